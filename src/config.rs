@@ -1,0 +1,410 @@
+//! Every key of `cluster.toml` with its default, its checks, and how the file, the environment and the command line
+//! are laid over each other. `cluster.toml` in the repository lists the same keys; `tests/tidy.rs` holds them equal.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration of a node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Who the node is.
+    pub node: NodeConfig,
+    /// How nodes find and talk to each other.
+    pub cluster: ClusterConfig,
+    /// The HTTP, WebSocket, TCP and line edges.
+    pub gateway: GatewayConfig,
+    /// The operators' endpoint.
+    pub admin: AdminConfig,
+    /// The database.
+    pub storage: StorageConfig,
+    /// Writer lanes: group commit.
+    pub writer: WriterConfig,
+    /// Session actors.
+    pub session: SessionConfig,
+    /// Room actors.
+    pub room: RoomConfig,
+    /// Presence shards.
+    pub presence: PresenceConfig,
+    /// Accounts, passwords and tokens.
+    pub accounts: AccountsConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+        impl Default for $name {
+            fn default() -> Self { Self { $($field: $default,)* } }
+        }
+    };
+}
+
+section! {
+    /// Who the node is.
+    NodeConfig {
+        /// Unique in the cluster; letters, digits, `-` and `_`. Empty: made from the cluster port.
+        name: String = String::new();
+        /// How long a node that was told to stop may take to hand over and flush.
+        #[serde(with = "humantime_serde")]
+        grace_period: Duration = Duration::from_secs(20);
+    }
+}
+
+section! {
+    /// How nodes find and talk to each other.
+    ClusterConfig {
+        /// Where the node takes links from other nodes. Port 0: one is chosen.
+        listen: String = "127.0.0.1:7946".to_owned();
+        /// The host:port that other nodes dial. Empty: the one listened on.
+        advertise: String = String::new();
+        /// host:port of some nodes of the cluster, retried for ever.
+        seeds: Vec<String> = Vec::new();
+        /// The secret that nodes of one cluster share.
+        cookie: String = "rookery".to_owned();
+        /// Router lanes a node; all nodes must agree.
+        lanes: usize = 4;
+        /// How often a node says that it lives.
+        #[serde(with = "humantime_serde")]
+        heartbeat_interval: Duration = Duration::from_millis(500);
+        /// A peer silent for this long is suspect.
+        #[serde(with = "humantime_serde")]
+        suspect_after: Duration = Duration::from_millis(1500);
+        /// A peer silent for this long is down: its link is cut and its actors are owned by others.
+        #[serde(with = "humantime_serde")]
+        down_after: Duration = Duration::from_secs(3);
+        /// How long a dial may take.
+        #[serde(with = "humantime_serde")]
+        connect_timeout: Duration = Duration::from_secs(2);
+        /// How long authentication of a new link may take, on either side.
+        #[serde(with = "humantime_serde")]
+        handshake_timeout: Duration = Duration::from_secs(3);
+        /// A link that reads nothing for this long, or can't write for this long, is cut.
+        #[serde(with = "humantime_serde")]
+        io_timeout: Duration = Duration::from_secs(8);
+        /// First pause before a seed or peer is dialled again; it doubles up to `redial_max`.
+        #[serde(with = "humantime_serde")]
+        redial_min: Duration = Duration::from_millis(100);
+        /// Longest pause between dials.
+        #[serde(with = "humantime_serde")]
+        redial_max: Duration = Duration::from_secs(3);
+        /// How long an ask may take, all retries and re-routings included.
+        #[serde(with = "humantime_serde")]
+        ask_timeout: Duration = Duration::from_secs(5);
+        /// Pause before a question whose owner is in doubt is asked again.
+        #[serde(with = "humantime_serde")]
+        reroute_pause: Duration = Duration::from_millis(25);
+        /// Most items in one envelope.
+        envelope_items: usize = 64;
+        /// Most payload bytes in one envelope, but for a single larger item.
+        envelope_bytes: usize = 32 * 1024;
+        /// Most bytes of a single item; larger ones are refused with `resource_exhausted`.
+        item_bytes_max: usize = 4 * 1024 * 1024;
+        /// Most items that wait for one peer on one lane; beyond, asks fail fast and events are left to sync.
+        lane_queue_items: usize = 65_536;
+    }
+}
+
+section! {
+    /// The HTTP, WebSocket, TCP and line edges.
+    GatewayConfig {
+        /// HTTP and WebSocket.
+        http_listen: String = "127.0.0.1:8080".to_owned();
+        /// TCP frames.
+        tcp_listen: String = "127.0.0.1:8081".to_owned();
+        /// TCP lines.
+        line_listen: String = "127.0.0.1:6000".to_owned();
+        /// Threads that serve HTTP and WebSocket.
+        http_workers: usize = 2;
+        /// Most open sockets of all transports together; more are refused.
+        connections_max: usize = 100_000;
+        /// Most body bytes of a REST request.
+        body_bytes_max: usize = 1024 * 1024;
+        /// Longest frame in either direction.
+        frame_bytes_max: usize = 1024 * 1024;
+        /// Longest text of a message, in bytes.
+        text_bytes_max: usize = 64 * 1024;
+        /// Longest line of the line protocol, in bytes.
+        line_bytes_max: usize = 64 * 1024;
+        /// How long a connection may take to sign in.
+        #[serde(with = "humantime_serde")]
+        hello_timeout: Duration = Duration::from_secs(10);
+        /// Tries to sign in on one connection.
+        hello_tries: u32 = 3;
+        /// Bad frames in a row that end a connection.
+        bad_frames_max: u32 = 10;
+        /// How long one side may stay silent is 2.5 times this.
+        #[serde(with = "humantime_serde")]
+        heartbeat: Duration = Duration::from_secs(30);
+        /// Unacknowledged bytes in the kernel for this long end a connection.
+        #[serde(with = "humantime_serde")]
+        tcp_user_timeout: Duration = Duration::from_secs(20);
+        /// Bytes handed to a socket in one go.
+        write_batch_bytes: usize = 64 * 1024;
+    }
+}
+
+section! {
+    /// The operators' endpoint.
+    AdminConfig {
+        /// Where it listens; loopback unless there is a reason.
+        listen: String = "127.0.0.1:8090".to_owned();
+        /// Bearer token; empty: none is asked for, and only loopback may be listened on.
+        token: String = String::new();
+        /// Most rows in one page of actors.
+        page_max: usize = 1000;
+        /// How long other nodes have to answer.
+        #[serde(with = "humantime_serde")]
+        ask_timeout: Duration = Duration::from_secs(2);
+    }
+}
+
+section! {
+    /// The database.
+    StorageConfig {
+        /// `sqlite://PATH` or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`.
+        url: String = "sqlite://data/rookery.db".to_owned();
+        /// Most connections to MySQL; with SQLite, most readers beside the one writer.
+        connections_max: u32 = 16;
+        /// How long a request waits for a free connection.
+        #[serde(with = "humantime_serde")]
+        acquire_timeout: Duration = Duration::from_secs(2);
+        /// How long one request may take.
+        #[serde(with = "humantime_serde")]
+        request_timeout: Duration = Duration::from_secs(5);
+        /// How long SQLite waits for another process's write.
+        #[serde(with = "humantime_serde")]
+        busy_timeout: Duration = Duration::from_secs(4);
+    }
+}
+
+section! {
+    /// Writer lanes: group commit.
+    WriterConfig {
+        /// Lanes a node; one transaction runs on each at a time. SQLite takes one.
+        lanes: usize = 2;
+        /// Most messages in one transaction.
+        batch_messages: usize = 512;
+        /// Most groups of messages that wait for a lane; beyond, sends are refused.
+        queue_groups: usize = 16_384;
+        /// How long an uncertain commit is read back before its senders are told `unavailable`.
+        #[serde(with = "humantime_serde")]
+        settle_timeout: Duration = Duration::from_secs(3);
+    }
+}
+
+section! {
+    /// Session actors.
+    SessionConfig {
+        /// Most frames of one connection that wait to be handled; more pause its reading or close it.
+        inbox_frames: usize = 1024;
+        /// Unsent frames that end a connection with 4429.
+        outbox_frames: usize = 4096;
+        /// Unsent bytes that end a connection with 4429.
+        outbox_bytes: usize = 4 * 1024 * 1024;
+        /// How long a push or an answer waits for the messages before it.
+        #[serde(with = "humantime_serde")]
+        order_wait: Duration = Duration::from_millis(100);
+        /// Conversations whose order a connection remembers.
+        ordered_conversations: usize = 4096;
+        /// How long the presence shard may take to take up a new session.
+        #[serde(with = "humantime_serde")]
+        register_timeout: Duration = Duration::from_secs(4);
+    }
+}
+
+section! {
+    /// Room actors.
+    RoomConfig {
+        /// Sends of one room that wait for storage; more are refused with `resource_exhausted`.
+        pending_sends: usize = 4096;
+        /// Most messages of one room in one transaction.
+        group_messages: usize = 128;
+        /// Answers to sends that a room remembers for repeats; older ones are found in the database.
+        recent_sends: usize = 512;
+        /// A room without work for this long leaves memory.
+        #[serde(with = "humantime_serde")]
+        idle_timeout: Duration = Duration::from_secs(120);
+        /// How long moved cursors may wait to be stored together.
+        #[serde(with = "humantime_serde")]
+        cursor_flush: Duration = Duration::from_millis(20);
+        /// Receipts, membership messages and conversation events go to all members of rooms up to this size.
+        small_room: usize = 200;
+        /// Messages younger than this are pushed again by a room's new owner, in case the old one died before it could.
+        #[serde(with = "humantime_serde")]
+        repush_window: Duration = Duration::from_secs(10);
+    }
+}
+
+section! {
+    /// Presence shards.
+    PresenceConfig {
+        /// Shards of the cluster; all nodes must agree, and it never changes.
+        shards: u64 = 256;
+        /// A shard that is new on a node sends events to all nodes for this long, while sessions are announced to it.
+        #[serde(with = "humantime_serde")]
+        rebuild_window: Duration = Duration::from_secs(4);
+        /// Most sessions in one announcement.
+        announce_batch: usize = 500;
+        /// Every node announces all its sessions again this often, against anything lost.
+        #[serde(with = "humantime_serde")]
+        announce_interval: Duration = Duration::from_secs(30);
+    }
+}
+
+section! {
+    /// Accounts, passwords and tokens.
+    AccountsConfig {
+        /// Shortest password, in characters.
+        password_min: usize = 6;
+        /// Argon2id memory, in KiB.
+        argon2_memory_kib: u32 = 19 * 1024;
+        /// Argon2id passes.
+        argon2_passes: u32 = 2;
+        /// Password hashes computed at once.
+        hashes_at_once: usize = 2;
+        /// Password hashes that wait; beyond, sign-ins are refused with `resource_exhausted`.
+        hashes_waiting: usize = 256;
+        /// How long an access token lives.
+        #[serde(with = "humantime_serde")]
+        token_lifetime: Duration = Duration::from_secs(90 * 24 * 3600);
+        /// Most devices of one user; the oldest is signed out for a new one.
+        devices_max: usize = 100;
+        /// Tokens whose device is remembered in the process.
+        token_cache: u64 = 100_000;
+        /// How long a remembered token is trusted without asking the database.
+        #[serde(with = "humantime_serde")]
+        token_cache_ttl: Duration = Duration::from_secs(30);
+        /// Most conversations of one page of a list.
+        list_page_max: u32 = 200;
+        /// Messages of a sync page, when the client names no limit; also the most it may name.
+        sync_page: u32 = 500;
+    }
+}
+
+section! {
+    /// What is logged, and how.
+    LogConfig {
+        /// A filter such as `info` or `rookery=debug,info`.
+        filter: String = "info".to_owned();
+        /// `text` or `json`.
+        format: String = "text".to_owned();
+    }
+}
+
+/// What is wrong with a configuration; the text says how to mend it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// The file read when none is named.
+pub const DEFAULT_FILE: &str = "cluster.toml";
+
+impl Config {
+    /// Defaults, then `file` (or [`DEFAULT_FILE`] where it exists), then `ROOKERY__SECTION__KEY` from the environment.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let path: PathBuf = match file {
+            Some(path) if !path.is_file() => {
+                return Err(ConfigError(format!(
+                    "{} can't be read; name an existing file with --config, or leave the option out",
+                    path.display()
+                )));
+            }
+            Some(path) => path.to_owned(),
+            None => DEFAULT_FILE.into(),
+        };
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if path.is_file() {
+            figment = figment.merge(Toml::file_exact(&path));
+        }
+        figment = figment.merge(Env::prefixed("ROOKERY__").split("__"));
+        let config: Self = figment.extract().map_err(|error| explain(&error))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what types can't.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |what: &str| Err(ConfigError(what.to_owned()));
+        if !self.node.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+            return wrong("node.name may hold letters, digits, '-' and '_' only");
+        }
+        if self.cluster.lanes == 0 || self.writer.lanes == 0 || self.presence.shards == 0 {
+            return wrong("cluster.lanes, writer.lanes and presence.shards must be at least 1");
+        }
+        if self.cluster.heartbeat_interval >= self.cluster.suspect_after
+            || self.cluster.suspect_after >= self.cluster.down_after
+        {
+            return wrong(
+                "cluster.heartbeat_interval must be below cluster.suspect_after, and that below cluster.down_after",
+            );
+        }
+        if !self.storage.url.starts_with("sqlite:") && !self.storage.url.starts_with("mysql:") {
+            return wrong("storage.url must begin with sqlite:// or mysql://");
+        }
+        if self.gateway.text_bytes_max >= self.gateway.frame_bytes_max {
+            return wrong("gateway.text_bytes_max must be below gateway.frame_bytes_max");
+        }
+        if !matches!(self.log.format.as_str(), "text" | "json") {
+            return wrong("log.format must be \"text\" or \"json\"");
+        }
+        let loopback = self.admin.listen.starts_with("127.")
+            || self.admin.listen.starts_with("[::1]")
+            || self.admin.listen.starts_with("localhost:");
+        if self.admin.token.is_empty() && !loopback {
+            return wrong("admin.token must be set when admin.listen is not a loopback address");
+        }
+        Ok(())
+    }
+
+    /// The configuration as TOML, with secrets blotted out.
+    pub fn redacted_toml(&self) -> String {
+        let mut shown = self.clone();
+        for secret in [&mut shown.cluster.cookie, &mut shown.admin.token] {
+            if !secret.is_empty() {
+                *secret = "…".to_owned();
+            }
+        }
+        if let Some((before, host)) = shown.storage.url.rsplit_once('@')
+            && let Some((scheme, user)) = before.split_once("://")
+        {
+            let user = user.split(':').next().unwrap_or_default();
+            shown.storage.url = format!("{scheme}://{user}:…@{host}");
+        }
+        toml::to_string_pretty(&shown).expect("the configuration is plain data")
+    }
+}
+
+/// Names the key, where it was set, and for an unknown key the nearest known one.
+fn explain(errors: &figment::Error) -> ConfigError {
+    let sentences: Vec<String> = errors.clone().into_iter().map(|error| explain_one(&error)).collect();
+    ConfigError(sentences.join("; "))
+}
+
+fn explain_one(error: &figment::Error) -> String {
+    use figment::error::Kind;
+    let mut path: Vec<String> = error.path.clone();
+    let place = error.metadata.as_ref().map_or_else(String::new, |metadata| {
+        let source = metadata.source.as_ref().map_or_else(|| metadata.name.to_string(), ToString::to_string);
+        format!(" (in {source})")
+    });
+    match &error.kind {
+        Kind::UnknownField(key, known) => {
+            if path.last() != Some(key) {
+                path.push(key.clone());
+            }
+            let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, key));
+            let hint = nearest.map_or_else(String::new, |name| format!("; did you mean '{name}'?"));
+            format!("'{}' is not a key{place}{hint}", path.join("."))
+        }
+        kind => format!("'{}': {kind}{place}", path.join(".")),
+    }
+}

@@ -1,0 +1,71 @@
+//! What names, passwords and texts may be. Lengths are in characters unless the name says bytes.
+
+use super::{Error, Result};
+
+/// Longest `username`.
+pub const USERNAME_MAX: usize = 32;
+/// Longest `password`.
+pub const PASSWORD_MAX: usize = 256;
+/// Longest `client_id`.
+pub const CLIENT_ID_MAX: usize = 64;
+/// Longest display, device and room name.
+pub const NAME_MAX: usize = 64;
+/// Longest description, bio and request message.
+pub const DESCRIPTION_MAX: usize = 1024;
+/// Most members named in one call.
+pub const MEMBER_IDS_MAX: usize = 1000;
+/// Most messages in one page of history.
+pub const HISTORY_PAGE_MAX: u32 = 200;
+
+/// Checks a username: 1 to 32 letters, digits, `_`, `.` or `-`, the first a letter or digit.
+pub fn check_username(username: &str) -> Result<()> {
+    let rule = "a username has 1 to 32 letters, digits, '_', '.' or '-', and starts with a letter or digit";
+    let mut letters = username.chars();
+    let starts_well = letters.next().is_some_and(char::is_alphanumeric);
+    let goes_on_well = letters.all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    if starts_well && goes_on_well && username.chars().count() <= USERNAME_MAX {
+        Ok(())
+    } else {
+        Err(Error::invalid("username", rule))
+    }
+}
+
+/// Checks a new password.
+pub fn check_password(password: &str, min: usize) -> Result<()> {
+    let length = password.chars().count();
+    if length < min || length > PASSWORD_MAX {
+        return Err(Error::invalid(
+            "password",
+            format!("the password has {length} characters; take {min} to {PASSWORD_MAX}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks a `client_id`.
+pub fn check_client_id(client_id: &str) -> Result<()> {
+    let length = client_id.chars().count();
+    if length == 0 || length > CLIENT_ID_MAX {
+        return Err(Error::invalid(
+            "client_id",
+            format!(
+                "client_id has {length} characters; take 1 to {CLIENT_ID_MAX}, a new one for each message"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks an optional text of at most `max` characters.
+pub fn check_length(field: &'static str, text: &str, max: usize) -> Result<()> {
+    let length = text.chars().count();
+    if length > max {
+        return Err(Error::invalid(field, format!("{field} has {length} characters; {max} is the most")));
+    }
+    Ok(())
+}
+
+/// The form under which usernames are compared: unique regardless of case.
+pub fn username_key(username: &str) -> String {
+    username.to_lowercase()
+}

@@ -1,0 +1,7 @@
+//! Plain data and rules without I/O: errors, limits of names and texts, sets of seqs.
+
+pub mod error;
+pub mod limits;
+pub mod ranges;
+
+pub use error::{Error, Result};

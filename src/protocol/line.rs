@@ -1,0 +1,1 @@
+//! The line protocol's commands and answers, compatible with MPIM's clients.

@@ -1,0 +1,363 @@
+//! The stores, in the words of the domain. `sql` keeps them in SQLite or MySQL/MariaDB by SeaORM, `memory` in maps
+//! for simulation; one contract suite (`tests/contract`) holds all of them to what stands here.
+//!
+//! Every method returns [`StoreError::Unavailable`] when it certainly stored nothing and [`StoreError::Unsettled`]
+//! when it may have stored: the caller of a write settles that by reading back.
+
+pub mod memory;
+pub mod sql;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::protocol::v1::Message;
+use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
+
+/// Why a store did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A unique key is taken. Nothing was stored.
+    #[error("it exists already")]
+    Exists,
+    /// The database did not take the request. Nothing was stored.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// The database did not say whether it stored.
+    #[error("the database did not confirm the write: {0}")]
+    Unsettled(String),
+    /// The database holds, or refused, something that should not be: a bug, or a database of a newer version.
+    #[error("the database can't be used: {0}")]
+    Invalid(String),
+}
+
+/// The result of a store's method.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// An account.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct UserRecord {
+    /// `user_id`: 1 and up.
+    pub id: u64,
+    /// As it was signed up; unique by its [`crate::domain::limits::username_key`].
+    pub username: String,
+    /// Shown to others.
+    pub display_name: String,
+    /// 0: none.
+    pub avatar_file_id: u64,
+    /// A line about oneself.
+    pub bio: String,
+    /// PHC string of the Argon2id hash.
+    pub password_hash: String,
+    /// Disabled by the operators: no sign-in.
+    pub disabled: bool,
+    /// Unix time, milliseconds.
+    pub created_at_ms: u64,
+}
+
+/// The changes of `PATCH /users/me`; `None` leaves the field.
+#[derive(Clone, Debug, Default)]
+pub struct ProfileChange {
+    /// New display name.
+    pub display_name: Option<String>,
+    /// New avatar.
+    pub avatar_file_id: Option<u64>,
+    /// New bio.
+    pub bio: Option<String>,
+}
+
+/// A signed-in client. Its token is stored as a hash only.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct DeviceRecord {
+    /// `device_id`: 1 and up.
+    pub id: u64,
+    /// Whose it is.
+    pub user_id: u64,
+    /// As the client named it.
+    pub name: String,
+    /// Unix time, milliseconds.
+    pub created_at_ms: u64,
+    /// When its token was last used to sign in, to the minute or so.
+    pub last_seen_ms: u64,
+    /// The token is refused from here on.
+    pub expires_at_ms: u64,
+}
+
+/// What one user is to another, from `user_id`'s side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContactRecord {
+    /// Whose list it is in.
+    pub user_id: u64,
+    /// Who is listed.
+    pub contact_id: u64,
+    /// `requested` (by `user_id`), `invited` (by `contact_id`), `friend` or `blocked`.
+    pub state: ContactState,
+    /// What the request said.
+    pub message: String,
+    /// Unix time, milliseconds.
+    pub updated_at_ms: u64,
+}
+
+/// A conversation, without what is each member's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationRecord {
+    /// `conversation_id`: 1 and up.
+    pub id: u64,
+    /// Direct or group.
+    pub kind: ConversationKind,
+    /// Empty for direct.
+    pub name: String,
+    /// Empty for direct.
+    pub description: String,
+    /// 0: none.
+    pub avatar_file_id: u64,
+    /// 0 for direct.
+    pub owner_id: u64,
+    /// Of groups.
+    pub join_policy: JoinPolicy,
+    /// Unix time, milliseconds.
+    pub created_at_ms: u64,
+    /// Last change of the record or of its membership; messages don't move it.
+    pub updated_at_ms: u64,
+}
+
+/// One user's membership of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct MemberRecord {
+    /// Of which conversation.
+    pub conversation_id: u64,
+    /// Who.
+    pub user_id: u64,
+    /// Owner, admin or member.
+    pub role: MemberRole,
+    /// The first seq that the member may see.
+    pub first_seq: u64,
+    /// All up to here were delivered to one of the user's devices.
+    pub delivered_seq: u64,
+    /// All up to here were read.
+    pub read_seq: u64,
+    /// Unix time, milliseconds.
+    pub joined_at_ms: u64,
+    /// 0, or when the user left or was removed: the row stays so that other devices learn it by sync.
+    pub removed_at_ms: u64,
+    /// The member's own preference.
+    pub muted_until_ms: u64,
+    /// The member's own preference.
+    pub pinned: bool,
+    /// Last change of this row but for the cursors.
+    pub updated_at_ms: u64,
+}
+
+/// A group to create.
+#[derive(Clone, Debug)]
+pub struct NewGroup {
+    /// Becomes the owner and a member.
+    pub owner_id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// Who may join.
+    pub join_policy: JoinPolicy,
+    /// The other first members, without the owner.
+    pub member_ids: Vec<u64>,
+    /// Unix time, milliseconds.
+    pub now_ms: u64,
+}
+
+/// A row of a user's conversation list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConversationRow {
+    /// The conversation.
+    pub conversation: ConversationRecord,
+    /// The asker's membership.
+    pub member: MemberRecord,
+    /// The other side of a direct conversation.
+    pub peer: Option<MemberRecord>,
+    /// Members who have not left.
+    pub member_count: u64,
+    /// The newest message that the asker may see.
+    pub last_message: Option<Message>,
+    /// Others' messages after the asker's `read_seq`.
+    pub unread: u64,
+}
+
+impl ConversationRow {
+    /// The list's order, newest first: when something last happened in it.
+    pub fn activity_ms(&self) -> u64 {
+        let last = self.last_message.as_ref().map_or(0, |m| m.created_at_ms);
+        last.max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
+    }
+}
+
+/// A member's cursors to keep; they never move backwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorAdvance {
+    /// Of which conversation.
+    pub conversation_id: u64,
+    /// Whose.
+    pub user_id: u64,
+    /// New lower bound of `delivered_seq`.
+    pub delivered_seq: u64,
+    /// New lower bound of `read_seq`.
+    pub read_seq: u64,
+}
+
+/// Users and their devices.
+#[async_trait]
+pub trait AccountStore: Send + Sync {
+    /// Stores a user (its `id` is ignored) and returns it with its id. [`StoreError::Exists`]: the name is taken.
+    async fn create_user(&self, user: UserRecord) -> StoreResult<UserRecord>;
+    /// By id.
+    async fn user(&self, user_id: u64) -> StoreResult<Option<UserRecord>>;
+    /// Those of the ids that exist, in any order.
+    async fn users(&self, user_ids: &[u64]) -> StoreResult<Vec<UserRecord>>;
+    /// By name, regardless of case.
+    async fn user_by_name(&self, username: &str) -> StoreResult<Option<UserRecord>>;
+    /// Users whose username begins with `query` or whose display name contains it, regardless of case, by id above
+    /// `after_id`.
+    async fn search_users(&self, query: &str, after_id: u64, limit: u32) -> StoreResult<Vec<UserRecord>>;
+    /// Changes a profile; `None`: no such user.
+    async fn change_profile(&self, user_id: u64, change: ProfileChange) -> StoreResult<Option<UserRecord>>;
+    /// Replaces the password's hash.
+    async fn set_password(&self, user_id: u64, password_hash: &str) -> StoreResult<()>;
+    /// Disables or enables sign-in.
+    async fn set_disabled(&self, user_id: u64, disabled: bool) -> StoreResult<()>;
+    /// Stores a device (its `id` is ignored) under the hash of its token and returns it with its id.
+    async fn create_device(&self, device: DeviceRecord, token_hash: &str) -> StoreResult<DeviceRecord>;
+    /// The device that a token belongs to.
+    async fn device_by_token(&self, token_hash: &str) -> StoreResult<Option<DeviceRecord>>;
+    /// All devices of a user, by id.
+    async fn devices(&self, user_id: u64) -> StoreResult<Vec<DeviceRecord>>;
+    /// Removes a device, and with it its token; whether there was one.
+    async fn delete_device(&self, user_id: u64, device_id: u64) -> StoreResult<bool>;
+    /// Notes that a device signed in.
+    async fn touch_device(&self, device_id: u64, now_ms: u64) -> StoreResult<()>;
+    /// Per conversation, the ranges that the user's line device has been given, as [`crate::domain::ranges`] writes them.
+    async fn line_given(&self, user_id: u64) -> StoreResult<Vec<(u64, String)>>;
+    /// Replaces those ranges for the conversations named.
+    async fn set_line_given(&self, user_id: u64, given: &[(u64, String)]) -> StoreResult<()>;
+}
+
+/// Contact lists. Each relation is two rows, one from either side; both change in one transaction.
+#[async_trait]
+pub trait ContactStore: Send + Sync {
+    /// The row of `user_id` about `contact_id`.
+    async fn contact(&self, user_id: u64, contact_id: u64) -> StoreResult<Option<ContactRecord>>;
+    /// The rows of a user by contact id above `after_id`.
+    async fn contacts(&self, user_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<ContactRecord>>;
+    /// Writes both sides, replacing what was there.
+    async fn put_contacts(&self, rows: &[ContactRecord; 2]) -> StoreResult<()>;
+    /// Removes both sides; whether there was one.
+    async fn delete_contacts(&self, user_id: u64, contact_id: u64) -> StoreResult<bool>;
+}
+
+/// Conversations and their members.
+#[async_trait]
+pub trait ConversationStore: Send + Sync {
+    /// Stores a group and its members in one transaction.
+    async fn create_group(&self, group: NewGroup) -> StoreResult<ConversationRecord>;
+    /// The direct conversation of two different users, created if need be; whether it was.
+    /// Of two concurrent calls one creates, and both return the same conversation.
+    async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)>;
+    /// By id.
+    async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>>;
+    /// Members who have not left, by user id.
+    async fn members(&self, conversation_id: u64) -> StoreResult<Vec<MemberRecord>>;
+    /// One membership, also of one who has left.
+    async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>>;
+    /// Adds members, or brings back those who had left, with the `first_seq` and role given. Those who are members
+    /// already stay as they are. Moves the conversation's `updated_at_ms`.
+    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()>;
+    /// Marks a membership as removed; whether there was one. Moves the conversation's `updated_at_ms`.
+    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool>;
+    /// Sets a member's role, and with `owner` also the conversation's `owner_id`.
+    async fn set_role(
+        &self,
+        conversation_id: u64,
+        user_id: u64,
+        role: MemberRole,
+        now_ms: u64,
+    ) -> StoreResult<()>;
+    /// Moves cursors forward; a cursor behind the stored one changes nothing.
+    async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()>;
+    /// The conversations of a user (those left too, where `changed_since_ms` is not 0) with activity at or after
+    /// `changed_since_ms`, newest first; `before`: only those behind this (activity, id).
+    async fn conversations_of(
+        &self,
+        user_id: u64,
+        changed_since_ms: u64,
+        before: Option<(u64, u64)>,
+        limit: u32,
+    ) -> StoreResult<Vec<ConversationRow>>;
+    /// One row of that list.
+    async fn conversation_of(
+        &self,
+        user_id: u64,
+        conversation_id: u64,
+    ) -> StoreResult<Option<ConversationRow>>;
+}
+
+/// What identifies a send to its sender.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey {
+    /// In which conversation.
+    pub conversation_id: u64,
+    /// By whom.
+    pub sender_id: u64,
+    /// Under which name.
+    pub client_id: String,
+}
+
+/// The logs.
+#[async_trait]
+pub trait MessageStore: Send + Sync {
+    /// Appends messages of any conversations in one transaction: all or none.
+    /// [`StoreError::Exists`]: a (conversation, seq) or a (conversation, sender, client_id) is taken; nothing stored.
+    async fn append(&self, messages: &[Message]) -> StoreResult<()>;
+    /// The newest seq of a conversation; 0: none.
+    async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64>;
+    /// Those of the keys that are stored, as (key, seq, created_at_ms), in any order.
+    async fn stored(&self, keys: &[ClientKey]) -> StoreResult<Vec<(ClientKey, u64, u64)>>;
+    /// Messages with `after_seq < seq`, oldest first.
+    async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>>;
+    /// The newest messages with `first_seq <= seq < before_seq`, oldest first.
+    async fn before(
+        &self,
+        conversation_id: u64,
+        before_seq: u64,
+        first_seq: u64,
+        limit: u32,
+    ) -> StoreResult<Vec<Message>>;
+}
+
+/// All stores of a node.
+#[derive(Clone)]
+pub struct Stores {
+    /// Users and devices.
+    pub accounts: Arc<dyn AccountStore>,
+    /// Contact lists.
+    pub contacts: Arc<dyn ContactStore>,
+    /// Conversations and members.
+    pub conversations: Arc<dyn ConversationStore>,
+    /// Logs.
+    pub messages: Arc<dyn MessageStore>,
+}
+
+impl From<StoreError> for crate::domain::Error {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Exists => Self::exists("it exists already"),
+            StoreError::Unavailable(cause) | StoreError::Unsettled(cause) => {
+                tracing::warn!(target: "rookery::storage", %cause, "the database did not answer");
+                Self::unavailable("the database is away; try again, a send with the same client_id")
+            }
+            StoreError::Invalid(cause) => {
+                tracing::error!(target: "rookery::storage", %cause, "the database can't be used");
+                Self::internal(
+                    "the server could not use its database; its operators find the cause in its log",
+                )
+            }
+        }
+    }
+}

@@ -99,7 +99,7 @@ mod tests {
                 let missing = (seq + 1..).find(|s| !model.contains(s));
                 prop_assert_eq!(Some(ranges.first_missing_after(seq)), missing);
             }
-            prop_assert_eq!(ranges.to_string().parse::<SeqRanges>().as_ref(), Ok(&ranges));
+            prop_assert_eq!(ranges.to_string().parse::<SeqRanges>(), Ok(ranges));
         }
     }
 }

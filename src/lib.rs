@@ -5,6 +5,8 @@
 //! protocol alone. `tests/tidy.rs` holds the rules.
 
 pub mod actors;
+pub mod cli;
+pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod domain;

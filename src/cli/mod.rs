@@ -1,1 +1,4 @@
-//! The commands of the binary.
+//! The commands of the binary, one module each: its arguments, and `run`.
+
+pub mod chat;
+pub mod up;

@@ -99,7 +99,8 @@ mod tests {
                 let missing = (seq + 1..).find(|s| !model.contains(s));
                 prop_assert_eq!(Some(ranges.first_missing_after(seq)), missing);
             }
-            prop_assert_eq!(ranges.to_string().parse::<SeqRanges>().as_ref(), Ok(&ranges));
+            let parsed = ranges.to_string().parse::<SeqRanges>();
+            prop_assert_eq!(parsed.as_ref(), Ok(&ranges));
         }
     }
 }

@@ -5,9 +5,11 @@
 //! protocol alone. `tests/tidy.rs` holds the rules.
 
 pub mod actors;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod domain;
+pub mod gateway;
 pub mod protocol;
 pub mod services;
 pub mod storage;

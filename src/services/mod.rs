@@ -1,4 +1,5 @@
 //! What REST, sockets and lines all call.
 
+pub mod accounts;
 pub mod messages;
 pub mod operations;

@@ -13,3 +13,4 @@ pub mod gateway;
 pub mod protocol;
 pub mod services;
 pub mod storage;
+pub mod telemetry;

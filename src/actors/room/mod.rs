@@ -3,6 +3,8 @@
 pub mod actor;
 mod members;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use ractor::ActorRuntime;
 

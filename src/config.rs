@@ -378,14 +378,20 @@ impl Config {
                 *secret = "…".to_owned();
             }
         }
-        if let Some((before, host)) = shown.storage.url.rsplit_once('@')
-            && let Some((scheme, user)) = before.split_once("://")
-        {
-            let user = user.split(':').next().unwrap_or_default();
-            shown.storage.url = format!("{scheme}://{user}:…@{host}");
-        }
+        shown.storage.url = without_password(&shown.storage.url);
         toml::to_string_pretty(&shown).expect("the configuration is plain data")
     }
+}
+
+/// A database URL as it may be shown.
+pub fn without_password(url: &str) -> String {
+    if let Some((before, host)) = url.rsplit_once('@')
+        && let Some((scheme, user)) = before.split_once("://")
+        && let Some((user, _)) = user.split_once(':')
+    {
+        return format!("{scheme}://{user}:…@{host}");
+    }
+    url.to_owned()
 }
 
 /// Names the key, where it was set, and for an unknown key the nearest known one.

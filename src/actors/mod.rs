@@ -34,7 +34,7 @@ use crate::config::Config;
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::cluster::{
-    CloseSessions, Deliver, Lookup, NodeRequest, PresenceRequest, Register, Reply, Request, SessionRecord,
+    CloseSessions, Deliver, Forget, Lookup, NodeRequest, PresenceRequest, Register, Reply, Request, SessionRecord,
     Unregister, node_request, presence_reply, presence_request, reply, request,
 };
 use crate::protocol::v1::ServerFrame;
@@ -286,6 +286,15 @@ impl Presence {
             }
         }
         Ok(sessions)
+    }
+
+    /// Tells every node, this one included, to forget what its caches hold under these keys. Does not wait.
+    pub fn forget(&self, cache_keys: Vec<String>) {
+        let view = self.actors.cluster().view();
+        for node in live_nodes(&view) {
+            let forget = node_request::Command::Forget(Forget { cache_keys: cache_keys.clone() });
+            self.actors.cluster().tell_node(node, NodeRequest { command: Some(forget) });
+        }
     }
 
     /// Ends the live sessions of a device on whichever node (`device_id` 0: of all the user's devices) with a

@@ -91,12 +91,13 @@ class Client {
 
   actions() {
     const { api } = this;
+    const done = () => this.chat.focusText();
     return {
       open: (id) => this.go(id),
       back: () => this.go(0),
-      newChat: () => newChat({ api, start: (user) => this.enter(() => api.createDirect(user.user_id), user) }),
-      newGroup: () => newGroup({ api, create: (group) => this.enter(() => api.createGroup(group)) }),
-      joinGroup: () => joinGroup({ join: (id) => this.join(id) }),
+      newChat: () => newChat({ api, start: (user) => this.enter(() => api.createDirect(user.user_id), user), done }),
+      newGroup: () => newGroup({ api, create: (group) => this.enter(() => api.createGroup(group)), done }),
+      joinGroup: () => joinGroup({ join: (id) => this.join(id), done }),
       signOut: () => this.signOut(),
       reconnect: () => (this.connection.state.phase === 'replaced' ? this.connection.start() : this.connection.retryNow()),
       send: (id, text) => this.send(id, text),

@@ -52,8 +52,12 @@ export class ChatView {
     this.timeline.show(id);
     this.render();
     this.fitText();
+    this.focusText();
+  }
+
+  focusText() {
     // On a touch screen the focus would raise the keyboard over the messages.
-    if (matchMedia('(hover: hover)').matches) this.text.focus();
+    if (this.id && !matchMedia('(pointer: coarse)').matches) this.text.focus();
   }
 
   render() {

@@ -4,17 +4,26 @@ import { isId } from '../format.js';
 import { el } from './dom.js';
 import { UserPicker } from './picker.js';
 
-/** Shows a dialog; `submit()` may reject with an error to show. The dialog closes when it resolves. */
-function show({ title, body, submitLabel, submit, danger = false }) {
+/**
+ * Shows a dialog; `submit()` may reject with an error to show. The dialog closes when it resolves, and then `done()`
+ * may place the focus, which the browser has put back where it was before the dialog.
+ */
+function show({ title, body, submitLabel, submit, done = () => {}, danger = false }) {
   const error = el('p', { class: 'form-error', role: 'alert' });
   const button = el('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, submitLabel ?? '');
   const titleId = `dialog-${Date.now()}`;
-  const dialog = el('dialog', { 'aria-labelledby': titleId, onclose: () => dialog.remove() });
+  let succeeded = false;
+  const onclose = () => {
+    dialog.remove();
+    if (succeeded) done();
+  };
+  const dialog = el('dialog', { 'aria-labelledby': titleId, onclose });
   const run = async (work) => {
     error.textContent = '';
     button.disabled = true;
     try {
       await work();
+      succeeded = true;
       dialog.close();
     } catch (cause) {
       error.textContent = cause.message;
@@ -39,14 +48,14 @@ function show({ title, body, submitLabel, submit, danger = false }) {
 }
 
 /** `start(user)` opens the direct conversation. */
-export function newChat({ api, start }) {
+export function newChat({ api, start, done }) {
   let opened;
   const picker = new UserPicker({ api, label: 'Username', onPick: (user) => opened.run(() => start(user)) });
-  opened = show({ title: 'New chat', body: [picker.element] });
+  opened = show({ title: 'New chat', body: [picker.element], done });
 }
 
 /** `create(group)` makes the group and opens it. */
-export function newGroup({ api, create }) {
+export function newGroup({ api, create, done }) {
   const name = el('input', { required: true, maxLength: 100 });
   const description = el('input', { maxLength: 500 });
   const policy = el('select', {},
@@ -88,11 +97,12 @@ export function newGroup({ api, create }) {
       join_policy: policy.value,
       member_ids: [...members.keys()],
     }),
+    done,
   });
 }
 
 /** `join(id)` asks to become a member. */
-export function joinGroup({ join }) {
+export function joinGroup({ join, done }) {
   const number = el('input', { required: true, inputMode: 'numeric', pattern: '[0-9]+', autocomplete: 'off' });
   show({
     title: 'Join a group',
@@ -106,6 +116,7 @@ export function joinGroup({ join }) {
       if (!isId(id)) throw new Error('That is not a group’s number.');
       await join(id);
     },
+    done,
   });
 }
 

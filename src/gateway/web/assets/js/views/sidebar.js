@@ -76,11 +76,12 @@ export class Sidebar {
           avatar(title, info.kind === 'direct' ? info.peer_user_id : id, info.kind),
           el('span', { class: 'conversation-name' }, title),
           el('time', { class: 'conversation-time' }, time),
-          el('span', { class: 'conversation-preview' }, preview),
-          failed ? el('span', { class: 'badge failed', 'aria-label': 'a message was not sent' }, '!') : null,
-          info.unread > 0
-            ? el('span', { class: 'badge', 'aria-label': `${info.unread} unread` }, info.unread > 999 ? '999+' : String(info.unread))
-            : null,
+          el('span', { class: 'conversation-last' },
+            el('span', { class: 'conversation-preview' }, preview),
+            failed ? el('span', { class: 'badge failed', 'aria-label': 'a message was not sent' }, '!') : null,
+            info.unread > 0
+              ? el('span', { class: 'badge', 'aria-label': `${info.unread} unread` }, info.unread > 999 ? '999+' : String(info.unread))
+              : null),
         );
         row.replaceChildren(button);
         if (focused) button.focus({ preventScroll: true });

@@ -96,7 +96,8 @@ fn a_layer_uses_only_those_below_it() {
         for path in rust_files(folder) {
             for (number, line) in code_lines(&path) {
                 for part in line.split("crate::").skip(1) {
-                    let module: String = part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    let module: String =
+                        part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                     if !module.is_empty() && !may_name.contains(&module.as_str()) {
                         wrong.push(format!("{}:{number} uses {module}", path.display()));
                     }
@@ -112,7 +113,8 @@ fn cluster_toml_is_the_defaults_and_names_every_key() {
     let written: toml::Table = text(Path::new("cluster.toml")).parse().expect("cluster.toml is TOML");
     let config: Config = written.clone().try_into().expect("cluster.toml has no unknown key");
     assert_eq!(config, Config::default(), "cluster.toml differs from the defaults in src/config.rs");
-    let defaults: toml::Table = toml::Table::try_from(Config::default()).expect("the defaults are plain data");
+    let defaults: toml::Table =
+        toml::Table::try_from(Config::default()).expect("the defaults are plain data");
     for (section, keys) in &defaults {
         for key in keys.as_table().expect("every section is a table").keys() {
             let named = written.get(section).and_then(|table| table.get(key));

@@ -8,6 +8,7 @@ pub mod actors;
 pub mod cluster;
 pub mod config;
 pub mod domain;
+pub mod gateway;
 pub mod protocol;
 pub mod services;
 pub mod storage;

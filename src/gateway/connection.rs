@@ -95,7 +95,9 @@ impl SignIn {
                 return Step::Check { id, credentials };
             }
             Some(_) => Error::unauthenticated("the connection is not signed in; send hello or login first"),
-            None => Error::invalid("", "the frame holds no request that this server knows; send hello or login"),
+            None => {
+                Error::invalid("", "the frame holds no request that this server knows; send hello or login")
+            }
         };
         Step::Answer(answer(id, error))
     }
@@ -290,7 +292,9 @@ mod tests {
     #[test]
     fn hello_is_checked_and_anything_else_is_refused_with_its_id() {
         let mut phase = sign_in();
-        let Step::Answer(refusal) = phase.frame(frame(4, Request::Ping(Ping {}))) else { panic!("an answer") };
+        let Step::Answer(refusal) = phase.frame(frame(4, Request::Ping(Ping {}))) else {
+            panic!("an answer")
+        };
         assert_eq!(code(&refusal), Some(ErrorCode::Unauthenticated));
         assert_eq!(refusal.map(|frame| frame.reply_to), Some(4));
         assert_eq!(phase.frame(frame(0, Request::Ping(Ping {}))), Step::Answer(None));

@@ -125,7 +125,9 @@ impl Connection {
             };
             let done = match event {
                 Event::Line(Read::Line(line)) => self.handle(&line).await,
-                Event::Line(Read::NotText) => self.say("-ERR the line is not UTF-8; send text in UTF-8").await,
+                Event::Line(Read::NotText) => {
+                    self.say("-ERR the line is not UTF-8; send text in UTF-8").await
+                }
                 Event::Line(Read::TooLong) => {
                     let max = self.edge.config.gateway.line_bytes_max;
                     let _ = self.say(&format!("-ERR line too long; {max} bytes is the most")).await;
@@ -159,7 +161,8 @@ impl Connection {
         let command = match line::parse(text) {
             Ok(command) => command,
             Err(reason) => {
-                let about_signing_in = reason.starts_with("usage: LOGIN") || reason.starts_with("usage: REGISTER");
+                let about_signing_in =
+                    reason.starts_with("usage: LOGIN") || reason.starts_with("usage: REGISTER");
                 let reason = if self.signed_in.is_some() || about_signing_in { &reason } else { "not login" };
                 return self.say(&line::error_line(reason)).await;
             }
@@ -229,8 +232,7 @@ impl Connection {
         // Whatever came while it was opened is looked at without being woken.
         wake.notify_one();
         self.wrong_passwords = 0;
-        self.signed_in =
-            Some(SignedIn { session, wake, cut, pulled: HashMap::new(), flush_at: None });
+        self.signed_in = Some(SignedIn { session, wake, cut, pulled: HashMap::new(), flush_at: None });
         Ok(format!("+OK uid={}", identity.user_id))
     }
 
@@ -406,7 +408,8 @@ async fn friends(edge: &Edge, by: u64) -> Result<Vec<u64>> {
         let page = edge.services.contacts.list(by, after_id, CONTACTS_PAGE).await?;
         let ended = page.len() < CONTACTS_PAGE as usize;
         after_id = page.last().map_or(0, |contact| contact.contact_id);
-        let is_friend = |contact: &crate::storage::ContactRecord| contact.state == crate::protocol::ContactState::Friend;
+        let is_friend =
+            |contact: &crate::storage::ContactRecord| contact.state == crate::protocol::ContactState::Friend;
         friends.extend(page.iter().filter(|contact| is_friend(contact)).map(|contact| contact.contact_id));
         if ended {
             break;

@@ -265,7 +265,10 @@ impl FrameReader {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes(*prefix) as usize;
         if length > self.max {
-            return Err(Closing::new(CLOSE_TOO_BIG, format!("a frame of {length} bytes; {} is the most", self.max)));
+            return Err(Closing::new(
+                CLOSE_TOO_BIG,
+                format!("a frame of {length} bytes; {} is the most", self.max),
+            ));
         }
         if self.buffer.len() < PREFIX_BYTES + length {
             return Ok(None);

@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{self, EntityTag, IfNoneMatch};
 use actix_web::web::{Path, ServiceConfig, get};
-use actix_web::{HttpResponse, Responder as _, http::StatusCode};
+use actix_web::{HttpResponse, http::StatusCode};
 
 use super::http::extract::ApiError;
 use crate::domain::Error;
@@ -10,7 +10,6 @@ use crate::domain::Error;
 /// What lies in the folder at build time; a debug build reads the folder itself.
 #[derive(rust_embed::RustEmbed)]
 #[folder = "src/gateway/web/assets/"]
-#[exclude = ".gitkeep"]
 struct Assets;
 
 /// The page at `/`.
@@ -18,12 +17,10 @@ const INDEX: &str = "index.html";
 
 /// Routes `/` and every file by its path.
 pub fn routes(config: &mut ServiceConfig) {
-    config
-        .route("/", get().to(|if_none_match| serve(INDEX.to_owned(), if_none_match)))
-        .route(
-            "/{path:.*}",
-            get().to(|path: Path<String>, if_none_match| serve(path.into_inner(), if_none_match)),
-        );
+    config.route("/", get().to(|if_none_match| serve(INDEX.to_owned(), if_none_match))).route(
+        "/{path:.*}",
+        get().to(|path: Path<String>, if_none_match| serve(path.into_inner(), if_none_match)),
+    );
 }
 
 /// A file, or 304 where the browser has it. `no-cache` makes browsers ask each time, so that a new version of the
@@ -32,8 +29,11 @@ async fn serve(
     path: String,
     if_none_match: Option<actix_web::web::Header<IfNoneMatch>>,
 ) -> Result<HttpResponse, ApiError> {
-    let Some(file) = Assets::get(&path) else {
-        return Err(ApiError::from(Error::not_found(format!("there is no /{path} here; the API is under /api/v1"))));
+    let file = if path.starts_with('.') { None } else { Assets::get(&path) };
+    let Some(file) = file else {
+        return Err(ApiError::from(Error::not_found(format!(
+            "there is no /{path} here; the API is under /api/v1"
+        ))));
     };
     let tag = EntityTag::new_strong(hex::encode(&file.metadata.sha256_hash()[..16]));
     let known = match if_none_match.map(actix_web::web::Header::into_inner) {

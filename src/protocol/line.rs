@@ -160,10 +160,10 @@ pub fn command_line(command: &Command) -> String {
     }
 }
 
-/// The line by which a message is given, without its end: `MSG …`, or `GMSG …` in a group. Empty for a kind that
-/// this protocol does not give (system, edit, recall, reaction): then no line is written.
-pub fn message_line(message: &Message, kind: ConversationKind) -> String {
-    let Some(text) = shown_text(message) else { return String::new() };
+/// The line by which a message is given, without its end: `MSG …`, or `GMSG …` in a group. `None` for a kind that
+/// this protocol does not give (system, edit, recall, reaction).
+pub fn message_line(message: &Message, kind: ConversationKind) -> Option<String> {
+    let text = shown_text(message)?;
     let id = msg_id(message.conversation_id, message.seq);
     let mut line = match kind {
         ConversationKind::Direct => format!("MSG id={id}"),
@@ -171,7 +171,7 @@ pub fn message_line(message: &Message, kind: ConversationKind) -> String {
     };
     write!(line, " from={} ts={} text={}", message.sender_id, message.created_at_ms, escape(&text))
         .expect("writing to a String can't fail");
-    line
+    Some(line)
 }
 
 /// The sender named by a line of [`message_line`]; `None`: it is no such line.
@@ -249,7 +249,9 @@ fn shown_text(message: &Message) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(&message.text));
     }
     Some(match message.attachments.first() {
-        Some(attachment) if !attachment.name.is_empty() => Cow::Owned(format!("[{word} {}]", attachment.name)),
+        Some(attachment) if !attachment.name.is_empty() => {
+            Cow::Owned(format!("[{word} {}]", attachment.name))
+        }
         _ => Cow::Owned(format!("[{word}]")),
     })
 }
@@ -299,9 +301,22 @@ mod tests {
 
     #[test]
     fn a_wrong_line_is_answered_with_its_use() {
-        for line in ["", " ", "DANCE", "SEND", "SEND 7", "SEND x hello", "SEND 0 hello", "SEND -7 hello", "LOGIN ann",
-            "ADDFRIEND", "ADDFRIEND 7 8", "JOINGROUP +3", "PULL 3", "CREATEGROUP"]
-        {
+        for line in [
+            "",
+            " ",
+            "DANCE",
+            "SEND",
+            "SEND 7",
+            "SEND x hello",
+            "SEND 0 hello",
+            "SEND -7 hello",
+            "LOGIN ann",
+            "ADDFRIEND",
+            "ADDFRIEND 7 8",
+            "JOINGROUP +3",
+            "PULL 3",
+            "CREATEGROUP",
+        ] {
             let reason = parse(line).expect_err(line);
             assert!(reason.len() > 10, "{line}: {reason}");
         }
@@ -325,9 +340,9 @@ mod tests {
             text: "hi\nfrom=9 text=x".into(),
             ..Message::default()
         };
-        let direct = message_line(&message, ConversationKind::Direct);
+        let direct = message_line(&message, ConversationKind::Direct).expect("a text is given");
         assert_eq!(direct, "MSG id=50331653 from=7 ts=1700000000000 text=hi\\nfrom=9 text=x");
-        let group = message_line(&message, ConversationKind::Group);
+        let group = message_line(&message, ConversationKind::Group).expect("a text is given");
         assert_eq!(group, "GMSG id=50331653 group=3 from=7 ts=1700000000000 text=hi\\nfrom=9 text=x");
         assert_eq!(sender_of(group.as_bytes()), Some(7));
         assert_eq!(sender_of(b"+OK text= from=7"), None);
@@ -340,10 +355,11 @@ mod tests {
             let message = Message { kind: kind as i32, attachments, ..Message::default() };
             message_line(&message, ConversationKind::Direct)
         };
-        assert!(line(MessageKind::Image, "cat.png").ends_with("text=[image cat.png]"));
-        assert!(line(MessageKind::Custom, "").ends_with("text=[custom]"));
-        assert_eq!(line(MessageKind::System, ""), "");
-        assert_eq!(line(MessageKind::Reaction, ""), "");
+        let ends = |line: Option<String>, end| line.is_some_and(|line| line.ends_with(end));
+        assert!(ends(line(MessageKind::Image, "cat.png"), "text=[image cat.png]"));
+        assert!(ends(line(MessageKind::Custom, ""), "text=[custom]"));
+        assert_eq!(line(MessageKind::System, ""), None);
+        assert_eq!(line(MessageKind::Reaction, ""), None);
     }
 
     #[test]

@@ -32,9 +32,7 @@ pub fn salvage_id(bytes: &[u8], format: Format) -> Salvaged {
         Format::Proto | Format::ProtoPrefixed => {
             <IdOnly as prost::Message>::decode(bytes).ok().map(|frame| frame.id)
         }
-        Format::Json | Format::Line => {
-            serde_json::from_slice::<JsonIdOnly>(bytes).ok().map(|frame| frame.id)
-        }
+        Format::Json | Format::Line => serde_json::from_slice::<JsonIdOnly>(bytes).ok().map(|frame| frame.id),
     };
     id.map_or(Salvaged::Nothing, Salvaged::Id)
 }

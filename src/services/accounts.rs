@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::now_ms;
 use super::passwords::Passwords;
 use super::tokens::{Identity, TokenCache, device_cache_key, new_token, token_hash};
 use crate::actors::Presence;
+use crate::clock::now_ms;
 use crate::config::AccountsConfig;
 use crate::domain::limits::{
     DESCRIPTION_MAX, NAME_MAX, PASSWORD_MAX, check_length, check_password, check_username,
@@ -242,9 +242,9 @@ impl Accounts {
         match user {
             Some(user) if fits && user.disabled => Err(disabled()),
             Some(user) if fits && password.chars().count() <= PASSWORD_MAX => Ok(user),
-            _ => Err(Error::unauthenticated(
-                "the username or password is wrong; check both, or sign up first",
-            )),
+            _ => {
+                Err(Error::unauthenticated("the username or password is wrong; check both, or sign up first"))
+            }
         }
     }
 

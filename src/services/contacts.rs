@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::accounts::no_user;
-use super::now_ms;
 use crate::actors::Events;
+use crate::clock::now_ms;
 use crate::domain::limits::{DESCRIPTION_MAX, check_length};
 use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
@@ -49,7 +49,9 @@ impl Contacts {
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
             Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
-            _ => Err(Error::not_found("this user has not asked to be your contact; POST /api/v1/contacts asks")),
+            _ => Err(Error::not_found(
+                "this user has not asked to be your contact; POST /api/v1/contacts asks",
+            )),
         }
     }
 
@@ -57,7 +59,9 @@ impl Contacts {
     pub async fn decline(&self, by: u64, other: u64) -> Result<()> {
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Invited => self.drop_both(by, other).await,
-            _ => Err(Error::not_found("this user has not asked to be your contact; there is nothing to decline")),
+            _ => Err(Error::not_found(
+                "this user has not asked to be your contact; there is nothing to decline",
+            )),
         }
     }
 
@@ -84,9 +88,8 @@ impl Contacts {
             return Ok(None);
         }
         let (own, theirs) = (self.store.contact(by, other).await?, self.store.contact(other, by).await?);
-        let blocked = |row: &Option<ContactRecord>| {
-            row.as_ref().is_some_and(|row| row.state == ContactState::Blocked)
-        };
+        let blocked =
+            |row: &Option<ContactRecord>| row.as_ref().is_some_and(|row| row.state == ContactState::Blocked);
         if blocked(&own) {
             return Err(Error::precondition(
                 "you have blocked this user; DELETE /api/v1/blocks/{user_id} lifts that",
@@ -148,8 +151,7 @@ impl Contacts {
     }
 
     fn tell(&self, to: u64, about: u64, state: ContactState, message: &str) {
-        let event =
-            v1::ContactEvent { user_id: about, state: state as i32, message: message.to_owned() };
+        let event = v1::ContactEvent { user_id: about, state: state as i32, message: message.to_owned() };
         self.events.publish(vec![to], Body::Contact(event), 0);
     }
 }

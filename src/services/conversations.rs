@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::accounts::no_user;
 use super::messages::Messages;
-use super::now_ms;
 use crate::actors::room::Rooms;
+use crate::clock::now_ms;
 use crate::domain::limits::{DESCRIPTION_MAX, MEMBER_IDS_MAX, NAME_MAX, check_length};
 use crate::domain::{Error, Result};
 use crate::protocol::{JoinPolicy, v1};

@@ -15,9 +15,7 @@ use crate::domain::Result;
 use crate::domain::ranges::SeqRanges;
 use crate::protocol::v1::{Cursor, Message};
 use crate::protocol::{ConversationKind, line};
-use crate::storage::{
-    AccountStore, ConversationRow, ConversationStore, MessageStore, StoreError, Stores,
-};
+use crate::storage::{AccountStore, ConversationRow, ConversationStore, MessageStore, StoreError, Stores};
 
 /// Messages read from the log at a time.
 const PAGE_MESSAGES: u32 = 200;
@@ -104,7 +102,8 @@ impl Lines {
         let result = self.store_noted(user_id, &user).await;
         drop(user);
         // Forget users of whom nothing is noted and whom nobody is storing.
-        self.users.remove_if(&user_id, |_, user| Arc::strong_count(user) == 1 && user.noted.lock().is_empty());
+        self.users
+            .remove_if(&user_id, |_, user| Arc::strong_count(user) == 1 && user.noted.lock().is_empty());
         result
     }
 
@@ -253,12 +252,9 @@ impl Pull {
         let new = |message: &&Message| {
             message.sender_id != self.user_id && known.is_none_or(|known| !known.contains(message.seq))
         };
-        for message in messages.iter().filter(new) {
-            let line = line::message_line(message, current.kind);
-            if !line.is_empty() {
-                lines.push(line);
-            }
-        }
+        lines.extend(
+            messages.iter().filter(new).filter_map(|message| line::message_line(message, current.kind)),
+        );
         if let Some(last) = self.read.get_mut(&current.conversation_id) {
             *last = newest;
         }

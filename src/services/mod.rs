@@ -10,7 +10,6 @@ pub mod passwords;
 pub mod tokens;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::actors::room::Rooms;
 use crate::actors::{Events, Presence};
@@ -80,12 +79,4 @@ impl Services {
             operations,
         })
     }
-}
-
-/// Unix time in milliseconds.
-pub(crate) fn now_ms() -> u64 {
-    // A clock before 1970 is no clock.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

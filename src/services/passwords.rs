@@ -67,8 +67,9 @@ impl Passwords {
         let known = expected.is_some();
         let expected = expected.unwrap_or_else(|| self.decoy.to_string());
         self.run(move || {
-            let expected = PasswordHash::new(&expected)
-                .map_err(|_| Error::internal("a stored password hash can't be read; set the password anew"))?;
+            let expected = PasswordHash::new(&expected).map_err(|_| {
+                Error::internal("a stored password hash can't be read; set the password anew")
+            })?;
             Ok(argon2.verify_password(password.as_bytes(), &expected).is_ok() && known)
         })
         .await

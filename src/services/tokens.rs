@@ -93,7 +93,7 @@ impl TokenCache {
 
     /// Forgets a device, which may never have been known. Foreign keys are ignored.
     pub fn forget(&self, cache_key: &str) {
-        if let Some(device_id) = cache_key.strip_prefix("device:").and_then(|id| id.parse().ok()) {
+        if let Some(device_id) = cache_key.strip_prefix("device:").and_then(|id| id.parse::<u64>().ok()) {
             self.forgotten.fetch_add(1, Ordering::AcqRel);
             self.identities.invalidate(&device_id);
         }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Bytes, Data};
-use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse, ResponseError};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -101,9 +101,13 @@ fn body_error(error: &actix_web::Error) -> ApiError {
 pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let bytes = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
     if bytes.trim_ascii().first() != Some(&b'{') {
-        return Err(Error::invalid("", "the body is not a JSON object; send one such as {\"name\": \"value\"}"));
+        return Err(Error::invalid(
+            "",
+            "the body is not a JSON object; send one such as {\"name\": \"value\"}",
+        ));
     }
-    from_slice(bytes).map_err(|error| Error::invalid("", format!("the body is not valid JSON for this request: {error}")))
+    from_slice(bytes)
+        .map_err(|error| Error::invalid("", format!("the body is not valid JSON for this request: {error}")))
 }
 
 /// The signed-in caller, by `Authorization: Bearer`.
@@ -118,7 +122,9 @@ impl FromRequest for Caller {
         let token = bearer(request);
         Box::pin(async move {
             let token = token.ok_or_else(|| {
-                Error::unauthenticated("the request names no token; send the header Authorization: Bearer TOKEN")
+                Error::unauthenticated(
+                    "the request names no token; send the header Authorization: Bearer TOKEN",
+                )
             })?;
             authenticate(&edge, token).await.map(Caller).map_err(ApiError::from)
         })
@@ -196,7 +202,10 @@ fn path_number(request: &HttpRequest, at: usize) -> Result<u64, ApiError> {
     let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let number = if plain { value.parse().ok() } else { None };
     number.ok_or_else(|| {
-        ApiError::from(Error::invalid(name.to_owned(), format!("'{value}' in the path is no id; ids are whole numbers")))
+        ApiError::from(Error::invalid(
+            name.to_owned(),
+            format!("'{value}' in the path is no id; ids are whole numbers"),
+        ))
     })
 }
 
@@ -280,7 +289,8 @@ mod tests {
 
     #[test]
     fn a_body_is_read_leniently() {
-        let ids: UserIds = parse_body(br#"{"user_ids": [1, "2"], "user_id": null, "else": {}}"#).expect("read");
+        let ids: UserIds =
+            parse_body(br#"{"user_ids": [1, "2"], "user_id": null, "else": {}}"#).expect("read");
         assert_eq!((ids.user_ids, ids.user_id), (vec![1, 2], 0));
         let ids: UserIds = parse_body(b" ").expect("nothing is an empty object");
         assert!(ids.user_ids.is_empty());

@@ -6,6 +6,7 @@
 
 pub mod actors;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod config;

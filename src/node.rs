@@ -104,7 +104,10 @@ impl Node {
         wait_until(deadline, || self.actors.counts().1 == 0).await;
         let (_, rooms, _) = self.actors.counts();
         if rooms > 0 {
-            tracing::warn!(rooms, "the grace period ended before all rooms were handed over; their logs are complete");
+            tracing::warn!(
+                rooms,
+                "the grace period ended before all rooms were handed over; their logs are complete"
+            );
         }
         self.gateway.stop().await;
         self.cluster.shutdown().await;

@@ -10,8 +10,9 @@ const PINNED: [&str; 2] = ["ractor_cluster=warn", "ractor=warn"];
 
 /// Starts logging. What was logged is written out when the guard is dropped.
 pub fn start(config: &LogConfig) -> anyhow::Result<WorkerGuard> {
-    let mut filter = EnvFilter::try_new(&config.filter)
-        .map_err(|error| anyhow::anyhow!("log.filter '{}' is not a filter such as \"info\": {error}", config.filter))?;
+    let mut filter = EnvFilter::try_new(&config.filter).map_err(|error| {
+        anyhow::anyhow!("log.filter '{}' is not a filter such as \"info\": {error}", config.filter)
+    })?;
     for pin in PINNED {
         filter = filter.add_directive(pin.parse()?);
     }

@@ -4,7 +4,7 @@
 //! new here, sessions are still being announced to it, so events for its users go to every node: a moved shard costs
 //! a little traffic, never a delivery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub enum Place {
 pub struct Directory {
     slots: Vec<RwLock<Option<Slot>>>,
     places: RwLock<Arc<[Place]>>,
+    /// The nodes of the last view that may hold sessions, by name and incarnation.
+    live: RwLock<BTreeSet<(String, u64)>>,
     rebuild_window: Duration,
 }
 
@@ -57,6 +59,7 @@ impl Directory {
         Self {
             slots: (0..shards).map(|_| RwLock::new(None)).collect(),
             places: RwLock::new((0..shards).map(|_| Place::Nowhere).collect()),
+            live: RwLock::new(BTreeSet::new()),
             rebuild_window,
         }
     }
@@ -77,8 +80,18 @@ impl Directory {
     }
 
     /// Takes up a new view: opens the slots that are ours now, drops those that are not, forgets sessions of nodes
-    /// that are gone. Returns the shards whose place changed.
-    pub fn take_view(&self, view: &View, own_name: &str, alone: bool) -> Vec<u64> {
+    /// that are gone. A node that is new in the view may bring sessions for any slot, so all of them are incomplete
+    /// again. Returns the shards whose place changed.
+    pub fn take_view(&self, view: &View, own_name: &str) -> Vec<u64> {
+        let live: BTreeSet<(String, u64)> = view
+            .nodes
+            .iter()
+            .filter(|node| node.state != NodeState::Down && node.info.name != own_name)
+            .map(|node| (node.info.name.clone(), node.info.incarnation))
+            .collect();
+        let newcomer = live.difference(&self.live.read()).next().is_some();
+        let alone = live.is_empty();
+        *self.live.write() = live;
         let places: Arc<[Place]> = (0..self.shards())
             .map(|shard| match view.owner(&Address::presence(shard)) {
                 Some(name) if name == own_name => Place::Here,
@@ -94,6 +107,9 @@ impl Directory {
                     slot.shard.retain_nodes(|name, incarnation| {
                         name == own_name || is_alive(view, name, incarnation)
                     });
+                    if newcomer {
+                        slot.complete_at = Instant::now() + self.rebuild_window;
+                    }
                 }
                 (Place::Here, None) => *slot = Some(self.new_slot(alone)),
                 (_, Some(_)) => *slot = None,

@@ -34,8 +34,8 @@ use crate::config::Config;
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::cluster::{
-    CloseSessions, Deliver, Forget, Lookup, NodeRequest, PresenceRequest, Register, Reply, Request, SessionRecord,
-    Unregister, node_request, presence_reply, presence_request, reply, request,
+    CloseSessions, Deliver, Forget, Lookup, NodeRequest, PresenceRequest, Register, Reply, Request,
+    SessionRecord, Unregister, node_request, presence_reply, presence_request, reply, request,
 };
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;

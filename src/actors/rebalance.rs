@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::Actors;
 use super::presence::actor::ShardMessage;
 use super::room::actor::RoomMessage;
-use super::{Actors, live_nodes};
 use crate::actors::directory::Place;
 use crate::clock;
 use crate::cluster::Address;
@@ -62,8 +62,7 @@ async fn run(actors: Actors) {
 fn take_view(actors: &Actors) -> Vec<u64> {
     let inner = &actors.inner;
     let view = actors.cluster().view();
-    let alone = live_nodes(&view).count() <= 1;
-    let moved = inner.directory.take_view(&view, &inner.name, alone);
+    let moved = inner.directory.take_view(&view, &inner.name);
     let places = inner.directory.places();
     for &shard in &moved {
         let address = Address::presence(shard);

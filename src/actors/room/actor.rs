@@ -17,10 +17,10 @@ use crate::actors::registry::Vitals;
 use crate::actors::{Actors, AnyReply};
 use crate::clock;
 use crate::domain::{Error, Result};
-use crate::protocol::ConversationKind;
 use crate::protocol::cluster::{Done, Reply, RoomReply, RoomRequest, reply, room_reply, room_request};
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{Message, Receipt, Send as SendRequest, ServerFrame, TypingState};
+use crate::protocol::{ConversationKind, ErrorCode};
 use crate::storage::{StoreError, StoreResult};
 
 /// What a room takes.
@@ -183,7 +183,14 @@ impl RoomState {
     async fn settle(&mut self) -> Result<()> {
         let phase = self.room.as_ref().map(Room::phase);
         match phase {
-            None => self.room = Some(self.load().await?),
+            None => match self.load().await {
+                Ok(room) => self.room = Some(room),
+                Err(error) => {
+                    // A room that does not exist is not worth an actor.
+                    self.retiring |= error.code == ErrorCode::NotFound;
+                    return Err(error);
+                }
+            },
             Some(Phase::Unsettled) => self.reload().await?,
             Some(_) => {}
         }

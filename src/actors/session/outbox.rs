@@ -72,6 +72,8 @@ struct State {
     close: Option<(u16, String)>,
     /// The transport was woken and has not drained yet.
     woken: bool,
+    /// A release is due: what is held now waits at most so long.
+    release_armed: bool,
     bounds: Bounds,
 }
 
@@ -178,6 +180,7 @@ impl State {
 
     /// The wait is over: everything held goes out, in order.
     fn release(&mut self) {
+        self.release_armed = false;
         let mut ready = Vec::new();
         for order in self.orders.values_mut() {
             while let Some((seq, frame)) = order.held.pop_first() {
@@ -212,6 +215,7 @@ impl State {
     fn todo(&mut self, release_later: bool) -> Todo {
         let wake = !self.woken && (!self.queue.is_empty() || self.close.is_some());
         self.woken |= wake;
+        let release_later = release_later && !std::mem::replace(&mut self.release_armed, release_later);
         Todo { wake, release_later }
     }
 }
@@ -238,6 +242,7 @@ impl Outbox {
             orders: HashMap::new(),
             close: None,
             woken: false,
+            release_armed: false,
             bounds,
         };
         Self { state: Arc::new(Mutex::new(state)), wake: wake.into(), order_wait, runtime }
@@ -356,6 +361,7 @@ mod tests {
             orders: HashMap::new(),
             close: None,
             woken: false,
+            release_armed: false,
             bounds: Bounds { frames: 100, bytes: 10_000, conversations: 4 },
         }
     }

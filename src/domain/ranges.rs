@@ -40,6 +40,11 @@ impl SeqRanges {
         }
     }
 
+    /// The ranges in order, as (first, last).
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter().map(|(first, last)| (*first, *last))
+    }
+
     /// How many ranges there are.
     pub fn len(&self) -> usize {
         self.0.len()

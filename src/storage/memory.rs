@@ -1,1 +1,0 @@
-//! The stores in maps, for simulation and tests.

@@ -1,0 +1,229 @@
+//! [`ConversationStore`] in maps.
+
+use async_trait::async_trait;
+
+use super::MemoryStores;
+use super::state::State;
+use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
+use crate::storage::{
+    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
+    StoreError, StoreResult,
+};
+
+impl State {
+    /// Adds a conversation and its members from its beginning.
+    fn create(&mut self, record: ConversationRecord, members: &[(u64, MemberRole)]) -> ConversationRecord {
+        let record = ConversationRecord { id: self.next_id(), ..record };
+        for (user_id, role) in members {
+            let member = MemberRecord {
+                conversation_id: record.id,
+                user_id: *user_id,
+                role: *role,
+                first_seq: 1,
+                joined_at_ms: record.created_at_ms,
+                updated_at_ms: record.created_at_ms,
+                ..MemberRecord::default()
+            };
+            self.members.entry((record.id, *user_id)).or_insert(member);
+        }
+        self.conversations.insert(record.id, record.clone());
+        record
+    }
+
+    /// The row of one who has not left.
+    fn present(&mut self, conversation_id: u64, user_id: u64) -> Option<&mut MemberRecord> {
+        self.members.get_mut(&(conversation_id, user_id)).filter(|member| member.removed_at_ms == 0)
+    }
+
+    fn row(&self, member: &MemberRecord) -> Option<ConversationRow> {
+        let conversation = self.conversations.get(&member.conversation_id)?.clone();
+        let id = conversation.id;
+        let is_present = member.removed_at_ms == 0;
+        let last_message = self.newest(id, member.first_seq).filter(|_| is_present).cloned();
+        let floor = member.read_seq.saturating_add(1).max(member.first_seq);
+        let others = self
+            .messages
+            .range((id, floor)..=(id, u64::MAX))
+            .filter(|(_, message)| is_present && message.sender_id != member.user_id)
+            .count();
+        let peer = (conversation.kind == ConversationKind::Direct)
+            .then(|| self.members_of(id).find(|other| other.user_id != member.user_id).cloned())
+            .flatten();
+        Some(ConversationRow {
+            conversation,
+            member: member.clone(),
+            peer,
+            member_count: self.members_of(id).filter(|other| other.removed_at_ms == 0).count() as u64,
+            last_message,
+            unread: others as u64,
+        })
+    }
+}
+
+#[async_trait]
+impl ConversationStore for MemoryStores {
+    async fn create_group(&self, group: NewGroup) -> StoreResult<ConversationRecord> {
+        self.write(|state| {
+            let record = ConversationRecord {
+                id: 0,
+                kind: ConversationKind::Group,
+                name: group.name,
+                description: group.description,
+                avatar_file_id: 0,
+                owner_id: group.owner_id,
+                join_policy: group.join_policy,
+                created_at_ms: group.now_ms,
+                updated_at_ms: group.now_ms,
+            };
+            let mut members = vec![(group.owner_id, MemberRole::Owner)];
+            members.extend(group.member_ids.iter().map(|id| (*id, MemberRole::Member)));
+            Ok(state.create(record, &members))
+        })
+    }
+
+    async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)> {
+        if a == b {
+            return Err(StoreError::Invalid(format!("user {a} has no direct conversation with itself")));
+        }
+        let key = (a.min(b), a.max(b));
+        let find = |state: &State| state.conversations.get(state.directs.get(&key)?).cloned();
+        if let Some(there) = self.read(find)? {
+            return Ok((there, false));
+        }
+        self.write(|state| {
+            if let Some(there) = find(state) {
+                return Ok((there, false));
+            }
+            let record = ConversationRecord {
+                id: 0,
+                kind: ConversationKind::Direct,
+                name: String::new(),
+                description: String::new(),
+                avatar_file_id: 0,
+                owner_id: 0,
+                join_policy: JoinPolicy::Invite,
+                created_at_ms: now_ms,
+                updated_at_ms: now_ms,
+            };
+            let record = state.create(record, &[(key.0, MemberRole::Member), (key.1, MemberRole::Member)]);
+            state.directs.insert(key, record.id);
+            Ok((record, true))
+        })
+    }
+
+    async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>> {
+        self.read(|state| state.conversations.get(&conversation_id).cloned())
+    }
+
+    async fn members(&self, conversation_id: u64) -> StoreResult<Vec<MemberRecord>> {
+        self.read(|state| {
+            state.members_of(conversation_id).filter(|member| member.removed_at_ms == 0).cloned().collect()
+        })
+    }
+
+    async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>> {
+        self.read(|state| state.members.get(&(conversation_id, user_id)).cloned())
+    }
+
+    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()> {
+        self.write(|state| {
+            for record in members {
+                let key = (record.conversation_id, record.user_id);
+                let mut record = MemberRecord { removed_at_ms: 0, ..record.clone() };
+                let now_ms = record.updated_at_ms.max(record.joined_at_ms);
+                match state.members.get(&key) {
+                    Some(old) if old.removed_at_ms == 0 => {}
+                    old => {
+                        if let Some(old) = old {
+                            record.delivered_seq = record.delivered_seq.max(old.delivered_seq);
+                            record.read_seq = record.read_seq.max(old.read_seq);
+                            record.muted_until_ms = old.muted_until_ms;
+                            record.pinned = old.pinned;
+                        }
+                        state.members.insert(key, record);
+                    }
+                }
+                if let Some(conversation) = state.conversations.get_mut(&key.0) {
+                    conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool> {
+        self.write(|state| {
+            let Some(member) = state.present(conversation_id, user_id) else { return Ok(false) };
+            member.removed_at_ms = now_ms;
+            member.updated_at_ms = now_ms;
+            if let Some(conversation) = state.conversations.get_mut(&conversation_id) {
+                conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
+            }
+            Ok(true)
+        })
+    }
+
+    async fn set_role(
+        &self,
+        conversation_id: u64,
+        user_id: u64,
+        role: MemberRole,
+        now_ms: u64,
+    ) -> StoreResult<()> {
+        self.write(|state| {
+            let Some(member) = state.present(conversation_id, user_id) else { return Ok(()) };
+            member.role = role;
+            member.updated_at_ms = now_ms;
+            if let Some(conversation) = state.conversations.get_mut(&conversation_id) {
+                conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
+                if role == MemberRole::Owner {
+                    conversation.owner_id = user_id;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {
+        self.write(|state| {
+            for cursor in cursors {
+                if let Some(member) = state.members.get_mut(&(cursor.conversation_id, cursor.user_id)) {
+                    member.delivered_seq = member.delivered_seq.max(cursor.delivered_seq);
+                    member.read_seq = member.read_seq.max(cursor.read_seq);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn conversations_of(
+        &self,
+        user_id: u64,
+        changed_since_ms: u64,
+        before: Option<(u64, u64)>,
+        limit: u32,
+    ) -> StoreResult<Vec<ConversationRow>> {
+        self.read(|state| {
+            let mut rows: Vec<ConversationRow> = state
+                .members
+                .values()
+                .filter(|member| member.user_id == user_id)
+                .filter(|member| member.removed_at_ms == 0 || changed_since_ms != 0)
+                .filter_map(|member| state.row(member))
+                .filter(|row| row.activity_ms() >= changed_since_ms)
+                .filter(|row| before.is_none_or(|place| (row.activity_ms(), row.conversation.id) < place))
+                .collect();
+            rows.sort_by_key(|row| std::cmp::Reverse((row.activity_ms(), row.conversation.id)));
+            rows.truncate(limit as usize);
+            rows
+        })
+    }
+
+    async fn conversation_of(
+        &self,
+        user_id: u64,
+        conversation_id: u64,
+    ) -> StoreResult<Option<ConversationRow>> {
+        self.read(|state| state.row(state.members.get(&(conversation_id, user_id))?))
+    }
+}

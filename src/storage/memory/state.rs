@@ -1,0 +1,88 @@
+//! The maps behind the stores, and what is the same for several methods.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::protocol::v1::Message;
+use crate::storage::{
+    ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, StoreError, StoreResult,
+    UserRecord,
+};
+
+/// All that is stored.
+#[derive(Default)]
+pub struct State {
+    last_id: u64,
+    /// By id.
+    pub users: BTreeMap<u64, UserRecord>,
+    /// Ids by the compared form of the name.
+    pub usernames: HashMap<String, u64>,
+    /// By id.
+    pub devices: BTreeMap<u64, DeviceRecord>,
+    /// Device ids by the hash of the token.
+    pub tokens: HashMap<String, u64>,
+    /// Ranges by user and conversation.
+    pub line_given: BTreeMap<(u64, u64), String>,
+    /// By user and contact.
+    pub contacts: BTreeMap<(u64, u64), ContactRecord>,
+    /// By id.
+    pub conversations: BTreeMap<u64, ConversationRecord>,
+    /// Conversation ids by the lower and the higher user.
+    pub directs: HashMap<(u64, u64), u64>,
+    /// By conversation and user.
+    pub members: BTreeMap<(u64, u64), MemberRecord>,
+    /// By conversation and seq.
+    pub messages: BTreeMap<(u64, u64), Message>,
+    /// Seqs of the messages that have a `client_id`.
+    pub client_keys: HashMap<ClientKey, u64>,
+}
+
+/// The key of a message; `None` where it has no `client_id`.
+fn client_key(message: &Message) -> Option<ClientKey> {
+    (!message.client_id.is_empty()).then(|| ClientKey {
+        conversation_id: message.conversation_id,
+        sender_id: message.sender_id,
+        client_id: message.client_id.clone(),
+    })
+}
+
+impl State {
+    /// An id that nothing has yet.
+    pub fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// All of the messages or, where a key is taken, none. What the databases don't keep is not kept here either.
+    pub fn append(&mut self, messages: &[Message]) -> StoreResult<()> {
+        let mut seqs = HashSet::new();
+        let mut keys = HashSet::new();
+        for message in messages {
+            let at = (message.conversation_id, message.seq);
+            let key = client_key(message);
+            let is_taken = self.messages.contains_key(&at)
+                || key.as_ref().is_some_and(|key| self.client_keys.contains_key(key));
+            if is_taken || !seqs.insert(at) || key.is_some_and(|key| !keys.insert(key)) {
+                return Err(StoreError::Exists);
+            }
+        }
+        for message in messages {
+            if let Some(key) = client_key(message) {
+                self.client_keys.insert(key, message.seq);
+            }
+            let kept = Message { edited_at_ms: 0, recalled: false, reactions: Vec::new(), ..message.clone() };
+            self.messages.insert((message.conversation_id, message.seq), kept);
+        }
+        Ok(())
+    }
+
+    /// The newest message at or after `first_seq`.
+    pub fn newest(&self, conversation_id: u64, first_seq: u64) -> Option<&Message> {
+        let range = self.messages.range((conversation_id, first_seq)..=(conversation_id, u64::MAX));
+        range.last().map(|(_, message)| message)
+    }
+
+    /// All rows of a conversation, those who left included.
+    pub fn members_of(&self, conversation_id: u64) -> impl Iterator<Item = &MemberRecord> {
+        self.members.range((conversation_id, 0)..=(conversation_id, u64::MAX)).map(|(_, member)| member)
+    }
+}

@@ -1,1 +1,0 @@
-//! The stores in SQLite or MySQL/MariaDB, by SeaORM.

@@ -1,0 +1,36 @@
+//! Table `conversations`: conversations without what is each member's own.
+
+use sea_orm::entity::prelude::*;
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "conversations")]
+pub struct Model {
+    /// `conversation_id`.
+    #[sea_orm(primary_key)]
+    pub id: i64,
+    /// Number of the `ConversationKind`.
+    pub kind: i16,
+    /// `low:high` of the two users of a direct conversation, unique; null for groups.
+    pub direct_key: Option<String>,
+    /// Empty for direct.
+    pub name: String,
+    /// Empty for direct.
+    pub description: String,
+    /// 0: none.
+    pub avatar_file_id: i64,
+    /// 0 for direct.
+    pub owner_id: i64,
+    /// Number of the `JoinPolicy`.
+    pub join_policy: i16,
+    /// Unix time, milliseconds.
+    pub created_at_ms: i64,
+    /// Last change of the row or of its membership.
+    pub updated_at_ms: i64,
+}
+
+/// None that SeaORM need know.
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

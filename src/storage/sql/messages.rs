@@ -1,0 +1,151 @@
+//! [`MessageStore`]: the logs.
+
+use async_trait::async_trait;
+use sea_orm::sea_query::ExprTrait as _;
+use sea_orm::{
+    ColumnTrait as _, Condition, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+};
+
+use super::SqlStores;
+use super::convert::{all, client_id_text, int, new_message, uint};
+use super::entity::message::{Column, Entity};
+use super::ladder::{cut, padded};
+use crate::protocol::v1::Message;
+use crate::storage::{ClientKey, MessageStore, StoreResult};
+
+/// What a row weighs beside its texts, roughly, in bytes.
+const ROW_BYTES: usize = 256;
+
+fn bytes(message: &Message) -> usize {
+    ROW_BYTES + message.text.len() + 128 * message.attachments.len() + 16 * message.mentions.len()
+}
+
+/// One multi-row INSERT.
+fn insert(messages: &[Message]) -> sea_orm::InsertMany<super::entity::message::ActiveModel> {
+    Entity::insert_many(messages.iter().map(new_message))
+}
+
+#[async_trait]
+impl MessageStore for SqlStores {
+    async fn append(&self, messages: &[Message]) -> StoreResult<()> {
+        let runs = &cut(messages, bytes);
+        self.database
+            .write(|attempt| async move {
+                match runs.as_slice() {
+                    [] => {}
+                    // A single statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
+                    [run] => drop(insert(run).exec_without_returning(attempt.single()).await?),
+                    runs => {
+                        let transaction = attempt.begin().await?;
+                        for run in runs {
+                            insert(run).exec_without_returning(&transaction).await?;
+                        }
+                        attempt.commit(transaction).await?;
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {
+        let newest: Option<i64> = self
+            .database
+            .read(|db| {
+                Entity::find()
+                    .select_only()
+                    .column(Column::Seq)
+                    .filter(Column::ConversationId.eq(int(conversation_id)))
+                    .order_by_desc(Column::Seq)
+                    .limit(1)
+                    .into_tuple()
+                    .one(db)
+            })
+            .await?;
+        Ok(newest.map_or(0, uint))
+    }
+
+    async fn stored(&self, keys: &[ClientKey]) -> StoreResult<Vec<(ClientKey, u64, u64)>> {
+        // Messages without a client_id are not found by one.
+        let keys: Vec<&ClientKey> = keys.iter().filter(|key| !key.client_id.is_empty()).collect();
+        let mut found = Vec::new();
+        for list in padded(&keys) {
+            let any = &list.into_iter().fold(Condition::any(), |any, key| {
+                any.add(
+                    Column::ConversationId
+                        .eq(int(key.conversation_id))
+                        .and(Column::SenderId.eq(int(key.sender_id)))
+                        .and(Column::ClientId.eq(key.client_id.as_bytes())),
+                )
+            });
+            let rows: Vec<(i64, i64, Option<Vec<u8>>, i64, i64)> = self
+                .database
+                .read(|db| {
+                    Entity::find()
+                        .select_only()
+                        .columns([
+                            Column::ConversationId,
+                            Column::SenderId,
+                            Column::ClientId,
+                            Column::Seq,
+                            Column::CreatedAtMs,
+                        ])
+                        .filter(any.clone())
+                        .into_tuple()
+                        .all(db)
+                })
+                .await?;
+            for (conversation_id, sender_id, client_id, seq, created_at_ms) in rows {
+                let key = ClientKey {
+                    conversation_id: uint(conversation_id),
+                    sender_id: uint(sender_id),
+                    client_id: client_id_text(client_id).map_err(invalid)?,
+                };
+                found.push((key, uint(seq), uint(created_at_ms)));
+            }
+        }
+        Ok(found)
+    }
+
+    async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
+        self.database
+            .read(|db| async move {
+                let rows = Entity::find()
+                    .filter(Column::ConversationId.eq(int(conversation_id)))
+                    .filter(Column::Seq.gt(int(after_seq)))
+                    .order_by_asc(Column::Seq)
+                    .limit(u64::from(limit))
+                    .all(db)
+                    .await?;
+                all(rows)
+            })
+            .await
+    }
+
+    async fn before(
+        &self,
+        conversation_id: u64,
+        before_seq: u64,
+        first_seq: u64,
+        limit: u32,
+    ) -> StoreResult<Vec<Message>> {
+        self.database
+            .read(|db| async move {
+                let mut rows = Entity::find()
+                    .filter(Column::ConversationId.eq(int(conversation_id)))
+                    .filter(Column::Seq.gte(int(first_seq)))
+                    .filter(Column::Seq.lt(int(before_seq)))
+                    .order_by_desc(Column::Seq)
+                    .limit(u64::from(limit))
+                    .all(db)
+                    .await?;
+                rows.reverse();
+                all(rows)
+            })
+            .await
+    }
+}
+
+fn invalid(error: DbErr) -> crate::storage::StoreError {
+    crate::storage::StoreError::Invalid(error.to_string())
+}

@@ -1,0 +1,64 @@
+//! The stores in SQLite or MySQL/MariaDB, by SeaORM.
+//!
+//! `open` brings the tables up to date and connects. Each store is a file; all go through `database`, which gives
+//! every request its deadline and turns errors into what the callers need to know: certainly nothing stored, or not
+//! known. Durability is the database's: SQLite with WAL and `synchronous=FULL`, MySQL with its own defaults, which
+//! flush at commit. Nothing here weakens them.
+
+mod accounts;
+mod contacts;
+mod conversations;
+mod convert;
+mod database;
+mod entity;
+mod failure;
+mod ladder;
+mod list;
+mod messages;
+mod migration;
+mod pools;
+
+use std::sync::Arc;
+
+use self::database::Database;
+pub use self::migration::migrate;
+use super::{StoreResult, Stores};
+use crate::config::StorageConfig;
+
+/// The stores of one database. Cheap to clone; all clones share its connections.
+#[derive(Clone, Debug)]
+pub struct SqlStores {
+    database: Arc<Database>,
+}
+
+/// Brings the tables up to date ([`migrate`]) and connects.
+pub async fn open(config: &StorageConfig) -> StoreResult<SqlStores> {
+    migrate(config).await?;
+    SqlStores::connect(config).await
+}
+
+impl SqlStores {
+    /// Connects to a database whose tables are up to date.
+    pub async fn connect(config: &StorageConfig) -> StoreResult<Self> {
+        let stores = Self { database: Arc::new(Database::connect(config)?) };
+        stores.ping().await?;
+        Ok(stores)
+    }
+
+    /// As the rest of the node uses them.
+    pub fn stores(&self) -> Stores {
+        let this = Arc::new(self.clone());
+        Stores { accounts: this.clone(), contacts: this.clone(), conversations: this.clone(), messages: this }
+    }
+
+    /// Whether the database answers, within `storage.request_timeout`.
+    pub async fn ping(&self) -> StoreResult<()> {
+        self.database.ping().await
+    }
+
+    /// Ends the connections once their requests are done; every later request is
+    /// [`Unavailable`](super::StoreError::Unavailable).
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}

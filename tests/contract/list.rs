@@ -1,0 +1,124 @@
+//! The list of a user's conversations.
+
+use rookery::storage::{ConversationRow, CursorAdvance, Stores};
+
+use crate::fixture::{group, member, message};
+
+async fn list(
+    stores: &Stores,
+    user_id: u64,
+    since: u64,
+    before: Option<(u64, u64)>,
+    limit: u32,
+) -> Vec<ConversationRow> {
+    stores.conversations.conversations_of(user_id, since, before, limit).await.expect("it is read")
+}
+
+fn ids(rows: &[ConversationRow]) -> Vec<u64> {
+    rows.iter().map(|row| row.conversation.id).collect()
+}
+
+pub async fn the_newest_activity_comes_first(stores: &Stores) {
+    let a = group(stores, &[2], 10).await.id;
+    let b = group(stores, &[2], 20).await.id;
+    let (c, _) = stores.conversations.direct(1, 2, 15).await.expect("it is created");
+    assert_eq!(ids(&list(stores, 1, 0, None, 9).await), [b, c.id, a]);
+    stores.messages.append(&[message(a, 1, 2, "x")]).await.expect("it is stored");
+    assert_eq!(ids(&list(stores, 1, 0, None, 9).await), [a, b, c.id]);
+    stores.conversations.remove_member(b, 2, 2_000_000).await.expect("they leave");
+    assert_eq!(ids(&list(stores, 1, 0, None, 9).await), [b, a, c.id]);
+    assert_eq!(ids(&list(stores, 1, 0, None, 2).await), [b, a]);
+    assert_eq!(list(stores, 9, 0, None, 9).await, []);
+}
+
+pub async fn a_row_tells_all_of_a_conversation(stores: &Stores) {
+    let (direct, _) = stores.conversations.direct(1, 2, 15).await.expect("it is created");
+    let rooks = group(stores, &[2, 3, 4], 16).await;
+    stores.conversations.remove_member(rooks.id, 4, 17).await.expect("they leave");
+    let sent: Vec<_> = (1..=3).map(|seq| message(direct.id, seq, 2, &format!("c{seq}"))).collect();
+    stores.messages.append(&sent).await.expect("they are stored");
+    let cursor = CursorAdvance { conversation_id: direct.id, user_id: 2, delivered_seq: 3, read_seq: 3 };
+    stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
+
+    let rows = list(stores, 1, 0, None, 9).await;
+    assert_eq!(ids(&rows), [direct.id, rooks.id]);
+    assert_eq!(rows[0].conversation, direct);
+    assert_eq!((rows[0].member.user_id, rows[0].member_count), (1, 2));
+    let peer = rows[0].peer.as_ref().expect("a direct conversation has another side");
+    assert_eq!((peer.user_id, peer.read_seq), (2, 3));
+    assert_eq!(rows[0].last_message, Some(sent[2].clone()));
+    assert_eq!((rows[0].unread, rows[0].activity_ms()), (3, sent[2].created_at_ms));
+    assert_eq!((rows[1].peer.clone(), rows[1].last_message.clone(), rows[1].unread), (None, None, 0));
+    assert_eq!((rows[1].member_count, rows[1].activity_ms()), (3, 17));
+
+    for row in rows {
+        let one = stores.conversations.conversation_of(1, row.conversation.id).await;
+        assert_eq!(one, Ok(Some(row)));
+    }
+    assert_eq!(stores.conversations.conversation_of(9, rooks.id).await, Ok(None));
+}
+
+pub async fn unread_counts_others_messages_behind_the_cursor(stores: &Stores) {
+    let rooks = group(stores, &[2, 3], 10).await.id;
+    let sent: Vec<_> = (1..=9).map(|seq| message(rooks, seq, 1 + seq % 3, &format!("c{seq}"))).collect();
+    stores.messages.append(&sent).await.expect("they are stored");
+    let unread = async |user_id| {
+        let row = stores.conversations.conversation_of(user_id, rooks).await.expect("it is read");
+        row.expect("there is a row").unread
+    };
+    assert_eq!(unread(1).await, 6);
+    let cursor = CursorAdvance { conversation_id: rooks, user_id: 1, delivered_seq: 9, read_seq: 7 };
+    stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
+    assert_eq!(unread(1).await, 1, "seq 8 is another's, seq 9 their own");
+    assert_eq!(unread(2).await, 6);
+}
+
+pub async fn what_was_left_shows_only_to_those_who_ask_for_changes(stores: &Stores) {
+    let a = group(stores, &[2], 10).await.id;
+    let b = group(stores, &[2], 20).await.id;
+    stores.messages.append(&[message(a, 1, 1, "x")]).await.expect("it is stored");
+    stores.conversations.remove_member(a, 2, 30).await.expect("they leave");
+    assert_eq!(ids(&list(stores, 2, 0, None, 9).await), [b]);
+    let changed = list(stores, 2, 25, None, 9).await;
+    assert_eq!(ids(&changed), [a]);
+    assert_eq!((changed[0].member.removed_at_ms, changed[0].unread), (30, 0));
+    assert_eq!(changed[0].last_message, None, "what came after is not theirs to see");
+    assert_eq!(ids(&list(stores, 2, 30, None, 9).await), [a], "the bound itself counts");
+    assert_eq!(ids(&list(stores, 2, 31, None, 9).await), Vec::<u64>::new());
+    assert_eq!(ids(&list(stores, 2, 20, None, 9).await), [a, b]);
+}
+
+pub async fn pages_follow_each_other_without_gap(stores: &Stores) {
+    let mut made = Vec::new();
+    for at in 0..150u64 {
+        // Pairs of the same time, which only the id orders.
+        made.push((100 + at / 2, group(stores, &[2], 100 + at / 2).await.id));
+    }
+    made.sort_unstable();
+    made.reverse();
+    let wanted: Vec<u64> = made.iter().map(|(_, id)| *id).collect();
+    let mut seen = Vec::new();
+    let mut before = None;
+    loop {
+        let page = list(stores, 2, 0, before, 40).await;
+        let Some(last) = page.last() else { break };
+        before = Some((last.activity_ms(), last.conversation.id));
+        seen.extend(ids(&page));
+    }
+    assert_eq!(seen, wanted);
+    let all = list(stores, 2, 0, None, 200).await;
+    assert!(all.iter().all(|row| row.member_count == 2));
+    assert_eq!(ids(&all), wanted);
+}
+
+pub async fn what_was_before_joining_is_not_shown(stores: &Stores) {
+    let rooks = group(stores, &[2], 10).await.id;
+    let sent: Vec<_> = (1..=4).map(|seq| message(rooks, seq, 2, &format!("c{seq}"))).collect();
+    stores.messages.append(&sent).await.expect("they are stored");
+    stores.conversations.add_members(&[member(rooks, 3, 5, 40)]).await.expect("it is added");
+    let late = stores.conversations.conversation_of(3, rooks).await.expect("it is read").expect("there");
+    assert_eq!((late.last_message, late.unread), (None, 0));
+    stores.messages.append(&[message(rooks, 5, 2, "c5")]).await.expect("it is stored");
+    let late = stores.conversations.conversation_of(3, rooks).await.expect("it is read").expect("there");
+    assert_eq!((late.last_message.map(|m| m.seq), late.unread), (Some(5), 1));
+}

@@ -1,0 +1,89 @@
+//! The contract of the stores, as `src/storage/mod.rs` words it, held by every implementation: the maps, SQLite and
+//! a real MariaDB. What concerns databases alone (opening, outages, several processes) has files of its own.
+
+mod accounts;
+mod contacts;
+mod conversations;
+mod faults;
+mod fixture;
+mod list;
+#[path = "../support/mariadb.rs"]
+mod mariadb_server;
+mod messages;
+mod opening;
+mod outage;
+mod sharing;
+mod speed;
+
+/// Stamps every case on one implementation.
+macro_rules! suite {
+    ($store:ident: $($topic:ident { $($case:ident)+ })+) => {
+        mod $store {
+            $(mod $topic {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let fixture = crate::fixture::$store().await;
+                    crate::$topic::$case(&fixture.stores).await;
+                })+
+            })+
+        }
+    };
+}
+
+/// Lists the cases.
+macro_rules! contract {
+    ($($store:ident)+) => {
+        $(suite! { $store:
+            accounts {
+                names_are_unique_regardless_of_case
+                a_user_is_found_by_id_and_by_name
+                a_search_finds_beginnings_of_names_and_parts_of_display_names
+                a_profile_changes_where_told_to
+                passwords_and_sign_in_can_be_changed
+                a_device_is_found_by_its_token_until_it_is_deleted
+                what_a_line_device_was_given_is_replaced_by_conversation
+            }
+            contacts {
+                both_sides_are_written_and_removed_together
+                contacts_are_paged_by_id
+                crossing_requests_all_end
+            }
+            conversations {
+                a_group_begins_with_its_owner_and_members
+                a_large_group_is_created_whole
+                a_direct_conversation_is_created_once
+                concurrent_calls_get_the_same_direct_conversation
+                members_leave_and_come_back
+                members_stay_as_they_are_when_added_again
+                a_role_is_set_and_an_owner_too
+                cursors_never_move_back
+                many_cursors_move_at_once
+                time_of_change_never_moves_back
+            }
+            list {
+                the_newest_activity_comes_first
+                a_row_tells_all_of_a_conversation
+                unread_counts_others_messages_behind_the_cursor
+                what_was_left_shows_only_to_those_who_ask_for_changes
+                pages_follow_each_other_without_gap
+                what_was_before_joining_is_not_shown
+            }
+            messages {
+                every_field_comes_back
+                any_text_comes_back
+                an_append_is_all_or_none
+                a_client_id_is_taken_once
+                client_ids_differ_by_every_byte
+                messages_without_client_id_dont_collide
+                one_of_many_takes_a_seq
+                a_batch_of_any_size_is_stored
+                large_batches_of_large_texts_are_stored
+                what_is_stored_is_found_by_its_keys
+                history_is_paged_both_ways
+                logs_of_conversations_are_apart
+            }
+        })+
+    };
+}
+
+contract! { memory sqlite mariadb }

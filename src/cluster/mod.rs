@@ -1,8 +1,12 @@
 //! Membership, placement and routing: how an address becomes an answer, on whichever node its actor lives.
 
 pub mod address;
+pub mod gate;
+pub mod lanes;
 pub mod placement;
+pub mod preamble;
 pub mod reply;
+pub mod stream;
 pub mod view;
 
 use std::net::SocketAddr;

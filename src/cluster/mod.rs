@@ -3,6 +3,7 @@
 pub mod address;
 pub mod gate;
 pub mod lanes;
+pub mod membership;
 pub mod placement;
 pub mod preamble;
 pub mod reply;

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// A gate for deliveries of one kind. Only one task may close and drain it.
 pub struct Gate<T> {
@@ -40,15 +40,11 @@ impl<T> Gate<T> {
         Ok(None)
     }
 
-    /// From now on deliveries queue.
-    pub fn close(&self) {
-        let _queue = self.queue.lock();
+    /// From now on deliveries queue, behind whatever is put into the queue while the guard is held.
+    pub fn close(&self) -> MutexGuard<'_, VecDeque<T>> {
+        let queue = self.queue.lock();
         self.closed.store(true, Ordering::Release);
-    }
-
-    /// Queues what has come home, in order. What came before stays before it.
-    pub fn enqueue(&self, deliveries: impl IntoIterator<Item = T>) {
-        self.queue.lock().extend(deliveries);
+        queue
     }
 
     /// Delivers all that is queued, and opens.
@@ -83,8 +79,7 @@ mod tests {
     #[test]
     fn what_comes_while_it_is_closed_follows_what_came_home() {
         let gate = Gate::new(10);
-        gate.close();
-        gate.enqueue([1, 2]);
+        gate.close().extend([1, 2]);
         assert_eq!(gate.pass(3), Ok(None));
         let mut seen = Vec::new();
         gate.drain(|delivery| {
@@ -100,7 +95,7 @@ mod tests {
     #[test]
     fn a_closed_gate_is_bounded() {
         let gate = Gate::new(1);
-        gate.close();
+        drop(gate.close());
         assert_eq!(gate.pass(1), Ok(None));
         assert_eq!(gate.pass(2), Err(2));
     }
@@ -118,7 +113,7 @@ mod tests {
                 }
             });
             while !sender.is_finished() {
-                gate.close();
+                drop(gate.close());
                 gate.drain(|number| seen.lock().push(number));
             }
         });

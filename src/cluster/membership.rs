@@ -33,6 +33,8 @@ pub enum Event {
         /// It has been seen leaving.
         leaving: bool,
     },
+    /// The node itself has said that it is there, and wants a link.
+    Met(NodeInfo),
     /// A link to the node is ready, which replaces any earlier one. `said`: its own word.
     Linked {
         /// The node.
@@ -169,9 +171,11 @@ impl Membership {
                 Change { view, learned: false }
             }
             Event::Heard { info, leaving } => self.heard(info, leaving, now_ms),
+            Event::Met(info) => self.met(info, now_ms),
             Event::Linked { info, said } => self.linked(info, said, now_ms),
             Event::Said { name, incarnation, state } => {
-                let Some(peer) = self.peers.get_mut(&name).filter(|peer| peer.info.incarnation == incarnation)
+                let Some(peer) =
+                    self.peers.get_mut(&name).filter(|peer| peer.info.incarnation == incarnation)
                 else {
                     return Change::default();
                 };
@@ -247,6 +251,18 @@ impl Membership {
             None if leaving || full => Change::default(),
             None => {
                 self.peers.insert(info.name.clone(), Peer::new(info, said, now_ms));
+                Change { view: true, learned: true }
+            }
+        }
+    }
+
+    /// What a node says of itself is newer than all that is known of it, unless there is a link to another incarnation.
+    fn met(&mut self, info: NodeInfo, now_ms: u64) -> Change {
+        match self.peers.get(&info.name) {
+            Some(peer) if peer.linked || *peer.info == info => Change::default(),
+            None if self.peers.len() >= PEERS_MAX => Change::default(),
+            _ => {
+                self.peers.insert(info.name.clone(), Peer::new(info, NodeState::Joining, now_ms));
                 Change { view: true, learned: true }
             }
         }
@@ -413,6 +429,7 @@ mod tests {
                 // A node never links to itself.
                 1 if name != "a" => Event::Linked { info, said },
                 2 => Event::Said { name, incarnation, state: said },
+                3 if said == NodeState::Up && name != "a" => Event::Met(info),
                 3 => Event::Silent(name),
                 4 => Event::Alive(name),
                 5 => Event::Unlinked(name),

@@ -178,7 +178,7 @@ pub fn proof(cookie: &str, role: Role, dialer: &[u8], acceptor: &[u8]) -> LinkPr
         text.extend_from_slice(&(hello.len() as u64).to_be_bytes());
         text.extend_from_slice(hello);
     }
-    LinkProof { proof: hmac_sha256(cookie.as_bytes(), &text).to_vec() }
+    LinkProof { proof: hmac_sha256(cookie.as_bytes(), &text).to_vec(), seen_epoch: 0 }
 }
 
 /// Checks the other side's proof, in a time that does not depend on where it differs.

@@ -439,12 +439,12 @@ mod tests {
             let mut asked = 0_u8;
             let mut seen: Vec<u8> = Vec::new();
             let now = Instant::now();
-            let mut see = |seen: &mut Vec<u8>, number: u8| {
+            let see = |seen: &mut Vec<u8>, number: u8| {
                 if !seen.contains(&number) {
                     seen.push(number);
                 }
             };
-            let mut answer = |shard: &mut Shard, wires: &[Wire], lose: bool, seen: &mut Vec<u8>| {
+            let answer = |shard: &mut Shard, wires: &[Wire], lose: bool, seen: &mut Vec<u8>| {
                 let Some((id, attempt, request)) =
                     wires[wires.len() - 1].carried.borrow_mut().pop_front() else { return };
                 see(seen, request[0]);

@@ -226,6 +226,8 @@ section! {
     RoomConfig {
         /// Sends of one room that wait for storage; more are refused with `resource_exhausted`.
         pending_sends: usize = 4096;
+        /// Most members of one room.
+        members_max: usize = 100_000;
         /// Most messages of one room in one transaction.
         group_messages: usize = 128;
         /// Answers to sends that a room remembers for repeats; older ones are found in the database.
@@ -233,9 +235,12 @@ section! {
         /// A room without work for this long leaves memory.
         #[serde(with = "humantime_serde")]
         idle_timeout: Duration = Duration::from_secs(120);
-        /// How long moved cursors may wait to be stored together.
+        /// How long `read` cursors wait for others, to be stored together; `ok` follows the storing.
         #[serde(with = "humantime_serde")]
         cursor_flush: Duration = Duration::from_millis(20);
+        /// How long `delivered` cursors, and those moved by sending, wait; a crash loses at most so much of them.
+        #[serde(with = "humantime_serde")]
+        cursor_lazy_flush: Duration = Duration::from_secs(2);
         /// Receipts, membership messages and conversation events go to all members of rooms up to this size.
         small_room: usize = 200;
         /// Messages younger than this are pushed again by a room's new owner, in case the old one died before it could.
@@ -373,14 +378,20 @@ impl Config {
                 *secret = "…".to_owned();
             }
         }
-        if let Some((before, host)) = shown.storage.url.rsplit_once('@')
-            && let Some((scheme, user)) = before.split_once("://")
-        {
-            let user = user.split(':').next().unwrap_or_default();
-            shown.storage.url = format!("{scheme}://{user}:…@{host}");
-        }
+        shown.storage.url = without_password(&shown.storage.url);
         toml::to_string_pretty(&shown).expect("the configuration is plain data")
     }
+}
+
+/// A database URL as it may be shown.
+pub fn without_password(url: &str) -> String {
+    if let Some((before, host)) = url.rsplit_once('@')
+        && let Some((scheme, user)) = before.split_once("://")
+        && let Some((user, _)) = user.split_once(':')
+    {
+        return format!("{scheme}://{user}:…@{host}");
+    }
+    url.to_owned()
 }
 
 /// Names the key, where it was set, and for an unknown key the nearest known one.

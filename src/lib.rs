@@ -5,9 +5,15 @@
 //! protocol alone. `tests/tidy.rs` holds the rules.
 
 pub mod actors;
+pub mod cli;
+pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod domain;
+pub mod gateway;
+pub mod node;
 pub mod protocol;
 pub mod services;
 pub mod storage;
+pub mod telemetry;

@@ -1,35 +1,302 @@
-//! The actors: sessions, rooms and presence shards, and what starts and finds them.
+//! The actors: sessions, rooms and presence shards, and what starts, finds and feeds them.
+//!
+//! Who may ask whom, so that asks never run in a circle: session → room, session → presence shard, and node → session
+//! (admin). Rooms and shards ask nobody but storage; rooms tell sessions by way of fan-out, which never waits.
 
+pub mod directory;
+pub mod frame;
+mod inbound;
+pub mod presence;
+pub mod rebalance;
+pub mod registry;
 pub mod room;
 pub mod session;
+pub mod writer;
 
-use crate::domain::Result;
-use crate::protocol::cluster::SessionRecord;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use ractor::ActorRuntime;
+
+use self::directory::Directory;
+use self::frame::SharedFrame;
+use self::presence::actor::{ShardActor, ShardArguments, ShardMessage};
+use self::registry::Registry;
+use self::room::Rooms;
+use self::room::actor::RoomMessage;
+use self::session::table::SessionTable;
+use self::session::{Handler, Session, Sessions};
+use self::writer::Writers;
+use crate::cluster::{Address, Cluster, NodeState, ReplyTo, View};
+use crate::config::Config;
+use crate::domain::{Error, Result};
+use crate::protocol::ConversationKind;
+use crate::protocol::cluster::{
+    CloseSessions, Deliver, Forget, Lookup, NodeRequest, PresenceRequest, Register, Reply, Request,
+    SessionRecord, Unregister, node_request, presence_reply, presence_request, reply, request,
+};
+use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
+use crate::storage::Stores;
+
+/// All actors of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Actors {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    config: Config,
+    runtime: tokio::runtime::Handle,
+    stores: Stores,
+    writers: Writers,
+    cluster: OnceLock<Cluster>,
+    handler: OnceLock<Arc<dyn Handler>>,
+    rooms: Registry<RoomMessage>,
+    shards: Registry<ShardMessage>,
+    directory: Arc<Directory>,
+    sessions: SessionTable,
+    draining: AtomicBool,
+}
+
+impl Actors {
+    /// The actors of a node, none active yet. Runs on the current runtime, whichever thread calls later.
+    pub fn new(name: &str, config: &Config, stores: Stores) -> Self {
+        let inner = Inner {
+            name: name.to_owned(),
+            config: config.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            writers: Writers::start(&config.writer, &stores),
+            stores,
+            cluster: OnceLock::new(),
+            handler: OnceLock::new(),
+            rooms: Registry::default(),
+            shards: Registry::default(),
+            directory: Arc::new(Directory::new(config.presence.shards, config.presence.rebuild_window)),
+            sessions: SessionTable::default(),
+            draining: AtomicBool::new(false),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Joins the actors to the cluster and to what handles clients' frames; called once, before any client comes.
+    pub fn connect(&self, cluster: Cluster, handler: Arc<dyn Handler>) {
+        let first = self.inner.cluster.set(cluster).is_ok() && self.inner.handler.set(handler).is_ok();
+        debug_assert!(first, "the actors are connected once");
+        rebalance::start(self.clone());
+    }
+
+    /// The sessions of this node.
+    pub fn sessions(&self) -> Sessions {
+        Sessions::new(self.clone())
+    }
+
+    /// The rooms of the cluster.
+    pub fn rooms(&self) -> Rooms {
+        Rooms::new(self.clone())
+    }
+
+    /// Events for users.
+    pub fn events(&self) -> Events {
+        Events { actors: self.clone() }
+    }
+
+    /// The directory of live sessions.
+    pub fn presence(&self) -> Presence {
+        Presence { actors: self.clone() }
+    }
+
+    /// The cluster that the actors are part of.
+    pub fn cluster(&self) -> &Cluster {
+        self.inner.cluster.get().expect("the node connects its actors before it takes clients or links")
+    }
+
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// No new sessions from now on; those there are told to go elsewhere.
+    pub fn drain_sessions(&self, reason: &str, address_of: impl Fn(session::Transport) -> String) {
+        self.inner.draining.store(true, Ordering::Relaxed);
+        for session in self.inner.sessions.all() {
+            session.go_away(reason, address_of(session.transport()));
+        }
+    }
+
+    /// Closes every session, after what is queued for it.
+    pub fn close_sessions(&self, code: u16, reason: &str) {
+        for session in self.inner.sessions.all() {
+            session.outbox().close(code, reason);
+        }
+    }
+
+    /// Live sessions, active rooms and active presence shards.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.inner.sessions.len(), self.inner.rooms.len(), self.inner.shards.len())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.inner.draining.load(Ordering::Relaxed)
+    }
+
+    /// Casts to a presence shard of this node, which starts if need be.
+    fn cast_shard(&self, address: Address, message: ShardMessage) {
+        let inner = &self.inner;
+        inner.shards.cast(address, message, |vitals| {
+            let _runtime = inner.runtime.enter();
+            let arguments = ShardArguments { directory: Arc::clone(&inner.directory), vitals };
+            match ActorRuntime::spawn_instant(None, ShardActor, arguments) {
+                Ok((actor, _)) => Some(actor),
+                Err(error) => {
+                    tracing::error!(%address, %error, "a presence shard could not start");
+                    None
+                }
+            }
+        });
+    }
+
+    /// Tells the presence shard of `user_id` of sessions of its users.
+    async fn announce(&self, user_id: u64, sessions: Vec<SessionRecord>, limit: Duration) -> Result<()> {
+        let register = presence_request::Command::Register(Register { sessions });
+        self.ask_shard(self.inner.directory.shard_of(user_id), register, limit).await.map(|_| ())
+    }
+
+    /// Tells the presence shard that a session has ended.
+    fn withdraw(&self, session: &Session) {
+        self.withdraw_record(&session.record(self));
+    }
+
+    fn withdraw_record(&self, record: &SessionRecord) {
+        let gone =
+            Unregister { user_id: record.user_id, session_id: record.session_id, node: record.node.clone() };
+        let request = presence_request::Command::Unregister(gone);
+        let shard = self.inner.directory.shard_of(record.user_id);
+        self.cluster().tell(Address::presence(shard), presence_request_of(request));
+    }
+
+    async fn ask_shard(
+        &self,
+        shard: u64,
+        command: presence_request::Command,
+        limit: Duration,
+    ) -> Result<presence_reply::Reply> {
+        let (reply, answer) = ReplyTo::channel();
+        self.cluster().ask(Address::presence(shard), presence_request_of(command), limit, reply);
+        match answer.await?.reply {
+            Some(reply::Reply::Presence(presence)) => {
+                presence.reply.ok_or_else(|| Error::internal("a presence shard answered nothing"))
+            }
+            _ => Err(Error::internal("a presence shard answered as something else")),
+        }
+    }
+
+    /// Sends an event to the users' sessions, wherever they are. Never waits.
+    fn fan_out(&self, user_ids: &[u64], except_session_id: u64, event: ServerFrame, kind: ConversationKind) {
+        self.route(user_ids, except_session_id, event, kind, true);
+    }
+
+    /// See [`Directory::routes`] for `may_forward`.
+    fn route(
+        &self,
+        user_ids: &[u64],
+        except_session_id: u64,
+        event: ServerFrame,
+        kind: ConversationKind,
+        may_forward: bool,
+    ) {
+        let inner = &self.inner;
+        let mut routes = inner.directory.routes(user_ids, &inner.name, may_forward);
+        if !routes.everywhere.is_empty() {
+            let view = self.cluster().view();
+            for node in live_nodes(&view).filter(|node| *node != inner.name) {
+                routes.nodes.entry(node.to_owned()).or_default().extend(&routes.everywhere);
+            }
+            routes.here.append(&mut routes.everywhere);
+        }
+        let deliver = |user_ids: Vec<u64>| Deliver {
+            user_ids,
+            except_session_id,
+            event: Some(event.clone()),
+            conversation_kind: kind as i32,
+        };
+        for (node, user_ids) in routes.shards {
+            let request = node_request::Command::Route(deliver(user_ids));
+            self.cluster().tell_node(&node, NodeRequest { command: Some(request) });
+        }
+        for (node, user_ids) in routes.nodes {
+            let request = node_request::Command::Deliver(deliver(user_ids));
+            self.cluster().tell_node(&node, NodeRequest { command: Some(request) });
+        }
+        if !routes.here.is_empty() {
+            let frame = Arc::new(SharedFrame::new(event, kind));
+            inner.sessions.deliver(&routes.here, except_session_id, &frame);
+        }
+    }
+}
+
+/// The nodes that may hold sessions: all that are not down.
+pub(crate) fn live_nodes(view: &View) -> impl Iterator<Item = &str> {
+    view.nodes.iter().filter(|node| node.state != NodeState::Down).map(|node| node.info.name.as_str())
+}
+
+fn presence_request_of(command: presence_request::Command) -> Request {
+    Request { request: Some(request::Request::Presence(PresenceRequest { command: Some(command) })) }
+}
 
 /// Events for users, wherever their sessions are. Cheap to clone.
 #[derive(Clone)]
-pub struct Events {}
+pub struct Events {
+    actors: Actors,
+}
 
 impl Events {
     /// Sends `event` to every live session of the users but `except_session_id` (0: none). Not durable: a session that
     /// is not reached learns by sync.
     pub fn publish(&self, user_ids: Vec<u64>, event: Body, except_session_id: u64) {
-        let _ = (user_ids, event, except_session_id);
-        todo!()
+        let frame = ServerFrame { reply_to: 0, body: Some(event) };
+        self.actors.fan_out(&user_ids, except_session_id, frame, ConversationKind::Direct);
     }
 }
 
 /// The directory of live sessions. Cheap to clone.
 #[derive(Clone)]
-pub struct Presence {}
+pub struct Presence {
+    actors: Actors,
+}
 
 impl Presence {
     /// The live sessions of the users, on all nodes.
     pub async fn sessions_of(&self, user_ids: &[u64]) -> Result<Vec<SessionRecord>> {
-        let _ = user_ids;
-        todo!()
+        let mut by_shard: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for user_id in user_ids {
+            by_shard.entry(self.actors.inner.directory.shard_of(*user_id)).or_default().push(*user_id);
+        }
+        let limit = self.actors.inner.config.cluster.ask_timeout;
+        let asks = by_shard.into_iter().map(|(shard, user_ids)| {
+            self.actors.ask_shard(shard, presence_request::Command::Lookup(Lookup { user_ids }), limit)
+        });
+        let mut sessions = Vec::new();
+        for answer in futures_util::future::join_all(asks).await {
+            if let presence_reply::Reply::Sessions(found) = answer? {
+                sessions.extend(found.sessions);
+            }
+        }
+        Ok(sessions)
     }
+
+    /// Tells every node, this one included, to forget what its caches hold under these keys. Does not wait.
+    pub fn forget(&self, cache_keys: Vec<String>) {
+        let view = self.actors.cluster().view();
+        for node in live_nodes(&view) {
+            let forget = node_request::Command::Forget(Forget { cache_keys: cache_keys.clone() });
+            self.actors.cluster().tell_node(node, NodeRequest { command: Some(forget) });
+        }
+    }
+
     /// Ends the live sessions of a device on whichever node (`device_id` 0: of all the user's devices) with a
     /// WebSocket close code such as 4401.
     pub async fn close_sessions(
@@ -39,7 +306,50 @@ impl Presence {
         close_code: u16,
         reason: &str,
     ) -> Result<()> {
-        let _ = (user_id, device_id, close_code, reason);
-        todo!()
+        let close = CloseSessions {
+            user_id,
+            device_id,
+            close_code: u32::from(close_code),
+            reason: reason.to_owned(),
+        };
+        self.actors.tell_all_nodes(node_request::Command::CloseSessions(close)).await
     }
 }
+
+impl Actors {
+    /// Asks every live node, this one included, and waits for those that answer. An error is the first of them.
+    async fn tell_all_nodes(&self, command: node_request::Command) -> Result<()> {
+        let view = self.cluster().view();
+        let limit = self.inner.config.admin.ask_timeout;
+        let asks: Vec<_> = live_nodes(&view)
+            .map(|node| {
+                let (reply, answer) = ReplyTo::channel();
+                let request = NodeRequest { command: Some(command.clone()) };
+                self.cluster().ask_node(node, request, limit, reply);
+                answer
+            })
+            .collect();
+        for answer in futures_util::future::join_all(asks).await {
+            answer?;
+        }
+        Ok(())
+    }
+}
+
+impl Actors {
+    /// A presence shard's own view of itself, as JSON.
+    pub async fn inspect_shard(&self, shard: u64) -> Result<String> {
+        let shards = self.inner.directory.shards();
+        if shard >= shards {
+            return Err(Error::not_found(format!("there are {shards} presence shards: 0 to {}", shards - 1)));
+        }
+        let inspect = presence_request::Command::Inspect(crate::protocol::cluster::Inspect {});
+        match self.ask_shard(shard, inspect, self.inner.config.admin.ask_timeout).await? {
+            presence_reply::Reply::Inspection(json) => Ok(json),
+            _ => Err(Error::internal("a presence shard answered as something else")),
+        }
+    }
+}
+
+/// What an ask of any actor comes to.
+pub(crate) type AnyReply = ReplyTo<Reply>;

@@ -14,6 +14,12 @@ pub const NAME_MAX: usize = 64;
 pub const DESCRIPTION_MAX: usize = 1024;
 /// Most members named in one call.
 pub const MEMBER_IDS_MAX: usize = 1000;
+/// Most attachments of a message.
+pub const ATTACHMENTS_MAX: usize = 20;
+/// Most mentions in a message.
+pub const MENTIONS_MAX: usize = 100;
+/// Most conversations named by the cursors of one sync.
+pub const SYNC_CURSORS_MAX: usize = 1000;
 /// Most messages in one page of history.
 pub const HISTORY_PAGE_MAX: u32 = 200;
 

@@ -40,6 +40,11 @@ impl SeqRanges {
         }
     }
 
+    /// The ranges in order, as (first, last).
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.0.iter().map(|(first, last)| (*first, *last))
+    }
+
     /// How many ranges there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -99,7 +104,8 @@ mod tests {
                 let missing = (seq + 1..).find(|s| !model.contains(s));
                 prop_assert_eq!(Some(ranges.first_missing_after(seq)), missing);
             }
-            prop_assert_eq!(ranges.to_string().parse::<SeqRanges>().as_ref(), Ok(&ranges));
+            let parsed = ranges.to_string().parse::<SeqRanges>();
+            prop_assert_eq!(parsed.as_ref(), Ok(&ranges));
         }
     }
 }

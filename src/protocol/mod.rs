@@ -6,6 +6,7 @@
 pub mod codec;
 pub mod json;
 pub mod line;
+pub mod salvage;
 
 /// Frames and objects of the client protocol, from `proto/client.proto`.
 #[allow(missing_docs, reason = "generated; documented in the proto file")]

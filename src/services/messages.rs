@@ -1,51 +1,402 @@
-//! Sending, syncing and reading history.
+//! Sending, syncing and reading history, for every edge.
 
-use crate::domain::Result;
-use crate::protocol::v1;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use moka::sync::Cache;
+
+use crate::actors::Events;
+use crate::actors::room::Rooms;
+use crate::clock;
+use crate::cluster::ReplyTo;
+use crate::config::Config;
+use crate::domain::limits::{
+    ATTACHMENTS_MAX, HISTORY_PAGE_MAX, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
+};
+use crate::domain::{Error, Result};
+use crate::protocol::MessageKind;
+use crate::protocol::v1::server_frame::Body;
+use crate::protocol::v1::{
+    Conversation, HistoryPage, HistoryRequest, Message, Send, Sent, SyncPage, SyncRequest,
+};
+use crate::storage::{MemberRecord, Stores};
 
 /// Messages, for every edge. Cheap to clone.
 #[derive(Clone)]
-pub struct Messages {}
+pub struct Messages {
+    stores: Stores,
+    rooms: Rooms,
+    events: Events,
+    /// (lower id, higher id) → the direct conversation of the two, which never changes.
+    directs: Cache<(u64, u64), u64>,
+    text_bytes_max: usize,
+    list_page_max: u32,
+    sync_page: u32,
+}
+
+/// Direct conversations remembered in the process.
+const DIRECTS_REMEMBERED: u64 = 200_000;
+/// Messages of a history page, when the client names no limit.
+const HISTORY_PAGE: u32 = 50;
+/// How far a `sync_token` lies back, so that what was being stored while it was made is listed next time.
+const SYNC_OVERLAP: Duration = Duration::from_secs(5);
+/// What a message's JSON takes beside its texts, names and lists, in bytes: rounded up.
+const MESSAGE_JSON_BYTES: usize = 420;
+/// The same for an attachment, beside its name.
+const ATTACHMENT_JSON_BYTES: usize = 160;
+/// The same for a conversation, beside its texts and last message.
+const CONVERSATION_JSON_BYTES: usize = 640;
+/// Room in a frame for what stands around its lists.
+const FRAME_MARGIN_BYTES: usize = 1024;
 
 impl Messages {
+    /// Messages over these stores and rooms.
+    pub fn new(config: &Config, stores: Stores, rooms: Rooms, events: Events) -> Self {
+        Self {
+            stores,
+            rooms,
+            events,
+            directs: Cache::new(DIRECTS_REMEMBERED),
+            text_bytes_max: config.gateway.text_bytes_max,
+            list_page_max: config.accounts.list_page_max,
+            sync_page: config.accounts.sync_page,
+        }
+    }
+
     /// Checks, resolves `to_user_id`, stores. `Sent.duplicate` tells a repeat.
-    pub async fn send(&self, by: u64, send: v1::Send) -> Result<v1::Sent> {
-        let _ = (by, send);
-        todo!()
+    pub async fn send(&self, by: u64, send: Send) -> Result<Sent> {
+        let send = self.resolve(by, 0, send).await?;
+        self.rooms.send(by, send).await
     }
-    /// A page of sync, no larger than `max_bytes` in JSON.
-    pub async fn sync(&self, by: u64, request: v1::SyncRequest, max_bytes: usize) -> Result<v1::SyncPage> {
-        let _ = (by, request, max_bytes);
-        todo!()
-    }
-    /// A page of history.
-    pub async fn history(
+
+    /// The same for a session, which gets no push of the message, without waiting for the storing. Sends of one caller
+    /// to one conversation are stored in the order in which this returns. `reply` makes the answer's continuation once
+    /// the conversation is known.
+    pub async fn post(
         &self,
         by: u64,
-        request: v1::HistoryRequest,
-        max_bytes: usize,
-    ) -> Result<v1::HistoryPage> {
-        let _ = (by, request, max_bytes);
-        todo!()
+        session_id: u64,
+        send: Send,
+        reply: impl FnOnce(u64) -> ReplyTo<Sent>,
+    ) -> Result<()> {
+        let send = self.resolve(by, session_id, send).await?;
+        let reply = reply(send.conversation_id);
+        self.rooms.post_send(by, session_id, send, reply);
+        Ok(())
     }
-    /// The conversation as `by` sees it, from storage.
-    pub async fn conversation(&self, by: u64, conversation_id: u64) -> Result<v1::Conversation> {
-        let _ = (by, conversation_id);
-        todo!()
+
+    /// A page of sync, no larger than `max_bytes` in JSON.
+    pub async fn sync(&self, by: u64, request: SyncRequest, max_bytes: usize) -> Result<SyncPage> {
+        if request.cursors.len() > SYNC_CURSORS_MAX {
+            return Err(Error::invalid(
+                "cursors",
+                format!(
+                    "{} cursors are too many; send at most {SYNC_CURSORS_MAX} in one sync",
+                    request.cursors.len()
+                ),
+            ));
+        }
+        let since = parse_since(&request.since)?;
+        let token = clock::now_ms().saturating_sub(SYNC_OVERLAP.as_millis() as u64).max(since);
+        let mut room = max_bytes.saturating_sub(FRAME_MARGIN_BYTES);
+        let limit = match request.limit {
+            0 => self.sync_page,
+            limit => limit.min(self.sync_page),
+        };
+        let (messages, more) = self.messages_after(by, &request, limit as usize, &mut room).await?;
+        let mut page = SyncPage { messages, more, sync_token: token.to_string(), ..SyncPage::default() };
+        // While messages remain the client asks again anyway: the list comes with the last of them.
+        if !more || !request.page.is_empty() {
+            let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
+            let (conversations, next_page) =
+                self.list(by, since, &request.page, self.list_page_max, &named, room).await?;
+            (page.conversations, page.next_page) = (conversations, next_page);
+        }
+        Ok(page)
     }
+
+    /// A page of history, oldest first, no larger than `max_bytes` in JSON.
+    pub async fn history(&self, by: u64, request: HistoryRequest, max_bytes: usize) -> Result<HistoryPage> {
+        if request.before_seq != 0 && request.after_seq != 0 {
+            return Err(Error::invalid("before_seq", "name before_seq or after_seq, not both"));
+        }
+        let member = self.member(by, request.conversation_id).await?;
+        let limit = match request.limit {
+            0 => HISTORY_PAGE,
+            limit => limit.min(HISTORY_PAGE_MAX),
+        };
+        let id = request.conversation_id;
+        let mut room = max_bytes.saturating_sub(FRAME_MARGIN_BYTES);
+        let mut page = HistoryPage::default();
+        if request.after_seq != 0 {
+            let after = request.after_seq.max(member.first_seq.saturating_sub(1));
+            for message in self.stores.messages.after(id, after, limit + 1).await? {
+                if page.messages.len() == limit as usize || !takes(&mut room, json_bytes(&message)) {
+                    page.more = true;
+                    break;
+                }
+                page.messages.push(message);
+            }
+        } else {
+            let before = if request.before_seq == 0 { u64::MAX >> 1 } else { request.before_seq };
+            let found = self.stores.messages.before(id, before, member.first_seq, limit + 1).await?;
+            for message in found.into_iter().rev() {
+                if page.messages.len() == limit as usize || !takes(&mut room, json_bytes(&message)) {
+                    page.more = true;
+                    break;
+                }
+                page.messages.push(message);
+            }
+            page.messages.reverse();
+        }
+        Ok(page)
+    }
+
+    /// The conversation as `by` sees it.
+    pub async fn conversation(&self, by: u64, conversation_id: u64) -> Result<Conversation> {
+        self.rooms.describe(by, conversation_id).await
+    }
+
     /// The conversation list of `by`, newest first; `cursor` is an earlier answer's second part (empty: from the top).
     pub async fn conversations(
         &self,
         by: u64,
         cursor: &str,
         limit: u32,
-    ) -> Result<(Vec<v1::Conversation>, String)> {
-        let _ = (by, cursor, limit);
-        todo!()
+    ) -> Result<(Vec<Conversation>, String)> {
+        let limit = if limit == 0 { self.list_page_max } else { limit.min(self.list_page_max) };
+        self.list(by, 0, cursor, limit, &HashSet::new(), usize::MAX).await
     }
+
     /// The direct conversation of two different users, created if need be (whether it was). `not_found`: no such user.
     pub async fn direct(&self, by: u64, other: u64) -> Result<(u64, bool)> {
-        let _ = (by, other);
-        todo!()
+        self.direct_for(by, 0, other).await
     }
+
+    async fn direct_for(&self, by: u64, session_id: u64, other: u64) -> Result<(u64, bool)> {
+        if by == other {
+            return Err(Error::invalid(
+                "to_user_id",
+                "a direct conversation is between two users; name another one",
+            ));
+        }
+        let pair = (by.min(other), by.max(other));
+        if let Some(id) = self.directs.get(&pair) {
+            return Ok((id, false));
+        }
+        if self.stores.accounts.user(other).await?.is_none() {
+            return Err(Error::not_found(format!(
+                "user {other} does not exist; search for the name to find the id"
+            )));
+        }
+        let (record, created) = self.stores.conversations.direct(by, other, clock::now_ms()).await?;
+        self.directs.insert(pair, record.id);
+        if created {
+            for user_id in [by, other] {
+                if let Some(row) = self.stores.conversations.conversation_of(user_id, record.id).await? {
+                    let except = if user_id == by { session_id } else { 0 };
+                    self.events.publish(vec![user_id], Body::Conversation(row.into()), except);
+                }
+            }
+        }
+        Ok((record.id, created))
+    }
+
+    /// Checks a send and gives it its conversation.
+    async fn resolve(&self, by: u64, session_id: u64, mut send: Send) -> Result<Send> {
+        self.check(&send)?;
+        match (send.conversation_id, send.to_user_id) {
+            (0, 0) => Err(Error::invalid("conversation_id", "name a conversation_id or a to_user_id")),
+            (0, other) => {
+                send.conversation_id = self.direct_for(by, session_id, other).await?.0;
+                send.to_user_id = 0;
+                Ok(send)
+            }
+            (_, 0) => Ok(send),
+            _ => Err(Error::invalid("to_user_id", "name a conversation_id or a to_user_id, not both")),
+        }
+    }
+
+    fn check(&self, send: &Send) -> Result<()> {
+        check_client_id(&send.client_id)?;
+        match MessageKind::try_from(send.kind) {
+            Ok(MessageKind::Text) if send.text.is_empty() => {
+                return Err(Error::invalid("text", "the text is empty; write something"));
+            }
+            Ok(
+                MessageKind::Text
+                | MessageKind::Image
+                | MessageKind::Audio
+                | MessageKind::Video
+                | MessageKind::File
+                | MessageKind::Custom,
+            ) => {}
+            _ => {
+                return Err(Error::invalid(
+                    "kind",
+                    "a send is of kind text, image, audio, video, file or custom; edit, recall and react have requests of their own",
+                ));
+            }
+        }
+        if send.text.is_empty() && send.attachments.is_empty() {
+            return Err(Error::invalid("text", "the message has neither text nor attachments"));
+        }
+        if send.text.len() > self.text_bytes_max {
+            return Err(Error::invalid(
+                "text",
+                format!("the text has {} bytes; {} is the most", send.text.len(), self.text_bytes_max),
+            ));
+        }
+        let long_name = |name: &str| name.chars().count() > crate::domain::limits::DESCRIPTION_MAX;
+        if send.attachments.iter().any(|file| long_name(&file.name) || long_name(&file.mime)) {
+            return Err(Error::invalid(
+                "attachments",
+                "an attachment's name or mime is longer than 1024 characters",
+            ));
+        }
+        if send.attachments.len() > ATTACHMENTS_MAX {
+            return Err(Error::invalid(
+                "attachments",
+                format!("a message has at most {ATTACHMENTS_MAX} attachments"),
+            ));
+        }
+        if send.mentions.len() > MENTIONS_MAX {
+            return Err(Error::invalid(
+                "mentions",
+                format!("a message mentions at most {MENTIONS_MAX} users"),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn member(&self, user_id: u64, conversation_id: u64) -> Result<MemberRecord> {
+        let store = &self.stores.conversations;
+        match store.member(conversation_id, user_id).await? {
+            Some(member) if member.removed_at_ms == 0 => Ok(member),
+            _ if conversation_id == 0 || store.conversation(conversation_id).await?.is_none() => {
+                Err(Error::not_found(format!(
+                    "conversation {conversation_id} does not exist; list yours to find its id"
+                )))
+            }
+            _ => Err(Error::denied(format!(
+                "you are not a member of conversation {conversation_id}; join it or ask a member to add you"
+            ))),
+        }
+    }
+
+    async fn messages_after(
+        &self,
+        by: u64,
+        request: &SyncRequest,
+        limit: usize,
+        room: &mut usize,
+    ) -> Result<(Vec<Message>, bool)> {
+        let mut messages = Vec::new();
+        for cursor in &request.cursors {
+            let member = match self.stores.conversations.member(cursor.conversation_id, by).await? {
+                Some(member) if member.removed_at_ms == 0 => member,
+                // One who has left learns so from the list, and gets nothing more.
+                Some(_) => continue,
+                None => self.member(by, cursor.conversation_id).await?,
+            };
+            let after = cursor.seq.max(member.first_seq.saturating_sub(1));
+            let wanted = (limit - messages.len()) as u32;
+            for message in self.stores.messages.after(cursor.conversation_id, after, wanted + 1).await? {
+                // The first message always fits: a frame holds the longest one.
+                let fits = takes(room, json_bytes(&message)) || messages.is_empty();
+                if messages.len() == limit || !fits {
+                    return Ok((messages, true));
+                }
+                messages.push(message);
+            }
+        }
+        Ok((messages, false))
+    }
+
+    async fn list(
+        &self,
+        by: u64,
+        since: u64,
+        page: &str,
+        limit: u32,
+        except: &HashSet<u64>,
+        mut room: usize,
+    ) -> Result<(Vec<Conversation>, String)> {
+        let before = parse_page(page)?;
+        let rows = self.stores.conversations.conversations_of(by, since, before, limit + 1).await?;
+        let mut conversations = Vec::new();
+        let mut last: Option<(u64, u64)> = None;
+        let mut more = false;
+        for (at, row) in rows.into_iter().enumerate() {
+            let position = (row.activity_ms(), row.conversation.id);
+            let conversation = Conversation::from(row);
+            let bytes = CONVERSATION_JSON_BYTES
+                + escaped_bytes(&conversation.name)
+                + escaped_bytes(&conversation.description)
+                + conversation.last_message.as_ref().map_or(0, json_bytes);
+            if at == limit as usize || (!takes(&mut room, bytes) && last.is_some()) {
+                more = true;
+                break;
+            }
+            last = Some(position);
+            if !except.contains(&conversation.conversation_id) {
+                conversations.push(conversation);
+            }
+        }
+        let next = match last {
+            Some((activity_ms, id)) if more => format!("{activity_ms}-{id}"),
+            _ => String::new(),
+        };
+        Ok((conversations, next))
+    }
+}
+
+fn parse_since(since: &str) -> Result<u64> {
+    if since.is_empty() {
+        return Ok(0);
+    }
+    since.parse().map_err(|_| {
+        Error::invalid("since", "since is not a sync_token; send it as it was given, or leave it out")
+    })
+}
+
+fn parse_page(page: &str) -> Result<Option<(u64, u64)>> {
+    if page.is_empty() {
+        return Ok(None);
+    }
+    let parts = page.split_once('-').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
+    parts.map(Some).ok_or_else(|| {
+        Error::invalid("page", "the page or cursor is not one that was given; start without it")
+    })
+}
+
+/// Takes `bytes` out of `room`; whether they fitted.
+fn takes(room: &mut usize, bytes: usize) -> bool {
+    match room.checked_sub(bytes) {
+        Some(left) => {
+            *room = left;
+            true
+        }
+        None => false,
+    }
+}
+
+/// At least the length of a message's JSON.
+fn json_bytes(message: &Message) -> usize {
+    let attachments: usize = message
+        .attachments
+        .iter()
+        .map(|file| ATTACHMENT_JSON_BYTES + escaped_bytes(&file.name) + escaped_bytes(&file.mime))
+        .sum();
+    MESSAGE_JSON_BYTES
+        + escaped_bytes(&message.text)
+        + escaped_bytes(&message.client_id)
+        + escaped_bytes(&message.emoji)
+        + attachments
+        + message.mentions.len() * 20
+}
+
+/// The length of a string in JSON: control characters take up to six bytes, quotes and backslashes two.
+fn escaped_bytes(text: &str) -> usize {
+    text.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
 }

@@ -6,6 +6,7 @@
 
 pub mod memory;
 pub mod sql;
+mod view;
 
 use std::sync::Arc;
 

@@ -1,57 +1,181 @@
 //! Room actors: the only sequencers of their conversations' logs.
 
-use crate::domain::Result;
+pub mod actor;
+mod members;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+use ractor::ActorRuntime;
+
+use self::actor::{RoomActor, RoomArguments, RoomMessage};
+use super::{Actors, AnyReply};
+use crate::cluster::{Address, ReplyTo};
+use crate::domain::{Error, Result};
+use crate::protocol::cluster::{
+    AddMembers, Describe, Inspect, Join, Leave, Opened, RemoveMember, Reply, Request, RoomRequest, reply,
+    request, room_reply, room_request,
+};
 use crate::protocol::v1;
 
 /// Asks rooms, on whichever node they live. Cheap to clone. Every method may answer `not_found`, `permission_denied`,
 /// `unavailable` or `deadline_exceeded` (within `cluster.ask_timeout`).
 #[derive(Clone)]
-pub struct Rooms {}
+pub struct Rooms {
+    actors: Actors,
+}
 
 impl Rooms {
+    pub(super) fn new(actors: Actors) -> Self {
+        Self { actors }
+    }
+
     /// Stores a message and tells the members.
     pub async fn send(&self, by: u64, send: v1::Send) -> Result<v1::Sent> {
-        let _ = (by, send);
-        todo!()
+        let (reply, answer) = ReplyTo::channel();
+        self.post_send(by, 0, send, reply);
+        answer.await
     }
+
+    /// The same without waiting: sends of one caller to one conversation are taken in the order of these calls.
+    /// `session_id` is the sender's own session, which gets no push of the message.
+    pub fn post_send(&self, by: u64, session_id: u64, send: v1::Send, reply: ReplyTo<v1::Sent>) {
+        let conversation_id = send.conversation_id;
+        let reply = ReplyTo::new(move |answer| {
+            reply.send(answer.and_then(|answer| match answer {
+                room_reply::Reply::Sent(sent) => Ok(sent),
+                _ => Err(surprised()),
+            }));
+        });
+        self.post(by, session_id, conversation_id, room_request::Command::Send(send), reply);
+    }
+
     /// All up to seq were delivered to a device of `by`.
     pub async fn delivered(&self, by: u64, cursor: v1::Cursor) -> Result<()> {
-        let _ = (by, cursor);
-        todo!()
+        self.ask_done(by, cursor.conversation_id, room_request::Command::Delivered(cursor)).await
     }
+
     /// All up to seq were read by `by`.
     pub async fn read(&self, by: u64, cursor: v1::Cursor) -> Result<()> {
-        let _ = (by, cursor);
-        todo!()
+        self.ask_done(by, cursor.conversation_id, room_request::Command::Read(cursor)).await
     }
+
+    /// A command that answers with nothing but its success, without waiting.
+    pub fn post_done(
+        &self,
+        by: u64,
+        session_id: u64,
+        conversation_id: u64,
+        command: room_request::Command,
+        reply: ReplyTo<()>,
+    ) {
+        let reply = ReplyTo::new(move |answer: Result<room_reply::Reply>| reply.send(answer.map(|_| ())));
+        self.post(by, session_id, conversation_id, command, reply);
+    }
+
     /// The first act of a new group: stores its `system` message and tells the members.
     pub async fn opened(&self, by: u64, conversation_id: u64) -> Result<()> {
-        let _ = (by, conversation_id);
-        todo!()
+        self.ask_done(by, conversation_id, room_request::Command::Opened(Opened {})).await
     }
+
     /// Adds users (who exist) to a group; `by` is its owner or an admin.
     pub async fn add_members(&self, by: u64, conversation_id: u64, user_ids: Vec<u64>) -> Result<()> {
-        let _ = (by, conversation_id, user_ids);
-        todo!()
+        let command = room_request::Command::AddMembers(AddMembers { user_ids });
+        self.ask_done(by, conversation_id, command).await
     }
+
     /// Removes a member from a group.
     pub async fn remove_member(&self, by: u64, conversation_id: u64, user_id: u64) -> Result<()> {
-        let _ = (by, conversation_id, user_id);
-        todo!()
+        let command = room_request::Command::RemoveMember(RemoveMember { user_id });
+        self.ask_done(by, conversation_id, command).await
     }
+
     /// Joins an open group. Already a member: nothing changes.
     pub async fn join(&self, by: u64, conversation_id: u64) -> Result<()> {
-        let _ = (by, conversation_id);
-        todo!()
+        self.ask_done(by, conversation_id, room_request::Command::Join(Join {})).await
     }
+
     /// Leaves a group. The last owner passes ownership to the oldest admin, else to the oldest member.
     pub async fn leave(&self, by: u64, conversation_id: u64) -> Result<()> {
-        let _ = (by, conversation_id);
-        todo!()
+        self.ask_done(by, conversation_id, room_request::Command::Leave(Leave {})).await
     }
-    /// The conversation as `by` sees it.
+
+    /// The conversation as `by` sees it, cursors in memory included.
     pub async fn describe(&self, by: u64, conversation_id: u64) -> Result<v1::Conversation> {
-        let _ = (by, conversation_id);
-        todo!()
+        match self.ask(by, conversation_id, room_request::Command::Describe(Describe {})).await? {
+            room_reply::Reply::Conversation(conversation) => Ok(conversation),
+            _ => Err(surprised()),
+        }
+    }
+
+    /// The actor's own view of itself, as JSON; activates the room if need be.
+    pub async fn inspect(&self, conversation_id: u64) -> Result<String> {
+        match self.ask(0, conversation_id, room_request::Command::Inspect(Inspect {})).await? {
+            room_reply::Reply::Inspection(json) => Ok(json),
+            _ => Err(surprised()),
+        }
+    }
+
+    async fn ask_done(&self, by: u64, conversation_id: u64, command: room_request::Command) -> Result<()> {
+        self.ask(by, conversation_id, command).await.map(|_| ())
+    }
+
+    async fn ask(
+        &self,
+        by: u64,
+        conversation_id: u64,
+        command: room_request::Command,
+    ) -> Result<room_reply::Reply> {
+        let (reply, answer) = ReplyTo::channel();
+        self.post(by, 0, conversation_id, command, reply);
+        answer.await
+    }
+
+    fn post(
+        &self,
+        user_id: u64,
+        session_id: u64,
+        conversation_id: u64,
+        command: room_request::Command,
+        reply: ReplyTo<room_reply::Reply>,
+    ) {
+        let request = RoomRequest { user_id, session_id, command: Some(command) };
+        let reply = ReplyTo::new(move |answer: Result<Reply>| {
+            reply.send(answer.and_then(|answer| match answer.reply {
+                Some(reply::Reply::Room(room)) => room.reply.ok_or_else(surprised),
+                _ => Err(surprised()),
+            }));
+        });
+        self.actors.ask_room(conversation_id, request, reply);
+    }
+}
+
+fn surprised() -> Error {
+    Error::internal("a room answered as something else")
+}
+
+impl Actors {
+    /// Asks a room wherever it lives.
+    fn ask_room(&self, conversation_id: u64, request: RoomRequest, reply: AnyReply) {
+        let limit = self.inner.config.cluster.ask_timeout;
+        let request = Request { request: Some(request::Request::Room(request)) };
+        self.cluster().ask(Address::room(conversation_id), request, limit, reply);
+    }
+
+    /// Casts to a room of this node, which starts if need be.
+    pub(super) fn cast_room(&self, conversation_id: u64, request: RoomRequest, reply: AnyReply) {
+        let inner = &self.inner;
+        let address = Address::room(conversation_id);
+        inner.rooms.cast(address, RoomMessage::Request(request, reply), |vitals| {
+            let _runtime = inner.runtime.enter();
+            match ActorRuntime::spawn_instant(None, RoomActor, RoomArguments { actors: self.clone(), vitals })
+            {
+                Ok((actor, _)) => Some(actor),
+                Err(error) => {
+                    tracing::error!(%address, %error, "a room could not start");
+                    None
+                }
+            }
+        });
     }
 }

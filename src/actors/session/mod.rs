@@ -1,10 +1,28 @@
-//! Session actors: one a live connection.
+//! Session actors: one a live connection of a device.
 
-use bytes::Bytes;
+pub mod actor;
+pub mod outbox;
+pub mod table;
 
-use crate::domain::Result;
-use crate::protocol::codec::Format;
-use crate::protocol::v1::ClientFrame;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use ractor::{ActorRef, ActorRuntime};
+use serde_json::json;
+
+pub use self::actor::Handler;
+use self::actor::{SessionActor, SessionMessage, SessionState};
+pub use self::outbox::{Drained, OutFrame, Outbox};
+use super::Actors;
+use super::registry::Vitals;
+use crate::clock;
+use crate::cluster::Address;
+use crate::domain::{Error, Result};
+use crate::protocol::codec::{self, Format};
+use crate::protocol::v1::server_frame::Body;
+use crate::protocol::v1::{ClientFrame, GoAway, ServerFrame, Welcome};
+use crate::protocol::{VERSION, cluster::SessionRecord};
 
 /// What a connection runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +33,17 @@ pub enum Transport {
     Tcp,
     /// TCP lines.
     Line,
+}
+
+impl Transport {
+    /// The word of the admin endpoint.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Tcp => "tcp",
+            Self::Line => "line",
+        }
+    }
 }
 
 /// A signed-in connection that wants a session.
@@ -48,82 +77,274 @@ pub struct Socket {
 
 /// Opens and finds the sessions of this node. Cheap to clone.
 #[derive(Clone)]
-pub struct Sessions {}
+pub struct Sessions {
+    actors: Actors,
+}
+
+/// How long a connection that was told to close may take before its socket is cut.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
+/// Silence of this many heartbeats ends a connection, in tenths.
+const HEARTBEATS_TENTHS: u64 = 25;
 
 impl Sessions {
+    pub(super) fn new(actors: Actors) -> Self {
+        Self { actors }
+    }
+
     /// Starts a session. When this returns, its user's presence shard knows it, so that live push has begun, and the
     /// outbox begins with `welcome` (not for [`Format::Line`]).
     pub async fn open(&self, open: OpenSession, socket: Socket) -> Result<Session> {
-        let _ = (open, socket);
-        todo!()
+        let actors = &self.actors;
+        if actors.is_draining() {
+            return Err(Error::unavailable("this node is leaving; connect to another one"));
+        }
+        let session = self.start(&open, socket)?;
+        if open.format != Format::Line {
+            let welcome = self.welcome(&session, &open);
+            session.outbox().push(codec::encode(&welcome, open.format));
+        }
+        actors.inner.sessions.insert(session.clone());
+        let limit = actors.inner.config.session.register_timeout;
+        if let Err(error) = actors.announce(open.user_id, vec![session.record(actors)], limit).await {
+            session.close();
+            tracing::warn!(user_id = open.user_id, %error, "a session could not be registered");
+            return Err(Error::unavailable("the presence directory did not answer; connect again"));
+        }
+        Ok(session)
+    }
+
+    /// A live session of this node.
+    pub fn get(&self, session_id: u64) -> Option<Session> {
+        self.actors.inner.sessions.get(session_id)
+    }
+
+    fn start(&self, open: &OpenSession, socket: Socket) -> Result<Session> {
+        let inner = &self.actors.inner;
+        // 52 random bits: unique in the cluster without asking anybody, and exact in JavaScript.
+        let id = (rand::random::<u64>() >> 12).max(1);
+        let vitals = Arc::new(Vitals::new(Address::session(id), id));
+        let cell = Arc::new(OnceLock::new());
+        let handler = inner.handler.get().ok_or_else(|| Error::unavailable("the node is still starting"))?;
+        let state = SessionState {
+            handler: Arc::clone(handler),
+            session: Arc::clone(&cell),
+            vitals: Arc::clone(&vitals),
+        };
+        let spawned = {
+            let _runtime = inner.runtime.enter();
+            ActorRuntime::spawn_instant(None, SessionActor, state)
+        };
+        let (actor, _) =
+            spawned.map_err(|error| Error::internal(format!("a session could not start: {error}")))?;
+        let config = &inner.config.session;
+        let bounds = outbox::Bounds {
+            frames: config.outbox_frames,
+            bytes: config.outbox_bytes,
+            conversations: config.ordered_conversations,
+        };
+        let session = Session(Arc::new(Inner {
+            id,
+            open: OpenSession { token: String::new(), ..open.clone() },
+            outbox: Outbox::new(bounds, config.order_wait, socket.wake, inner.runtime.clone()),
+            cut: socket.cut,
+            actor,
+            vitals,
+            inbox_limit: config.inbox_frames as u64,
+            last_seen: AtomicU64::new(clock::now_ms()),
+            closing_since: parking_lot::Mutex::new(None),
+            closed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            actors: self.actors.clone(),
+        }));
+        // The actor learns its own handle before any frame can reach it.
+        let _ = cell.set(session.clone());
+        Ok(session)
+    }
+
+    fn welcome(&self, session: &Session, open: &OpenSession) -> ServerFrame {
+        let gateway = &self.actors.inner.config.gateway;
+        let welcome = Welcome {
+            user_id: open.user_id,
+            device_id: open.device_id,
+            session_id: session.id(),
+            token: open.token.clone(),
+            node: self.actors.inner.name.clone(),
+            server_time_ms: clock::now_ms(),
+            heartbeat_ms: gateway.heartbeat.as_millis() as u64,
+            max_frame_bytes: gateway.frame_bytes_max as u64,
+            version: VERSION.to_owned(),
+        };
+        ServerFrame { reply_to: open.reply_to, body: Some(Body::Welcome(welcome)) }
+    }
+
+    /// Ends connections that are silent, or that were told to close and have not: called about once a second.
+    pub(super) fn sweep(&self) {
+        let now = clock::now_ms();
+        let silence = self.actors.inner.config.gateway.heartbeat.as_millis() as u64 * HEARTBEATS_TENTHS / 10;
+        for session in self.actors.inner.sessions.all() {
+            if session.0.open.transport != Transport::Line
+                && now.saturating_sub(session.last_seen()) > silence
+            {
+                session.outbox().close(4408, "nothing was heard for 2.5 heartbeats; reconnect and sync");
+            }
+            if session.outbox().closed().is_some() && session.close_is_overdue() {
+                (session.0.cut)();
+                session.close();
+            }
+        }
     }
 }
 
-/// A live session. Dropping the last clone that a connection holds does not end it: call [`Session::close`].
+struct Inner {
+    id: u64,
+    open: OpenSession,
+    outbox: Outbox,
+    cut: Box<dyn Fn() + Send + Sync>,
+    actor: ActorRef<SessionMessage>,
+    vitals: Arc<Vitals>,
+    inbox_limit: u64,
+    last_seen: AtomicU64,
+    closing_since: parking_lot::Mutex<Option<Instant>>,
+    closed: AtomicBool,
+    paused: AtomicBool,
+    actors: Actors,
+}
+
+/// A live session. Cheap to clone. Dropping the clones does not end it: call [`Session::close`].
 #[derive(Clone)]
-pub struct Session {}
+pub struct Session(Arc<Inner>);
 
 impl Session {
     /// Its number.
     pub fn id(&self) -> u64 {
-        todo!()
+        self.0.id
     }
+
     /// Whose it is.
     pub fn user_id(&self) -> u64 {
-        todo!()
+        self.0.open.user_id
     }
+
     /// Of which device.
     pub fn device_id(&self) -> u64 {
-        todo!()
+        self.0.open.device_id
     }
+
+    /// How its frames are written.
+    pub fn format(&self) -> Format {
+        self.0.open.format
+    }
+
     /// Hands over a frame, to be handled after those before it; answers come by the outbox. Counts as a sign of life.
     /// `false`: more than `session.inbox_frames` wait; stop reading until the outbox wakes you.
     pub fn receive(&self, frame: ClientFrame) -> bool {
-        let _ = frame;
-        todo!()
+        self.touch();
+        let depth = self.0.vitals.cast();
+        // After the end nobody wants the frame.
+        let _ = self.0.actor.cast(SessionMessage::Frame(frame));
+        let has_room = depth <= self.0.inbox_limit;
+        if !has_room {
+            self.0.paused.store(true, Ordering::Release);
+        }
+        has_room
     }
+
+    /// Whether [`Session::receive`] would take another frame.
+    pub fn has_room(&self) -> bool {
+        self.0.vitals.depth() <= self.0.inbox_limit / 2
+    }
+
     /// A sign of life without a frame.
-    pub fn touch(&self) {}
+    pub fn touch(&self) {
+        self.0.last_seen.store(clock::now_ms(), Ordering::Relaxed);
+    }
+
     /// What waits to be written.
     pub fn outbox(&self) -> &Outbox {
-        todo!()
+        &self.0.outbox
     }
-    /// The socket is gone: the session leaves the directory and stops.
-    pub fn close(&self) {}
-}
 
-/// What waits to be written to one socket: bounded, in order, filled from any thread.
-pub struct Outbox {}
-
-/// A frame as it goes out.
-#[derive(Clone, Debug)]
-pub struct OutFrame {
-    /// Encoded in the session's format. For lines: without the line's end.
-    pub bytes: Bytes,
-    /// For a message: its conversation and seq.
-    pub message: Option<(u64, u64)>,
-}
-
-/// What a drain yields.
-#[derive(Debug, Default)]
-pub struct Drained {
-    /// In order.
-    pub frames: Vec<OutFrame>,
-    /// After the frames, close with this WebSocket close code and reason.
-    pub close: Option<(u16, String)>,
-    /// More waits: drain again.
-    pub more: bool,
-}
-
-impl Outbox {
-    /// Takes frames of about `max_bytes` together, at least one if any waits.
-    pub fn drain(&self, max_bytes: usize) -> Drained {
-        let _ = max_bytes;
-        todo!()
+    /// Queues an answer to request `reply_to`; with 0 there is none.
+    pub fn answer(&self, reply_to: u64, body: Body) {
+        if reply_to != 0 {
+            let frame = ServerFrame { reply_to, body: Some(body) };
+            self.0.outbox.push(codec::encode(&frame, self.format()));
+        }
     }
-    /// Queues a frame of the transport's own (an error about bytes that were no frame).
-    pub fn push(&self, bytes: Bytes) {
-        let _ = bytes;
-        todo!()
+
+    /// The socket is gone: the session leaves the directory and stops. Later calls do nothing.
+    pub fn close(&self) {
+        if self.0.closed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.0.actors.inner.sessions.remove(self);
+        self.0.actors.withdraw(self);
+        self.0.vitals.cast();
+        let _ = self.0.actor.cast(SessionMessage::Stop);
+    }
+
+    /// What it runs on.
+    pub fn transport(&self) -> Transport {
+        self.0.open.transport
+    }
+
+    /// Tells the client to reconnect, to `address` where given.
+    pub(super) fn go_away(&self, reason: &str, address: String) {
+        if self.format() != Format::Line {
+            let away = GoAway { reason: reason.to_owned(), retry_after_ms: 0, address };
+            let frame = ServerFrame { reply_to: 0, body: Some(Body::GoAway(away)) };
+            self.0.outbox.push(codec::encode(&frame, self.format()));
+        }
+    }
+
+    /// The node that this session lives on.
+    pub fn actors(&self) -> &Actors {
+        &self.0.actors
+    }
+
+    /// A frame was handled: a transport that had to stop reading is woken once half of the room is free.
+    pub(super) fn handled(&self) {
+        if self.0.paused.load(Ordering::Relaxed)
+            && self.has_room()
+            && self.0.paused.swap(false, Ordering::AcqRel)
+        {
+            self.0.outbox.nudge();
+        }
+    }
+
+    pub(super) fn last_seen(&self) -> u64 {
+        self.0.last_seen.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn vitals(&self) -> &Arc<Vitals> {
+        &self.0.vitals
+    }
+
+    pub(super) fn record(&self, actors: &Actors) -> SessionRecord {
+        SessionRecord {
+            user_id: self.user_id(),
+            session_id: self.id(),
+            device_id: self.device_id(),
+            node: actors.inner.name.clone(),
+            incarnation: actors.cluster().incarnation(),
+            device_name: self.0.open.device_name.clone(),
+        }
+    }
+
+    /// The actor's own view of itself, for the admin endpoint.
+    pub(super) fn inspect(&self) -> serde_json::Value {
+        let (frames, bytes) = self.outbox().waiting();
+        json!({
+            "session_id": self.id(), "user_id": self.user_id(), "device_id": self.device_id(),
+            "device_name": self.0.open.device_name, "transport": self.0.open.transport.as_str(),
+            "peer_address": self.0.open.peer_address, "queued_frames": frames, "queued_bytes": bytes,
+            "mailbox_depth": self.0.vitals.depth(), "last_seen_ms": self.last_seen(),
+        })
+    }
+
+    fn close_is_overdue(&self) -> bool {
+        let mut since = self.0.closing_since.lock();
+        since.get_or_insert_with(Instant::now).elapsed() >= CLOSE_GRACE
     }
 }

@@ -1,0 +1,208 @@
+//! This node's part of the session directory, and the fan-out that reads it.
+//!
+//! Slots are written by the presence shards' actors and read by fan-out without passing a mailbox. While a shard is
+//! new here, sessions are still being announced to it, so events for its users go to every node: a moved shard costs
+//! a little traffic, never a delivery.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use super::presence::state::Shard;
+use crate::cluster::{Address, NodeState, View};
+use crate::protocol::cluster::SessionRecord;
+
+/// A shard that this node owns.
+struct Slot {
+    shard: Shard,
+    complete_at: Instant,
+}
+
+/// Where a shard lives, by the view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On this node.
+    Here,
+    /// On the node of this name and incarnation.
+    There(Arc<str>, u64),
+    /// No node is up.
+    Nowhere,
+}
+
+/// All shards, as this node knows them.
+pub struct Directory {
+    slots: Vec<RwLock<Option<Slot>>>,
+    places: RwLock<Arc<[Place]>>,
+    /// The nodes of the last view that may hold sessions, by name and incarnation.
+    live: RwLock<BTreeSet<(String, u64)>>,
+    rebuild_window: Duration,
+}
+
+/// Where the sessions of some users are.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    /// Users who may have sessions on this node.
+    pub here: Vec<u64>,
+    /// Users by node that holds a session of theirs.
+    pub nodes: BTreeMap<String, Vec<u64>>,
+    /// Users by node that owns their shard, which is to route for them.
+    pub shards: BTreeMap<Arc<str>, Vec<u64>>,
+    /// Users whose sessions may be anywhere.
+    pub everywhere: Vec<u64>,
+}
+
+impl Directory {
+    /// No shard is here yet.
+    pub fn new(shards: u64, rebuild_window: Duration) -> Self {
+        Self {
+            slots: (0..shards).map(|_| RwLock::new(None)).collect(),
+            places: RwLock::new((0..shards).map(|_| Place::Nowhere).collect()),
+            live: RwLock::new(BTreeSet::new()),
+            rebuild_window,
+        }
+    }
+
+    /// The shard of a user.
+    pub fn shard_of(&self, user_id: u64) -> u64 {
+        user_id % self.slots.len() as u64
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> u64 {
+        self.slots.len() as u64
+    }
+
+    /// Where every shard lives now.
+    pub fn places(&self) -> Arc<[Place]> {
+        Arc::clone(&self.places.read())
+    }
+
+    /// Takes up a new view: opens the slots that are ours now, drops those that are not, forgets sessions of nodes
+    /// that are gone. A node that is new in the view may bring sessions for any slot, so all of them are incomplete
+    /// again. Returns the shards whose place changed.
+    pub fn take_view(&self, view: &View, own_name: &str) -> Vec<u64> {
+        let live: BTreeSet<(String, u64)> = view
+            .nodes
+            .iter()
+            .filter(|node| node.state != NodeState::Down && node.info.name != own_name)
+            .map(|node| (node.info.name.clone(), node.info.incarnation))
+            .collect();
+        let newcomer = live.difference(&self.live.read()).next().is_some();
+        let alone = live.is_empty();
+        *self.live.write() = live;
+        let places: Arc<[Place]> = (0..self.shards())
+            .map(|shard| match view.owner(&Address::presence(shard)) {
+                Some(name) if name == own_name => Place::Here,
+                Some(name) => Place::There(name.into(), incarnation(view, name)),
+                None => Place::Nowhere,
+            })
+            .collect();
+        let before = std::mem::replace(&mut *self.places.write(), Arc::clone(&places));
+        for (shard, place) in places.iter().enumerate() {
+            let mut slot = self.slots[shard].write();
+            match (place, slot.as_mut()) {
+                (Place::Here, Some(slot)) => {
+                    slot.shard.retain_nodes(|name, incarnation| {
+                        name == own_name || is_alive(view, name, incarnation)
+                    });
+                    if newcomer {
+                        slot.complete_at = Instant::now() + self.rebuild_window;
+                    }
+                }
+                (Place::Here, None) => *slot = Some(self.new_slot(alone)),
+                (_, Some(_)) => *slot = None,
+                (_, None) => {}
+            }
+        }
+        let changed = |shard: &u64| before.get(*shard as usize) != places.get(*shard as usize);
+        (0..self.shards()).filter(changed).collect()
+    }
+
+    /// Takes up sessions of a shard. Another node's view may be ahead of ours, so the slot is opened if need be.
+    pub fn register(&self, shard: u64, sessions: Vec<SessionRecord>) {
+        let mut slot = self.slots[self.index(shard)].write();
+        slot.get_or_insert_with(|| self.new_slot(false)).shard.register(sessions);
+    }
+
+    /// Drops a session of a shard.
+    pub fn unregister(&self, shard: u64, user_id: u64, session_id: u64) {
+        if let Some(slot) = self.slots[self.index(shard)].write().as_mut() {
+            slot.shard.unregister(user_id, session_id);
+        }
+    }
+
+    /// The live sessions of a user whose shard is here.
+    pub fn sessions_of(&self, user_id: u64) -> Vec<SessionRecord> {
+        let slot = self.slots[self.index(self.shard_of(user_id))].read();
+        slot.as_ref().map_or_else(Vec::new, |slot| slot.shard.sessions_of(user_id).to_vec())
+    }
+
+    /// Users and sessions of a shard that is here, and whether it is complete.
+    pub fn counts(&self, shard: u64) -> Option<(usize, usize, bool)> {
+        let slot = self.slots[self.index(shard)].read();
+        slot.as_ref().map(|slot| {
+            let (users, sessions) = slot.shard.counts();
+            (users, sessions, Instant::now() >= slot.complete_at)
+        })
+    }
+
+    /// Where events for these users have to go. With `may_forward` false (they were forwarded to us as the owner of
+    /// their shards already) nothing is handed to another shard's owner again.
+    pub fn routes(&self, user_ids: &[u64], own_name: &str, may_forward: bool) -> Routes {
+        let mut routes = Routes::default();
+        let places = self.places();
+        let now = Instant::now();
+        for &user_id in user_ids {
+            let shard = self.shard_of(user_id) as usize;
+            match &places[shard] {
+                Place::There(name, _) if may_forward => {
+                    routes.shards.entry(Arc::clone(name)).or_default().push(user_id);
+                    continue;
+                }
+                _ => {}
+            }
+            let slot = self.slots[shard].read();
+            match slot.as_ref() {
+                Some(slot) if now >= slot.complete_at => {
+                    let mut last: Option<&str> = None;
+                    for record in slot.shard.sessions_of(user_id) {
+                        if last == Some(record.node.as_str()) {
+                            continue;
+                        }
+                        last = Some(&record.node);
+                        let list = if record.node == own_name {
+                            &mut routes.here
+                        } else {
+                            routes.nodes.entry(record.node.clone()).or_default()
+                        };
+                        // A user's sessions are looked at together, so that a double is the last one.
+                        if list.last() != Some(&user_id) {
+                            list.push(user_id);
+                        }
+                    }
+                }
+                _ => routes.everywhere.push(user_id),
+            }
+        }
+        routes
+    }
+
+    fn new_slot(&self, alone: bool) -> Slot {
+        let window = if alone { Duration::ZERO } else { self.rebuild_window };
+        Slot { shard: Shard::default(), complete_at: Instant::now() + window }
+    }
+
+    fn index(&self, shard: u64) -> usize {
+        (shard % self.shards()) as usize
+    }
+}
+
+fn incarnation(view: &View, name: &str) -> u64 {
+    view.node(name).map_or(0, |node| node.info.incarnation)
+}
+
+fn is_alive(view: &View, name: &str, incarnation: u64) -> bool {
+    view.node(name).is_some_and(|node| node.state != NodeState::Down && node.info.incarnation == incarnation)
+}

@@ -1,0 +1,4 @@
+//! Presence shards: the directory of live sessions.
+
+pub mod actor;
+pub mod state;

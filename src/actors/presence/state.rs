@@ -1,0 +1,111 @@
+//! One shard of the directory: which sessions its users have, and on which nodes. Soft state: what a node lost, the
+//! others announce again. No I/O and no clock.
+
+use std::collections::HashMap;
+
+use crate::protocol::cluster::SessionRecord;
+
+/// The records of one shard.
+#[derive(Debug, Default)]
+pub struct Shard {
+    users: HashMap<u64, Vec<SessionRecord>>,
+    sessions: usize,
+}
+
+impl Shard {
+    /// Takes up sessions, new or known.
+    pub fn register(&mut self, sessions: Vec<SessionRecord>) {
+        for record in sessions {
+            let of_user = self.users.entry(record.user_id).or_default();
+            match of_user.iter_mut().find(|known| known.session_id == record.session_id) {
+                Some(known) => *known = record,
+                None => {
+                    of_user.push(record);
+                    self.sessions += 1;
+                }
+            }
+        }
+    }
+
+    /// Drops a session; whether it was known.
+    pub fn unregister(&mut self, user_id: u64, session_id: u64) -> bool {
+        self.retain_of(user_id, |record| record.session_id != session_id) > 0
+    }
+
+    /// Keeps only the sessions of nodes that `is_alive` (by name and incarnation).
+    pub fn retain_nodes(&mut self, is_alive: impl Fn(&str, u64) -> bool) {
+        let users: Vec<u64> = self.users.keys().copied().collect();
+        for user_id in users {
+            self.retain_of(user_id, |record| is_alive(&record.node, record.incarnation));
+        }
+    }
+
+    /// A user's live sessions.
+    pub fn sessions_of(&self, user_id: u64) -> &[SessionRecord] {
+        self.users.get(&user_id).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many users are online, and in how many sessions.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.users.len(), self.sessions)
+    }
+
+    fn retain_of(&mut self, user_id: u64, keep: impl Fn(&SessionRecord) -> bool) -> usize {
+        let Some(records) = self.users.get_mut(&user_id) else { return 0 };
+        let before = records.len();
+        records.retain(keep);
+        let dropped = before - records.len();
+        if records.is_empty() {
+            self.users.remove(&user_id);
+        }
+        self.sessions -= dropped;
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(user_id: u64, session_id: u64, node: u8) -> SessionRecord {
+        SessionRecord { user_id, session_id, node: format!("n{node}"), ..SessionRecord::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_plain_set_holds(steps in prop::collection::vec((0u8..4, 1u64..6, 1u64..12, 0u8..3), 0..80)) {
+            let mut shard = Shard::default();
+            let mut model: BTreeSet<(u64, u64, u8)> = BTreeSet::new();
+            for (step, user_id, session_id, node) in steps {
+                // A session belongs to one user and one node.
+                let (user_id, node) = (user_id.min(session_id), (session_id % 3) as u8 | (node & 0));
+                match step {
+                    0 | 1 => {
+                        shard.register(vec![record(user_id, session_id, node)]);
+                        model.insert((user_id, session_id, node));
+                    }
+                    2 => {
+                        shard.unregister(user_id, session_id);
+                        model.remove(&(user_id, session_id, node));
+                    }
+                    _ => {
+                        let gone = format!("n{node}");
+                        shard.retain_nodes(|name, _| name != gone);
+                        model.retain(|entry| entry.2 != node);
+                    }
+                }
+                prop_assert_eq!(shard.counts().1, model.len());
+            }
+            for user_id in 1..6 {
+                let mut held: Vec<u64> = shard.sessions_of(user_id).iter().map(|r| r.session_id).collect();
+                held.sort_unstable();
+                let expected: Vec<u64> = model.iter().filter(|e| e.0 == user_id).map(|e| e.1).collect();
+                prop_assert_eq!(held, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a node does when the view changes, and on its regular rounds: opens and closes presence shards, announces its
+//! sessions to the new owners of moved shards, lets go of rooms that others own now, and ends silent connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Actors;
+use super::presence::actor::ShardMessage;
+use super::room::actor::RoomMessage;
+use crate::actors::directory::Place;
+use crate::clock;
+use crate::cluster::Address;
+use crate::protocol::cluster::SessionRecord;
+
+/// How often sessions and rooms are looked over.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Starts the task; it ends with the runtime.
+pub(super) fn start(actors: Actors) {
+    let runtime = actors.inner.runtime.clone();
+    // The first view is taken before anybody can ask for a shard.
+    take_view(&actors);
+    runtime.spawn(run(actors));
+}
+
+async fn run(actors: Actors) {
+    let mut views = actors.cluster().watch();
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut announced_at = Instant::now();
+    // Shards whose owner has not confirmed our sessions yet.
+    let mut unconfirmed: BTreeSet<u64> = BTreeSet::new();
+    let (confirm, mut confirmations) = tokio::sync::mpsc::unbounded_channel::<(u64, bool)>();
+    loop {
+        tokio::select! {
+            changed = views.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let moved = take_view(&actors);
+                announce(&actors, moved, &confirm);
+            }
+            Some((shard, confirmed)) = confirmations.recv() => {
+                if confirmed { unconfirmed.remove(&shard); } else { unconfirmed.insert(shard); }
+            }
+            _ = rounds.tick() => {
+                actors.sessions().sweep();
+                passivate_idle_rooms(&actors);
+                if announced_at.elapsed() >= actors.inner.config.presence.announce_interval {
+                    announced_at = Instant::now();
+                    unconfirmed = (0..actors.inner.directory.shards()).collect();
+                }
+                announce(&actors, std::mem::take(&mut unconfirmed).into_iter().collect(), &confirm);
+            }
+        }
+    }
+}
+
+/// Applies the newest view; returns the shards that moved.
+fn take_view(actors: &Actors) -> Vec<u64> {
+    let inner = &actors.inner;
+    let view = actors.cluster().view();
+    let moved = inner.directory.take_view(&view, &inner.name);
+    let places = inner.directory.places();
+    for &shard in &moved {
+        let address = Address::presence(shard);
+        if places[shard as usize] != Place::Here {
+            stop_shard(actors, address);
+        }
+    }
+    for vitals in inner.rooms.vitals() {
+        if view.owner(&vitals.address) != Some(inner.name.as_str()) {
+            inner.rooms.cast_if_active(vitals.address, RoomMessage::Retire);
+        }
+    }
+    if !moved.is_empty() {
+        tracing::info!(view = view.version, shards = moved.len(), "presence shards have moved");
+    }
+    moved
+}
+
+fn stop_shard(actors: &Actors, address: Address) {
+    let shards = &actors.inner.shards;
+    for vitals in shards.vitals().into_iter().filter(|vitals| vitals.address == address) {
+        // The last message first, so that it is behind everything cast before the removal.
+        shards.cast_if_active(address, ShardMessage::Stop);
+        shards.remove(address, vitals.activation);
+    }
+}
+
+/// Announces this node's sessions of the shards to their owners, in batches, and reports what they confirmed.
+fn announce(actors: &Actors, shards: Vec<u64>, confirm: &tokio::sync::mpsc::UnboundedSender<(u64, bool)>) {
+    if shards.is_empty() {
+        return;
+    }
+    let wanted: BTreeSet<u64> = shards.into_iter().collect();
+    let mut by_shard: BTreeMap<u64, Vec<SessionRecord>> = BTreeMap::new();
+    for session in actors.inner.sessions.all() {
+        let shard = actors.inner.directory.shard_of(session.user_id());
+        if wanted.contains(&shard) {
+            by_shard.entry(shard).or_default().push(session.record(actors));
+        }
+    }
+    let limit = actors.inner.config.cluster.ask_timeout;
+    for (shard, records) in by_shard {
+        for batch in records.chunks(actors.inner.config.presence.announce_batch.max(1)) {
+            let (actors, batch, confirm) = (actors.clone(), batch.to_vec(), confirm.clone());
+            let Some(user_id) = batch.first().map(|record| record.user_id) else { continue };
+            actors.inner.runtime.clone().spawn(async move {
+                let confirmed = actors.announce(user_id, batch.clone(), limit).await.is_ok();
+                // A session that ended while it was being announced must not stay in the directory.
+                for record in &batch {
+                    if actors.inner.sessions.get(record.session_id).is_none() {
+                        actors.withdraw_record(record);
+                    }
+                }
+                // The receiver lives as long as the runtime.
+                let _ = confirm.send((shard, confirmed));
+            });
+        }
+    }
+}
+
+fn passivate_idle_rooms(actors: &Actors) {
+    let now = clock::now_ms();
+    let idle = actors.inner.config.room.idle_timeout.as_millis() as u64;
+    for vitals in actors.inner.rooms.vitals() {
+        if now.saturating_sub(vitals.last_active_ms()) > idle {
+            actors.inner.rooms.cast_if_active(vitals.address, RoomMessage::Passivate);
+        }
+    }
+}

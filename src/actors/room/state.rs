@@ -1,0 +1,520 @@
+//! What a room decides: order, repeats, membership, cursors. No I/O, no clock, no randomness; the actor beside it
+//! loads, stores and sends. `W` is whoever waits for an answer.
+//!
+//! Sends wait in `queue` until they leave as one group; one group is in flight at a time, so that the log's order is
+//! the queue's order whatever storage does. A group that was not certainly stored, and not certainly not, puts the
+//! room into [`Phase::Unsettled`]: nothing gets a seq until [`Room::reload`] has brought the log's truth.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::domain::{Error, Result};
+use crate::protocol::v1::{Message, Send, Sent};
+use crate::protocol::{ConversationKind, MemberRole, MessageKind};
+use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord};
+
+/// Bounds of a room, from `cluster.toml`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Sends that may wait, those in flight included.
+    pub pending_sends: usize,
+    /// Messages in one group.
+    pub group_messages: usize,
+    /// Answers remembered for repeats.
+    pub recent_sends: usize,
+}
+
+/// Whether the room knows its log's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It does, and nothing is in flight.
+    Settled,
+    /// A group is being stored.
+    InFlight,
+    /// It does not: a group may or may not have been stored, or another activation wrote.
+    Unsettled,
+}
+
+/// A send that has no answer yet.
+#[derive(Debug)]
+struct Pending<W> {
+    /// The message; its seq and time are set when its group forms.
+    message: Message,
+    /// The first waiter, its session, and those who repeated the send meanwhile.
+    waiters: Vec<(W, u64)>,
+}
+
+/// What the actor has to do, in this order.
+#[derive(Debug, PartialEq)]
+pub enum Effect<W> {
+    /// Answer a send.
+    Answer(W, Result<Sent>),
+    /// Push a stored message to the members, but not to this session (0: none).
+    Push(Message, u64),
+}
+
+/// What storage says of a conversation.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its record.
+    pub conversation: ConversationRecord,
+    /// Its members.
+    pub members: Vec<MemberRecord>,
+    /// Its newest seq.
+    pub last_seq: u64,
+    /// Messages to push (again), oldest first: those after what this room pushed last.
+    pub unpushed: Vec<Message>,
+    /// Which of [`Room::pending_keys`] are stored, with seq and time.
+    pub stored: Vec<(ClientKey, u64, u64)>,
+}
+
+/// The state of one conversation's sequencer.
+#[derive(Debug)]
+pub struct Room<W> {
+    conversation: ConversationRecord,
+    members: BTreeMap<u64, MemberRecord>,
+    member_ids: Arc<[u64]>,
+    last_seq: u64,
+    /// Everything up to here was handed to fan-out by this activation, or is older than it.
+    pushed_seq: u64,
+    last_created_at_ms: u64,
+    phase: Phase,
+    queue: VecDeque<Pending<W>>,
+    in_flight: Vec<Pending<W>>,
+    recent: HashMap<(u64, String), (u64, u64)>,
+    recent_order: VecDeque<(u64, String)>,
+    dirty: BTreeMap<u64, u64>,
+    bounds: Bounds,
+}
+
+impl<W> Room<W> {
+    /// A room as storage has it. `loaded.unpushed` is returned as effects of [`Room::reload`] only; here it is taken
+    /// as pushed by whoever had the room before, but for what the actor chooses to push again by itself.
+    pub fn new(loaded: Loaded, bounds: Bounds) -> Self {
+        let mut room = Self {
+            conversation: loaded.conversation,
+            members: BTreeMap::new(),
+            member_ids: Arc::from([]),
+            last_seq: loaded.last_seq,
+            pushed_seq: loaded.last_seq,
+            last_created_at_ms: 0,
+            phase: Phase::Settled,
+            queue: VecDeque::new(),
+            in_flight: Vec::new(),
+            recent: HashMap::new(),
+            recent_order: VecDeque::new(),
+            dirty: BTreeMap::new(),
+            bounds,
+        };
+        room.put_members(loaded.members);
+        for message in &loaded.unpushed {
+            room.remember(message);
+        }
+        room
+    }
+
+    /// The conversation's record.
+    pub fn conversation(&self) -> &ConversationRecord {
+        &self.conversation
+    }
+
+    /// Whether it knows its log's end.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The newest stored seq that the room knows of.
+    pub fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// What was pushed.
+    pub fn pushed_seq(&self) -> u64 {
+        self.pushed_seq
+    }
+
+    /// Sends without an answer.
+    pub fn pending(&self) -> usize {
+        self.queue.len() + self.in_flight.len()
+    }
+
+    /// The members' ids, in order; shared, not copied.
+    pub fn member_ids(&self) -> Arc<[u64]> {
+        Arc::clone(&self.member_ids)
+    }
+
+    /// A member.
+    pub fn member(&self, user_id: u64) -> Option<&MemberRecord> {
+        self.members.get(&user_id)
+    }
+
+    /// Whether nothing would be lost by forgetting the room.
+    pub fn is_idle(&self) -> bool {
+        self.pending() == 0 && self.phase == Phase::Settled && self.dirty.is_empty()
+    }
+
+    /// The member, or why the user may do nothing here.
+    pub fn require_member(&self, user_id: u64) -> Result<&MemberRecord> {
+        self.members.get(&user_id).ok_or_else(|| {
+            Error::denied(format!(
+                "you are not a member of conversation {}; join it or ask a member to add you",
+                self.conversation.id
+            ))
+        })
+    }
+
+    /// The member, if it may change the group.
+    pub fn require_manager(&self, user_id: u64) -> Result<()> {
+        if self.conversation.kind == ConversationKind::Direct {
+            return Err(Error::precondition(
+                "the members of a direct conversation can't be changed; create a group",
+            ));
+        }
+        match self.require_member(user_id)?.role {
+            MemberRole::Owner | MemberRole::Admin => Ok(()),
+            MemberRole::Member => Err(Error::denied("only the owner and admins of the group may do this")),
+        }
+    }
+
+    /// Takes a send of a member. The waiter is answered by an effect, now or after storing.
+    pub fn send(&mut self, sender_id: u64, session_id: u64, send: Send, waiter: W) -> Option<Effect<W>> {
+        if let Err(error) = self.require_member(sender_id) {
+            return Some(Effect::Answer(waiter, Err(error)));
+        }
+        let key = (sender_id, send.client_id);
+        if let Some(&(seq, created_at_ms)) = self.recent.get(&key) {
+            return Some(Effect::Answer(waiter, Ok(self.sent(seq, key.1, created_at_ms, true))));
+        }
+        let same = |pending: &&mut Pending<W>| {
+            pending.message.sender_id == key.0 && pending.message.client_id == key.1
+        };
+        if let Some(first) = self.in_flight.iter_mut().chain(self.queue.iter_mut()).find(same) {
+            first.waiters.push((waiter, session_id));
+            return None;
+        }
+        if self.pending() >= self.bounds.pending_sends {
+            let error = Error::exhausted(
+                format!("{} sends wait in this conversation already; send more slowly", self.pending()),
+                std::time::Duration::from_millis(200),
+            );
+            return Some(Effect::Answer(waiter, Err(error)));
+        }
+        let message = Message {
+            conversation_id: self.conversation.id,
+            sender_id,
+            client_id: key.1,
+            kind: send.kind,
+            text: send.text,
+            attachments: send.attachments,
+            reply_to_seq: send.reply_to_seq,
+            mentions: send.mentions,
+            ..Message::default()
+        };
+        self.queue.push_back(Pending { message, waiters: vec![(waiter, session_id)] });
+        None
+    }
+
+    /// Queues a message of the room's own about `about`, in the name of `by`.
+    pub fn announce(&mut self, by: u64, text: String, about: Vec<u64>, client_id: String) {
+        let message = Message {
+            conversation_id: self.conversation.id,
+            sender_id: by,
+            client_id,
+            kind: MessageKind::System as i32,
+            text,
+            mentions: about,
+            ..Message::default()
+        };
+        self.queue.push_back(Pending { message, waiters: Vec::new() });
+    }
+
+    /// The next group to store, if one may leave now. Its fate is told by [`Room::stored`], [`Room::refused`] or
+    /// [`Room::unsettle`].
+    pub fn next_group(&mut self, now_ms: u64) -> Option<Vec<Message>> {
+        if self.phase != Phase::Settled || self.queue.is_empty() {
+            return None;
+        }
+        // Times never run backwards within a log, whatever the node's clock does.
+        let created_at_ms = now_ms.max(self.last_created_at_ms);
+        let size = self.queue.len().min(self.bounds.group_messages);
+        self.in_flight.extend(self.queue.drain(..size));
+        let mut seq = self.last_seq;
+        for pending in &mut self.in_flight {
+            seq += 1;
+            pending.message.seq = seq;
+            pending.message.created_at_ms = created_at_ms;
+        }
+        self.phase = Phase::InFlight;
+        Some(self.in_flight.iter().map(|pending| pending.message.clone()).collect())
+    }
+
+    /// The group in flight is stored.
+    pub fn stored(&mut self) -> Vec<Effect<W>> {
+        debug_assert_eq!(self.phase, Phase::InFlight, "only a group in flight can be stored");
+        self.phase = Phase::Settled;
+        let mut effects = Vec::with_capacity(2 * self.in_flight.len());
+        for pending in std::mem::take(&mut self.in_flight) {
+            self.last_seq = pending.message.seq;
+            self.pushed_seq = pending.message.seq;
+            self.finish(pending, false, true, &mut effects);
+        }
+        effects
+    }
+
+    /// The group in flight was certainly not stored.
+    pub fn refused(&mut self, error: &Error) -> Vec<Effect<W>> {
+        debug_assert_eq!(self.phase, Phase::InFlight, "only a group in flight can be refused");
+        self.phase = Phase::Settled;
+        let refused = std::mem::take(&mut self.in_flight);
+        refused
+            .into_iter()
+            .flat_map(|pending| pending.waiters)
+            .map(|(waiter, _)| Effect::Answer(waiter, Err(error.clone())))
+            .collect()
+    }
+
+    /// The fate of the group in flight is unknown, or somebody else wrote to the log: it waits for [`Room::reload`].
+    pub fn unsettle(&mut self) {
+        self.phase = Phase::Unsettled;
+        for pending in std::mem::take(&mut self.in_flight).into_iter().rev() {
+            self.queue.push_front(pending);
+        }
+    }
+
+    /// What to ask storage about before [`Room::reload`].
+    pub fn pending_keys(&self) -> Vec<ClientKey> {
+        let key = |pending: &Pending<W>| ClientKey {
+            conversation_id: pending.message.conversation_id,
+            sender_id: pending.message.sender_id,
+            client_id: pending.message.client_id.clone(),
+        };
+        self.queue.iter().map(key).collect()
+    }
+
+    /// The log's truth is known again: pushes what was not pushed, answers what is stored, keeps the rest queued.
+    pub fn reload(&mut self, loaded: Loaded) -> Vec<Effect<W>> {
+        debug_assert!(self.in_flight.is_empty(), "a room reloads with nothing in flight");
+        self.phase = Phase::Settled;
+        self.conversation = loaded.conversation;
+        self.last_seq = self.last_seq.max(loaded.last_seq);
+        self.put_members(loaded.members);
+        let mut effects = Vec::new();
+        let stored: HashMap<(u64, String), (u64, u64)> = loaded
+            .stored
+            .into_iter()
+            .map(|(key, seq, created_at_ms)| ((key.sender_id, key.client_id), (seq, created_at_ms)))
+            .collect();
+        let (mut answered, mut queue) = (BTreeMap::new(), VecDeque::new());
+        for mut pending in std::mem::take(&mut self.queue) {
+            let key = (pending.message.sender_id, pending.message.client_id.clone());
+            match stored.get(&key) {
+                Some(&(seq, created_at_ms)) => {
+                    // Ours if it is where we had put it; else an earlier send of the same name.
+                    let ours = pending.message.seq == seq && pending.message.created_at_ms == created_at_ms;
+                    (pending.message.seq, pending.message.created_at_ms) = (seq, created_at_ms);
+                    answered.insert(seq, (pending, !ours));
+                }
+                None => queue.push_back(pending),
+            }
+        }
+        self.queue = queue;
+        // Answers and pushes in the log's order.
+        let pushed_seq = self.pushed_seq;
+        for message in loaded.unpushed.into_iter().filter(|m| m.seq > pushed_seq) {
+            let below = answered.split_off(&message.seq);
+            for (_, (pending, duplicate)) in std::mem::replace(&mut answered, below) {
+                self.finish(pending, duplicate, false, &mut effects);
+            }
+            self.remember(&message);
+            let (seq, mut except) = (message.seq, 0);
+            let mine = answered.remove(&seq);
+            if let Some((pending, _)) = &mine {
+                except = pending.waiters.first().map_or(0, |(_, session_id)| *session_id);
+            }
+            effects.push(Effect::Push(message, except));
+            if let Some((pending, duplicate)) = mine {
+                self.finish(pending, duplicate, false, &mut effects);
+            }
+        }
+        for (_, (pending, duplicate)) in answered {
+            self.finish(pending, duplicate, false, &mut effects);
+        }
+        self.pushed_seq = self.last_seq;
+        effects
+    }
+
+    /// Storage is away: everybody who waits is told so. What was in doubt stays in doubt.
+    pub fn give_up(&mut self, error: &Error) -> Vec<Effect<W>> {
+        let waiting = std::mem::take(&mut self.queue);
+        waiting
+            .into_iter()
+            .flat_map(|pending| pending.waiters)
+            .map(|(waiter, _)| Effect::Answer(waiter, Err(error.clone())))
+            .collect()
+    }
+
+    /// The queued sends, for another activation to take.
+    pub fn take_queue(&mut self) -> Vec<(u64, u64, Send, W)> {
+        let mut sends = Vec::new();
+        for pending in std::mem::take(&mut self.queue) {
+            let message = pending.message;
+            for (waiter, session_id) in pending.waiters {
+                let send = Send {
+                    conversation_id: message.conversation_id,
+                    client_id: message.client_id.clone(),
+                    kind: message.kind,
+                    text: message.text.clone(),
+                    attachments: message.attachments.clone(),
+                    reply_to_seq: message.reply_to_seq,
+                    mentions: message.mentions.clone(),
+                    ..Send::default()
+                };
+                sends.push((message.sender_id, session_id, send, waiter));
+            }
+        }
+        sends
+    }
+
+    /// Moves a member's cursors forward, `read` carrying `delivered` with it; whether one moved.
+    pub fn advance(
+        &mut self,
+        user_id: u64,
+        delivered_seq: u64,
+        read_seq: u64,
+        session_id: u64,
+    ) -> Result<bool> {
+        self.require_member(user_id)?;
+        let last_seq = self.last_seq;
+        let member = self.members.get_mut(&user_id).expect("it was required just above");
+        let read = read_seq.min(last_seq).max(member.read_seq);
+        let delivered = delivered_seq.min(last_seq).max(read).max(member.delivered_seq);
+        let moved = (read, delivered) != (member.read_seq, member.delivered_seq);
+        if moved {
+            (member.read_seq, member.delivered_seq) = (read, delivered);
+            self.dirty.insert(user_id, session_id);
+        }
+        Ok(moved)
+    }
+
+    /// The cursors to store now. They count as clean; [`Room::cursors_failed`] makes them dirty again.
+    pub fn take_dirty(&mut self) -> Vec<CursorAdvance> {
+        let dirty = std::mem::take(&mut self.dirty);
+        let advance = |(user_id, _): (u64, u64)| {
+            self.members.get(&user_id).map(|member| CursorAdvance {
+                conversation_id: member.conversation_id,
+                user_id,
+                delivered_seq: member.delivered_seq,
+                read_seq: member.read_seq,
+            })
+        };
+        dirty.into_iter().filter_map(advance).collect()
+    }
+
+    /// Cursors that storage did not take.
+    pub fn cursors_failed(&mut self, cursors: &[CursorAdvance]) {
+        for cursor in cursors {
+            self.dirty.entry(cursor.user_id).or_insert(0);
+        }
+    }
+
+    /// Whether some cursor waits to be stored.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Members have joined (as stored).
+    pub fn join(&mut self, members: Vec<MemberRecord>) {
+        for member in members {
+            self.members.entry(member.user_id).or_insert(member);
+        }
+        self.renumber();
+    }
+
+    /// A member has left.
+    pub fn leave(&mut self, user_id: u64) -> Option<MemberRecord> {
+        let gone = self.members.remove(&user_id);
+        self.dirty.remove(&user_id);
+        self.renumber();
+        gone
+    }
+
+    /// Who takes the group over when its owner leaves: the oldest admin, else the oldest member.
+    pub fn heir(&self, leaving: u64) -> Option<u64> {
+        self.members
+            .values()
+            .filter(|member| member.user_id != leaving)
+            .min_by_key(|member| (member.role != MemberRole::Admin, member.joined_at_ms, member.user_id))
+            .map(|member| member.user_id)
+    }
+
+    /// Ownership has passed on (as stored).
+    pub fn crown(&mut self, user_id: u64) {
+        self.conversation.owner_id = user_id;
+        if let Some(member) = self.members.get_mut(&user_id) {
+            member.role = MemberRole::Owner;
+        }
+    }
+
+    /// The seq that the next new member sees first.
+    pub fn next_seq(&self) -> u64 {
+        self.last_seq + self.pending() as u64 + 1
+    }
+
+    fn finish(&mut self, pending: Pending<W>, duplicate: bool, push: bool, effects: &mut Vec<Effect<W>>) {
+        let message = pending.message;
+        self.remember(&message);
+        if let Some(sender) = self.members.get_mut(&message.sender_id)
+            && sender.read_seq < message.seq
+        {
+            // Sending counts as having read up to one's own message.
+            sender.read_seq = message.seq;
+            sender.delivered_seq = sender.delivered_seq.max(message.seq);
+            self.dirty.entry(message.sender_id).or_insert(0);
+        }
+        let (seq, created_at_ms, client_id) = (message.seq, message.created_at_ms, message.client_id.clone());
+        if push {
+            let except = pending.waiters.first().map_or(0, |(_, session_id)| *session_id);
+            effects.push(Effect::Push(message, except));
+        }
+        for (at, (waiter, _)) in pending.waiters.into_iter().enumerate() {
+            let sent = self.sent(seq, client_id.clone(), created_at_ms, duplicate || at > 0);
+            effects.push(Effect::Answer(waiter, Ok(sent)));
+        }
+    }
+
+    fn sent(&self, seq: u64, client_id: String, created_at_ms: u64, duplicate: bool) -> Sent {
+        Sent { conversation_id: self.conversation.id, seq, client_id, created_at_ms, duplicate }
+    }
+
+    fn remember(&mut self, message: &Message) {
+        self.last_created_at_ms = self.last_created_at_ms.max(message.created_at_ms);
+        let key = (message.sender_id, message.client_id.clone());
+        if self.recent.insert(key.clone(), (message.seq, message.created_at_ms)).is_none() {
+            self.recent_order.push_back(key);
+        }
+        while self.recent_order.len() > self.bounds.recent_sends {
+            if let Some(oldest) = self.recent_order.pop_front() {
+                self.recent.remove(&oldest);
+            }
+        }
+    }
+
+    fn put_members(&mut self, members: Vec<MemberRecord>) {
+        let mut fresh: BTreeMap<u64, MemberRecord> =
+            members.into_iter().map(|member| (member.user_id, member)).collect();
+        for (user_id, member) in &mut fresh {
+            // Cursors in memory may be ahead of the stored ones.
+            if let Some(known) = self.members.get(user_id) {
+                member.read_seq = member.read_seq.max(known.read_seq);
+                member.delivered_seq = member.delivered_seq.max(known.delivered_seq);
+            }
+        }
+        self.dirty.retain(|user_id, _| fresh.contains_key(user_id));
+        self.members = fresh;
+        self.renumber();
+    }
+
+    fn renumber(&mut self) {
+        self.member_ids = self.members.keys().copied().collect();
+    }
+}

@@ -1,0 +1,457 @@
+//! What waits to be written to one socket: bounded, in order, filled from any thread without passing the Session
+//! actor's mailbox.
+//!
+//! Order: on one connection `sent` and pushed messages of a conversation go out in seq order. They come by different
+//! ways (an answer straight from the room, a push by way of the presence shard), so a later one may arrive first. The
+//! outbox holds it back until what is before it has come, or for `session.order_wait`; what comes later than that is
+//! dropped, and the client fetches the gap.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// A frame as it goes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutFrame {
+    /// Encoded in the session's format. For lines: without the line's end.
+    pub bytes: Bytes,
+    /// For a message: its conversation and seq.
+    pub message: Option<(u64, u64)>,
+}
+
+/// What a drain yields.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// In order.
+    pub frames: Vec<OutFrame>,
+    /// After the frames, close with this WebSocket close code and reason.
+    pub close: Option<(u16, String)>,
+    /// More waits: drain again.
+    pub more: bool,
+}
+
+/// Bounds of an outbox, from `cluster.toml`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Unsent frames.
+    pub frames: usize,
+    /// Unsent bytes.
+    pub bytes: usize,
+    /// Conversations whose order is remembered.
+    pub conversations: usize,
+}
+
+/// Close code for a client that reads too slowly.
+pub const TOO_SLOW: u16 = 4429;
+
+/// The order of one conversation on this connection.
+#[derive(Debug, Default)]
+struct Order {
+    /// The newest seq that went out; 0: none yet.
+    out_seq: u64,
+    /// Sends of this connection without an answer.
+    unanswered: u32,
+    /// What came too early.
+    held: BTreeMap<u64, OutFrame>,
+}
+
+impl Order {
+    fn is_plain(&self) -> bool {
+        self.unanswered == 0 && self.held.is_empty()
+    }
+}
+
+/// The decisions, without threads.
+#[derive(Debug)]
+struct State {
+    queue: VecDeque<OutFrame>,
+    queued_bytes: usize,
+    orders: HashMap<u64, Order>,
+    close: Option<(u16, String)>,
+    /// The transport was woken and has not drained yet.
+    woken: bool,
+    /// A release is due: what is held now waits at most so long.
+    release_armed: bool,
+    bounds: Bounds,
+}
+
+/// What the caller has to do after filling the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Todo {
+    wake: bool,
+    /// Something is held back: release it after `session.order_wait`.
+    release_later: bool,
+}
+
+impl State {
+    /// Queues a frame. An empty one is nothing to write: the answer to a send that wanted none.
+    fn push(&mut self, frame: OutFrame) {
+        if self.close.is_some() || frame.bytes.is_empty() {
+            return;
+        }
+        self.queued_bytes += frame.bytes.len();
+        self.queue.push_back(frame);
+        if self.queue.len() > self.bounds.frames || self.queued_bytes > self.bounds.bytes {
+            self.close(TOO_SLOW, "you read too slowly; reconnect and sync");
+        }
+    }
+
+    fn close(&mut self, code: u16, reason: &str) {
+        if self.close.is_some() {
+            return;
+        }
+        if code == TOO_SLOW {
+            // Nobody reads it, and it is in the log; the memory is wanted.
+            self.queue = VecDeque::new();
+            self.queued_bytes = 0;
+        }
+        self.orders = HashMap::new();
+        self.close = Some((code, reason.to_owned()));
+    }
+
+    fn order(&mut self, conversation_id: u64) -> &mut Order {
+        if self.orders.len() >= self.bounds.conversations && !self.orders.contains_key(&conversation_id) {
+            // Forgetting a quiet conversation's order costs at most a message that the client has already.
+            self.orders.retain(|_, order| !order.is_plain());
+        }
+        self.orders.entry(conversation_id).or_default()
+    }
+
+    /// A pushed message, or the answer to this connection's own send, which stands for its message.
+    fn put(&mut self, conversation_id: u64, seq: u64, frame: OutFrame, is_answer: bool) -> bool {
+        if self.close.is_some() {
+            return false;
+        }
+        let order = self.order(conversation_id);
+        if is_answer {
+            order.unanswered = order.unanswered.saturating_sub(1);
+        }
+        if seq <= order.out_seq {
+            // A push that the client has seen; or an answer that came later than its wait.
+            if is_answer {
+                self.push(frame);
+                self.flush(conversation_id);
+            }
+            return false;
+        }
+        let is_next = if order.out_seq == 0 {
+            // The first of this connection: nothing to compare with but its own unanswered sends.
+            order.unanswered == 0 && order.held.is_empty() || is_answer
+        } else {
+            seq == order.out_seq + 1
+        };
+        order.held.insert(seq, frame);
+        if is_next && order.out_seq == 0 {
+            // Whatever is below goes first, then this.
+            order.out_seq = order.held.keys().next().copied().unwrap_or(seq) - 1;
+        }
+        self.flush(conversation_id);
+        self.orders.get(&conversation_id).is_some_and(|order| !order.held.is_empty())
+    }
+
+    /// An answer without a place in the order: an error, or a repeat's first result.
+    fn put_unordered(&mut self, conversation_id: u64, frame: OutFrame) {
+        let order = self.order(conversation_id);
+        order.unanswered = order.unanswered.saturating_sub(1);
+        self.push(frame);
+        self.flush(conversation_id);
+    }
+
+    /// Sends out what is held and whose turn has come.
+    fn flush(&mut self, conversation_id: u64) {
+        let Some(order) = self.orders.get_mut(&conversation_id) else { return };
+        let mut ready = Vec::new();
+        if order.out_seq == 0 && order.unanswered == 0 {
+            // Nothing unanswered is left that could have to go first.
+            order.out_seq = order.held.keys().next().map_or(0, |first| first - 1);
+        }
+        if order.out_seq > 0 || order.held.contains_key(&1) {
+            while let Some(frame) = order.held.remove(&(order.out_seq + 1)) {
+                order.out_seq += 1;
+                ready.push(frame);
+            }
+        }
+        for frame in ready {
+            self.push(frame);
+        }
+    }
+
+    /// The wait is over: everything held goes out, in order.
+    fn release(&mut self) {
+        self.release_armed = false;
+        let mut ready = Vec::new();
+        for order in self.orders.values_mut() {
+            while let Some((seq, frame)) = order.held.pop_first() {
+                order.out_seq = order.out_seq.max(seq);
+                ready.push(frame);
+            }
+        }
+        for frame in ready {
+            self.push(frame);
+        }
+    }
+
+    fn drain(&mut self, max_bytes: usize) -> Drained {
+        let mut drained = Drained::default();
+        let mut bytes = 0;
+        while let Some(frame) = self.queue.front() {
+            if bytes > 0 && bytes + frame.bytes.len() > max_bytes {
+                break;
+            }
+            bytes += frame.bytes.len();
+            drained.frames.extend(self.queue.pop_front());
+        }
+        self.queued_bytes -= bytes;
+        drained.more = !self.queue.is_empty();
+        if !drained.more {
+            drained.close = self.close.clone();
+        }
+        self.woken = drained.more;
+        drained
+    }
+
+    fn todo(&mut self, release_later: bool) -> Todo {
+        let wake = !self.woken && (!self.queue.is_empty() || self.close.is_some());
+        self.woken |= wake;
+        let release_later = release_later && !std::mem::replace(&mut self.release_armed, release_later);
+        Todo { wake, release_later }
+    }
+}
+
+/// The outbox of one session.
+pub struct Outbox {
+    state: Arc<Mutex<State>>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+    order_wait: std::time::Duration,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Outbox {
+    /// An empty outbox that calls `wake` when it has something, once until the next drain.
+    pub fn new(
+        bounds: Bounds,
+        order_wait: std::time::Duration,
+        wake: Box<dyn Fn() + Send + Sync>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        let state = State {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            orders: HashMap::new(),
+            close: None,
+            woken: false,
+            release_armed: false,
+            bounds,
+        };
+        Self { state: Arc::new(Mutex::new(state)), wake: wake.into(), order_wait, runtime }
+    }
+
+    /// Takes frames of about `max_bytes` together, at least one if any waits. Where the answer says `more`, drain
+    /// again: no other wake comes before.
+    pub fn drain(&self, max_bytes: usize) -> Drained {
+        self.state.lock().drain(max_bytes)
+    }
+
+    /// Queues a frame that has no order.
+    pub fn push(&self, bytes: Bytes) {
+        self.fill(|state| {
+            state.push(OutFrame { bytes, message: None });
+            false
+        });
+    }
+
+    /// A send of this connection to a conversation begins: its answer will come by [`Outbox::sent`] or
+    /// [`Outbox::unsent`].
+    pub fn expect_answer(&self, conversation_id: u64) {
+        self.fill(|state| {
+            state.order(conversation_id).unanswered += 1;
+            false
+        });
+    }
+
+    /// The answer to a send that stored a new message.
+    pub fn sent(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
+        self.fill(|state| state.put(conversation_id, seq, OutFrame { bytes, message: None }, true));
+    }
+
+    /// The answer to a send that stored nothing new.
+    pub fn unsent(&self, conversation_id: u64, bytes: Bytes) {
+        self.fill(|state| {
+            state.put_unordered(conversation_id, OutFrame { bytes, message: None });
+            false
+        });
+    }
+
+    /// A message of somebody else, or of another session of the same user.
+    pub fn message(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
+        let frame = OutFrame { bytes, message: Some((conversation_id, seq)) };
+        self.fill(|state| state.put(conversation_id, seq, frame, false));
+    }
+
+    /// A message for a line connection, as it comes: lines are marked as given one by one.
+    pub fn line(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
+        self.fill(|state| {
+            state.push(OutFrame { bytes, message: Some((conversation_id, seq)) });
+            false
+        });
+    }
+
+    /// Closes the connection after what is queued, with a WebSocket close code.
+    pub fn close(&self, code: u16, reason: &str) {
+        self.fill(|state| {
+            state.close(code, reason);
+            false
+        });
+    }
+
+    /// Wakes the transport although nothing may wait: it may read again.
+    pub fn nudge(&self) {
+        (self.wake)();
+    }
+
+    /// Why the connection is to be closed, if it is.
+    pub fn closed(&self) -> Option<u16> {
+        self.state.lock().close.as_ref().map(|(code, _)| *code)
+    }
+
+    /// Frames and bytes that wait.
+    pub fn waiting(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.queue.len(), state.queued_bytes)
+    }
+
+    fn fill(&self, fill: impl FnOnce(&mut State) -> bool) {
+        let todo = {
+            let mut state = self.state.lock();
+            let release_later = fill(&mut state);
+            state.todo(release_later)
+        };
+        if todo.wake {
+            (self.wake)();
+        }
+        if todo.release_later {
+            let (state, wake, wait) = (Arc::clone(&self.state), Arc::clone(&self.wake), self.order_wait);
+            self.runtime.spawn(async move {
+                tokio::time::sleep(wait).await;
+                let todo = {
+                    let mut state = state.lock();
+                    state.release();
+                    state.todo(false)
+                };
+                if todo.wake {
+                    wake();
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn state() -> State {
+        State {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            orders: HashMap::new(),
+            close: None,
+            woken: false,
+            release_armed: false,
+            bounds: Bounds { frames: 100, bytes: 10_000, conversations: 4 },
+        }
+    }
+
+    fn frame(seq: u64) -> OutFrame {
+        OutFrame { bytes: Bytes::from(seq.to_string()), message: Some((1, seq)) }
+    }
+
+    fn seqs(state: &mut State) -> Vec<u64> {
+        let drained = state.drain(usize::MAX);
+        drained.frames.iter().filter_map(|frame| frame.message.map(|(_, seq)| seq)).collect()
+    }
+
+    #[test]
+    fn a_push_waits_for_the_one_before_it() {
+        let mut state = state();
+        state.put(1, 5, frame(5), false);
+        assert!(state.put(1, 7, frame(7), false), "7 is held");
+        state.put(1, 6, frame(6), false);
+        assert_eq!(seqs(&mut state), [5, 6, 7]);
+    }
+
+    #[test]
+    fn a_push_waits_for_the_answer_to_an_earlier_send() {
+        let mut state = state();
+        state.order(1).unanswered += 1;
+        assert!(state.put(1, 6, frame(6), false), "the answer may stand for 5");
+        state.put(1, 5, frame(5), true);
+        assert_eq!(seqs(&mut state), [5, 6]);
+    }
+
+    #[test]
+    fn what_a_lost_one_holds_up_is_released_and_the_late_one_dropped() {
+        let mut state = state();
+        state.put(1, 5, frame(5), false);
+        state.put(1, 7, frame(7), false);
+        state.release();
+        state.put(1, 6, frame(6), false);
+        state.put(1, 8, frame(8), false);
+        assert_eq!(seqs(&mut state), [5, 7, 8]);
+    }
+
+    #[test]
+    fn a_reader_too_slow_is_closed_and_its_memory_given_back() {
+        let mut state = state();
+        for seq in 1..200 {
+            state.put(1, seq, frame(seq), false);
+        }
+        let drained = state.drain(usize::MAX);
+        assert!(drained.frames.is_empty());
+        assert_eq!(drained.close.map(|(code, _)| code), Some(TOO_SLOW));
+    }
+
+    #[test]
+    fn it_wakes_once_until_it_is_drained() {
+        let mut state = state();
+        state.push(frame(1));
+        assert!(state.todo(false).wake);
+        state.push(frame(2));
+        assert!(!state.todo(false).wake);
+        let first = state.drain(1);
+        assert!(first.more && !state.todo(false).wake);
+        assert!(!state.drain(1).more);
+        state.push(frame(3));
+        assert!(state.todo(false).wake);
+    }
+
+    proptest! {
+        #[test]
+        fn any_arrival_order_goes_out_in_seq_order_without_doubles(
+            arrivals in prop::collection::vec((1u64..20, any::<bool>()), 0..60),
+            releases in prop::collection::vec(any::<bool>(), 60),
+        ) {
+            let mut state = state();
+            let mut out = Vec::new();
+            for ((seq, begin_send), release) in arrivals.into_iter().zip(releases) {
+                if begin_send {
+                    state.order(1).unanswered += 1;
+                    state.put(1, seq + 20, frame(seq + 20), false);
+                    state.put_unordered(1, OutFrame { bytes: Bytes::new(), message: None });
+                }
+                state.put(1, seq, frame(seq), false);
+                if release {
+                    state.release();
+                }
+                out.extend(seqs(&mut state));
+            }
+            state.release();
+            out.extend(seqs(&mut state));
+            prop_assert!(out.is_sorted_by(|a, b| a < b), "{out:?}");
+        }
+    }
+}

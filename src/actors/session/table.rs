@@ -1,0 +1,83 @@
+//! The live sessions of this node, by number and by user.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+
+use super::Session;
+use crate::actors::frame::SharedFrame;
+use crate::protocol::codec::Format;
+
+/// See the module's header.
+#[derive(Default)]
+pub struct SessionTable {
+    by_id: DashMap<u64, Session>,
+    by_user: DashMap<u64, Vec<Session>>,
+}
+
+impl SessionTable {
+    /// Takes up a session.
+    pub fn insert(&self, session: Session) {
+        self.by_user.entry(session.user_id()).or_default().push(session.clone());
+        self.by_id.insert(session.id(), session);
+    }
+
+    /// Drops a session; whether it was there.
+    pub fn remove(&self, session: &Session) -> bool {
+        if let Some(mut of_user) = self.by_user.get_mut(&session.user_id()) {
+            of_user.retain(|other| other.id() != session.id());
+        }
+        self.by_user.remove_if(&session.user_id(), |_, of_user| of_user.is_empty());
+        self.by_id.remove(&session.id()).is_some()
+    }
+
+    /// By number.
+    pub fn get(&self, session_id: u64) -> Option<Session> {
+        self.by_id.get(&session_id).map(|session| session.clone())
+    }
+
+    /// All of them, as they are now.
+    pub fn all(&self) -> Vec<Session> {
+        self.by_id.iter().map(|session| session.clone()).collect()
+    }
+
+    /// The sessions of a user.
+    pub fn of_user(&self, user_id: u64) -> Vec<Session> {
+        self.by_user.get(&user_id).map(|sessions| sessions.clone()).unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Hands an event to every session of the users that is here: a push into each outbox, no mailbox between.
+    pub fn deliver(&self, user_ids: &[u64], except_session_id: u64, frame: &Arc<SharedFrame>) {
+        let message = frame.message();
+        for user_id in user_ids {
+            let Some(sessions) = self.by_user.get(user_id) else { continue };
+            for session in sessions.iter().filter(|session| session.id() != except_session_id) {
+                // The line protocol has no word for a user's own messages from elsewhere.
+                let own_on_a_line = session.format() == Format::Line
+                    && message.is_some_and(|(_, _, sender_id)| sender_id == *user_id);
+                if own_on_a_line {
+                    continue;
+                }
+                let Some(bytes) = frame.bytes(session.format()) else { continue };
+                match message {
+                    Some((conversation_id, seq, _)) if session.format() != Format::Line => {
+                        session.outbox().message(conversation_id, seq, bytes);
+                    }
+                    // A line connection is not told of its own sends' seqs, so that it has no order to wait for.
+                    Some((conversation_id, seq, _)) => session.outbox().line(conversation_id, seq, bytes),
+                    None => session.outbox().push(bytes),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Writer lanes: group commit. While one transaction of a lane runs, the next batch gathers; nothing waits on purpose.
+//! A lane is a task with a bounded queue rather than an actor, because it must take all that waits at once.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::config::WriterConfig;
+use crate::protocol::v1::Message;
+use crate::storage::{ClientKey, StoreError, StoreResult, Stores};
+
+/// Messages of one room that are stored together or not at all, and who wants to know.
+struct Group {
+    messages: Vec<Message>,
+    done: Box<dyn FnOnce(StoreResult<()>) + Send>,
+}
+
+/// All lanes of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Writers {
+    lanes: Vec<mpsc::Sender<Group>>,
+}
+
+/// Pause between two tries to read back an uncertain commit.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+
+impl Writers {
+    /// Starts the lanes on the current runtime; they end when the last clone is dropped and their queues are empty.
+    pub fn start(config: &WriterConfig, stores: &Stores) -> Self {
+        // One process writes to SQLite at a time anyway: a second lane would only wait for the first.
+        let lanes = (0..config.lanes)
+            .map(|_| {
+                let (sender, receiver) = mpsc::channel(config.queue_groups);
+                tokio::spawn(run(config.clone(), stores.clone(), receiver));
+                sender
+            })
+            .collect();
+        Self { lanes }
+    }
+
+    /// Stores a group of messages of one conversation. `done` is called once, on a writer's task: with `Exists` or
+    /// `Unsettled` the room has to read the log to know what is stored.
+    pub fn append(&self, messages: Vec<Message>, done: impl FnOnce(StoreResult<()>) + Send + 'static) {
+        let conversation_id = messages.first().map_or(0, |message| message.conversation_id);
+        let lane = &self.lanes[(conversation_id % self.lanes.len() as u64) as usize];
+        let group = Group { messages, done: Box::new(done) };
+        if let Err(refused) = lane.try_send(group) {
+            let (group, why) = match refused {
+                mpsc::error::TrySendError::Full(group) => (group, "the writer's queue is full"),
+                mpsc::error::TrySendError::Closed(group) => (group, "the node is stopping"),
+            };
+            (group.done)(Err(StoreError::Unavailable(why.to_owned())));
+        }
+    }
+}
+
+async fn run(config: WriterConfig, stores: Stores, mut queue: mpsc::Receiver<Group>) {
+    let mut batch: Vec<Group> = Vec::new();
+    let mut carried: Option<Group> = None;
+    loop {
+        batch.extend(carried.take());
+        if batch.is_empty() && queue.recv_many(&mut batch, 1).await == 0 {
+            return;
+        }
+        let mut size: usize = batch.iter().map(|group| group.messages.len()).sum();
+        while size < config.batch_messages {
+            let Ok(group) = queue.try_recv() else { break };
+            size += group.messages.len();
+            if size > config.batch_messages {
+                carried = Some(group);
+            } else {
+                batch.push(group);
+            }
+        }
+        store(&config, &stores, std::mem::take(&mut batch)).await;
+    }
+}
+
+/// Stores a batch and tells every group what became of it.
+async fn store(config: &WriterConfig, stores: &Stores, mut batch: Vec<Group>) {
+    if let [only] = batch.as_mut_slice() {
+        let messages = std::mem::take(&mut only.messages);
+        let outcome = append_settled(config, stores, &messages).await;
+        for group in batch {
+            (group.done)(outcome.clone());
+        }
+        return;
+    }
+    let sizes: Vec<usize> = batch.iter().map(|group| group.messages.len()).collect();
+    let mut messages: Vec<Message> = batch.iter_mut().flat_map(|group| group.messages.drain(..)).collect();
+    match append_settled(config, stores, &messages).await {
+        // Some group's key is taken, which rolled all back: each tries alone, so that only that one learns of it.
+        Err(StoreError::Exists) => {
+            for (group, size) in batch.into_iter().zip(sizes) {
+                let rest = messages.split_off(size);
+                let outcome = append_settled(config, stores, &messages).await;
+                messages = rest;
+                (group.done)(outcome);
+            }
+        }
+        outcome => {
+            for group in batch {
+                (group.done)(outcome.clone());
+            }
+        }
+    }
+}
+
+/// Appends; where the database did not confirm, reads back until it tells, or for `writer.settle_timeout`.
+async fn append_settled(config: &WriterConfig, stores: &Stores, messages: &[Message]) -> StoreResult<()> {
+    let unsettled = match stores.messages.append(messages).await {
+        Err(StoreError::Unsettled(cause)) => cause,
+        outcome => return outcome,
+    };
+    tracing::warn!(cause = %unsettled, messages = messages.len(), "a commit was not confirmed; reading it back");
+    let deadline = Instant::now() + config.settle_timeout;
+    let Some(first) = messages.first() else { return Ok(()) };
+    let key = ClientKey {
+        conversation_id: first.conversation_id,
+        sender_id: first.sender_id,
+        client_id: first.client_id.clone(),
+    };
+    while Instant::now() < deadline {
+        match stores.messages.stored(std::slice::from_ref(&key)).await {
+            // The transaction is all or none, so that its first message tells of all; under another seq it is an
+            // earlier send of the same name, and the room has to look.
+            Ok(found) => match found.first() {
+                Some((_, seq, _)) if *seq == first.seq => return Ok(()),
+                Some(_) => return Err(StoreError::Exists),
+                // Not there now, but the lost statement may still be running: storing again is safe, since the
+                // unique keys let only one of the two through, and then the answer is `Exists`.
+                None => match stores.messages.append(messages).await {
+                    Err(StoreError::Unsettled(_)) => {}
+                    outcome => return outcome,
+                },
+            },
+            Err(error) => tracing::debug!(%error, "the read-back failed; trying again"),
+        }
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
+    Err(StoreError::Unsettled(unsettled))
+}

@@ -1,0 +1,57 @@
+//! The commands of the binary.
+
+pub mod chat;
+pub mod config;
+pub mod load;
+pub mod migrate;
+pub mod serve;
+pub mod up;
+
+use std::process::ExitCode;
+
+/// What the binary does.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Run a local cluster of several nodes, with an embedded database
+    Up(up::UpArgs),
+    /// Chat in this terminal
+    Chat(chat::ChatArgs),
+    /// Run one node of a cluster
+    Serve(serve::ServeArgs),
+    /// Put load on nodes of this machine, and check and measure what comes of it
+    Load(load::LoadArgs),
+    /// Show and check the configuration
+    Config(config::ConfigArgs),
+    /// Bring the database's tables up to date
+    Migrate(migrate::MigrateArgs),
+}
+
+/// Runs a command to its end. An error is printed with its causes.
+pub fn run(command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::anyhow!(error).context("the async runtime could not start")),
+    };
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Up(args) => up::run(args).await,
+            Command::Chat(args) => chat::run(args).await,
+            Command::Serve(args) => serve::run(args).await,
+            Command::Load(args) => load::run(args).await,
+            Command::Config(args) => config::run(&args),
+            Command::Migrate(args) => migrate::run(args).await,
+        }
+    });
+    // A blocking task (a password hash, a read of the terminal) must not hold up the end.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a command line tells its user what went wrong")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("rookery: {error:#}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,232 @@
+//! The client that stays connected: sends until stored, and an event stream with every message once and in order.
+//!
+//! This file is the handle and what the application sees; `driver` does the work behind it, `state` and `outbox`
+//! decide.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::connection::{ConnectionOptions, unexpected};
+use super::driver::{Command, Driver};
+use super::error::{ClientError, Close};
+pub use super::state::Start;
+use crate::domain::Error;
+use crate::protocol::v1::{self, client_frame::Request, server_frame::Body};
+
+/// Commands that wait for the driver; more make the callers wait.
+const COMMANDS_MAX: usize = 256;
+/// Events handed over and not yet taken.
+const EVENTS_MAX: usize = 256;
+/// Letters of a client_id that the client makes: 128 bits in hex.
+const CLIENT_ID_BYTES: usize = 16;
+
+/// How a client connects.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// host:port of the nodes, for the transport of `connection`; tried in turn.
+    pub endpoints: Vec<String>,
+    /// The device's access token.
+    pub token: String,
+    /// Where the streams of conversations begin.
+    pub start: Start,
+    /// Framing, source address and timeouts. Its `bearer` is not used.
+    pub connection: ConnectionOptions,
+    /// Whether to confirm messages as `delivered` when they are handed to the application.
+    pub confirm_delivered: bool,
+    /// How often to ask for what live delivery missed without a trace; `None`: only after a reconnect.
+    pub resync_interval: Option<Duration>,
+}
+
+impl ClientOptions {
+    /// The defaults, for these nodes and this device.
+    pub fn new(endpoints: impl IntoIterator<Item = impl Into<String>>, token: impl Into<String>) -> Self {
+        Self {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            token: token.into(),
+            start: Start::default(),
+            connection: ConnectionOptions::default(),
+            confirm_delivered: true,
+            resync_interval: Some(Duration::from_secs(60)),
+        }
+    }
+}
+
+/// What happens, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Signed in at a node.
+    Connected {
+        /// Where.
+        endpoint: String,
+        /// What the node said: its name, the user, the device and the session.
+        welcome: v1::Welcome,
+    },
+    /// The connection is gone; the client is making another by itself.
+    Disconnected {
+        /// Where it was.
+        endpoint: String,
+        /// Why.
+        close: Close,
+    },
+    /// All that the server has is given out: after each reconnect, and after [`Client::sync`], which gives this number.
+    Synced(u64),
+    /// A message, one's own included: per conversation each once, in seq order.
+    Message(v1::Message),
+    /// A conversation is new or has changed.
+    Conversation(v1::Conversation),
+    /// Somebody's cursors moved.
+    Receipt(v1::Receipt),
+    /// A contact changed.
+    Contact(v1::ContactEvent),
+    /// Somebody types.
+    Typing(v1::Typing),
+    /// Somebody's presence changed.
+    Presence(v1::Presence),
+    /// The operators' notice.
+    Notice(v1::Notice),
+    /// The client has ended and does not come back: the token is refused, or the device connected elsewhere.
+    Ended(Error),
+}
+
+/// The application's end of the stream of [`Event`]s. Keep taking them: when thousands wait, the client stops reading.
+#[derive(Debug)]
+pub struct ClientEvents(mpsc::Receiver<Event>);
+
+impl ClientEvents {
+    /// The next event; `None` when the client has ended. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.0.recv().await
+    }
+}
+
+/// A handle to the client. Cheap to clone; when the last clone is gone, the client closes.
+#[derive(Clone, Debug)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    connected: watch::Receiver<Option<v1::Welcome>>,
+}
+
+impl Client {
+    /// Starts a client, which connects by itself.
+    pub fn start(options: ClientOptions) -> (Self, ClientEvents) {
+        let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
+        let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
+        let (connected_sender, connected) = watch::channel(None);
+        tokio::spawn(Driver::new(options, receiver, events, connected_sender).run());
+        (Self { commands, connected }, ClientEvents(event_receiver))
+    }
+
+    /// Sends a message, and repeats it until the server has stored or finally refused it, across reconnects. An empty
+    /// `client_id` is filled in. Messages to one address are stored in the order of these calls. Dropping the future
+    /// does not take the message back.
+    pub async fn send(&self, mut send: v1::Send) -> Result<v1::Sent, ClientError> {
+        fill_client_id(&mut send.client_id);
+        self.store(Request::Send(send)).await
+    }
+
+    /// Sends a text to a conversation.
+    pub async fn send_text(&self, conversation_id: u64, text: &str) -> Result<v1::Sent, ClientError> {
+        self.send(v1::Send { conversation_id, text: text.to_owned(), ..v1::Send::default() }).await
+    }
+
+    /// Sends a text to a user.
+    pub async fn send_text_to(&self, to_user_id: u64, text: &str) -> Result<v1::Sent, ClientError> {
+        self.send(v1::Send { to_user_id, text: text.to_owned(), ..v1::Send::default() }).await
+    }
+
+    /// Edits a message of one's own; as [`Self::send`].
+    pub async fn edit(&self, mut edit: v1::Edit) -> Result<v1::Sent, ClientError> {
+        fill_client_id(&mut edit.client_id);
+        self.store(Request::Edit(edit)).await
+    }
+
+    /// Recalls a message; as [`Self::send`].
+    pub async fn recall(&self, mut recall: v1::Recall) -> Result<v1::Sent, ClientError> {
+        fill_client_id(&mut recall.client_id);
+        self.store(Request::Recall(recall)).await
+    }
+
+    /// Reacts to a message; as [`Self::send`].
+    pub async fn react(&self, mut react: v1::React) -> Result<v1::Sent, ClientError> {
+        fill_client_id(&mut react.client_id);
+        self.store(Request::React(react)).await
+    }
+
+    async fn store(&self, request: Request) -> Result<v1::Sent, ClientError> {
+        let (waiter, answer) = oneshot::channel();
+        self.command(Command::Store(Box::new(request), waiter)).await?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// Confirms that the user has read up to `seq`.
+    pub async fn mark_read(&self, conversation_id: u64, seq: u64) -> Result<(), ClientError> {
+        self.request(Request::Read(v1::Cursor { conversation_id, seq })).await.map(drop)
+    }
+
+    /// Any other request: sent once, as soon as there is a connection; not repeated.
+    pub async fn request(&self, request: Request) -> Result<Body, ClientError> {
+        let (waiter, answer) = oneshot::channel();
+        self.command(Command::Request(Box::new(request), waiter)).await?;
+        answer.await.unwrap_or_else(|_| Err(ended()))
+    }
+
+    /// A page of history: the messages before `before_seq` (0: the newest), in seq order.
+    pub async fn history(
+        &self,
+        conversation_id: u64,
+        before_seq: u64,
+        limit: u32,
+    ) -> Result<v1::HistoryPage, ClientError> {
+        let request = v1::HistoryRequest { conversation_id, before_seq, limit, ..Default::default() };
+        match self.request(Request::History(request)).await? {
+            Body::HistoryPage(page) => Ok(page),
+            other => Err(unexpected("history_page", &other)),
+        }
+    }
+
+    /// Asks the server for all that is new, and returns when it has been put into the event stream: all of it comes
+    /// before [`Event::Synced`] with the number that is returned, or a higher one.
+    pub async fn sync(&self) -> Result<u64, ClientError> {
+        let (waiter, answer) = oneshot::channel();
+        self.command(Command::Sync(waiter)).await?;
+        answer.await.map_err(|_| ended())
+    }
+
+    /// The welcome of the live connection, once there is one.
+    pub async fn connected(&self) -> Result<v1::Welcome, ClientError> {
+        let mut connected = self.connected.clone();
+        let welcome = connected.wait_for(Option::is_some).await.map_err(|_| ended())?;
+        Ok(welcome.clone().unwrap_or_default())
+    }
+
+    /// Cuts the live connection, if there is one, so that the client reconnects. For tests.
+    pub async fn cut(&self) -> Result<(), ClientError> {
+        self.command(Command::Cut).await
+    }
+
+    /// Closes the client in good order. Sends without an answer get none.
+    pub async fn close(&self) {
+        // An error means that it has ended already.
+        let _ = self.commands.send(Command::Close).await;
+        self.commands.closed().await;
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).await.map_err(|_| ended())
+    }
+}
+
+fn ended() -> ClientError {
+    ClientError::Closed(Close::broken("the client has ended"))
+}
+
+fn fill_client_id(client_id: &mut String) {
+    if client_id.is_empty() {
+        *client_id = hex::encode(rand::random::<[u8; CLIENT_ID_BYTES]>());
+    }
+}
+
+#[cfg(test)]
+#[path = "reconnecting_tests.rs"]
+mod tests;

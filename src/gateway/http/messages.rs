@@ -1,0 +1,148 @@
+//! `/conversations/{id}/messages` and `/users/{id}/messages`: history and sending.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, ServiceConfig, get, post};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::extract::{ApiResult, Body, Caller, Id, Query, bad_cursor, wire};
+use super::resource;
+use crate::domain::Error;
+use crate::gateway::Edge;
+use crate::protocol::v1::{HistoryRequest, Message, Send};
+
+/// The routes.
+pub fn routes(service: &mut ServiceConfig) {
+    service
+        .service(resource("/conversations/{id}/messages").route(get().to(history)).route(post().to(send)))
+        .service(resource("/users/{id}/messages").route(post().to(send_direct)));
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct History {
+    before_seq: Option<u64>,
+    after_seq: Option<u64>,
+    limit: Option<u32>,
+    cursor: String,
+}
+
+/// Which way a list of messages goes on; the first letter of its cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Older,
+    Newer,
+}
+
+impl History {
+    /// The request, and where its next page lies.
+    fn request(&self, conversation_id: u64) -> Result<(HistoryRequest, Way), Error> {
+        let mut request =
+            HistoryRequest { conversation_id, limit: self.limit.unwrap_or(0), ..HistoryRequest::default() };
+        let way = match (self.cursor.as_str(), self.before_seq.unwrap_or(0), self.after_seq.unwrap_or(0)) {
+            ("", before_seq, 0) => {
+                request.before_seq = before_seq;
+                Way::Older
+            }
+            ("", 0, after_seq) => {
+                request.after_seq = after_seq;
+                Way::Newer
+            }
+            ("", ..) => {
+                return Err(Error::invalid("after_seq", "name before_seq or after_seq, not both"));
+            }
+            (cursor, ..) => {
+                let (way, seq) = cursor.split_at_checked(1).ok_or_else(bad_cursor)?;
+                let seq: u64 = seq.parse().map_err(|_| bad_cursor())?;
+                match way {
+                    "b" => {
+                        request.before_seq = seq;
+                        Way::Older
+                    }
+                    "a" => {
+                        request.after_seq = seq;
+                        Way::Newer
+                    }
+                    _ => return Err(bad_cursor()),
+                }
+            }
+        };
+        Ok((request, way))
+    }
+}
+
+/// The cursor behind a page; empty at the end.
+fn next_cursor(messages: &[Message], more: bool, way: Way) -> String {
+    match (way, more, messages) {
+        (Way::Older, true, [first, ..]) => format!("b{}", first.seq),
+        (Way::Newer, true, [.., last]) => format!("a{}", last.seq),
+        _ => String::new(),
+    }
+}
+
+async fn history(
+    edge: Data<Edge>,
+    Caller(caller): Caller,
+    Id(id): Id,
+    Query(query): Query<History>,
+) -> ApiResult {
+    let (request, way) = query.request(id)?;
+    let messages = edge.services.messages.clone();
+    let max_bytes = edge.config.gateway.frame_bytes_max;
+    let page =
+        edge.on_main(async move { messages.history(caller.user_id, request, max_bytes).await }).await?;
+    Ok(HttpResponse::Ok().json(json!({
+        "items": page.messages.iter().map(wire).collect::<Vec<_>>(),
+        "more": page.more,
+        "next_cursor": next_cursor(&page.messages, page.more, way),
+    })))
+}
+
+async fn send(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(send): Body<Send>) -> ApiResult {
+    deliver(&edge, caller.user_id, Send { conversation_id: id, to_user_id: 0, ..send }).await
+}
+
+async fn send_direct(
+    edge: Data<Edge>,
+    Caller(caller): Caller,
+    Id(id): Id,
+    Body(send): Body<Send>,
+) -> ApiResult {
+    deliver(&edge, caller.user_id, Send { conversation_id: 0, to_user_id: id, ..send }).await
+}
+
+async fn deliver(edge: &Edge, by: u64, send: Send) -> ApiResult {
+    let messages = edge.services.messages.clone();
+    let sent = edge.on_main(async move { messages.send(by, send).await }).await?;
+    let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };
+    Ok(response.json(sent))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(seq: u64) -> Message {
+        Message { seq, ..Message::default() }
+    }
+
+    #[test]
+    fn a_cursor_leads_on_in_the_same_way() {
+        let older = next_cursor(&[message(5), message(6)], true, Way::Older);
+        let (request, way) = History { cursor: older, ..History::default() }.request(1).expect("our own");
+        assert_eq!((request.before_seq, request.after_seq, way), (5, 0, Way::Older));
+        let newer = next_cursor(&[message(5), message(6)], true, Way::Newer);
+        let (request, way) = History { cursor: newer, ..History::default() }.request(1).expect("our own");
+        assert_eq!((request.before_seq, request.after_seq, way), (0, 6, Way::Newer));
+        assert_eq!(next_cursor(&[message(5)], false, Way::Older), "");
+    }
+
+    #[test]
+    fn a_foreign_cursor_and_two_directions_are_refused() {
+        for cursor in ["x1", "b", "bx", "ä1"] {
+            assert!(History { cursor: cursor.into(), ..History::default() }.request(1).is_err(), "{cursor}");
+        }
+        let both = History { before_seq: Some(3), after_seq: Some(1), ..History::default() };
+        assert!(both.request(1).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Runs one actix server on threads of its own, beside the main runtime.
+
+use std::any::Any;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Extensions, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::rt::net::TcpStream;
+use actix_web::web::ServiceConfig;
+use actix_web::{App, HttpServer};
+
+use super::extract::{ApiError, OpenSocket};
+use crate::domain::Error;
+use crate::gateway::Edge;
+use crate::gateway::listener::{bind, tune};
+use crate::protocol::ErrorCode;
+
+/// An idle HTTP connection is closed after this.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests under way may take after a stop, in seconds.
+const SHUTDOWN_TIMEOUT_S: u64 = 5;
+/// A request slower than this is logged.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// A running actix server.
+pub struct Bound {
+    /// What it listens on.
+    pub address: SocketAddr,
+    handle: ServerHandle,
+    thread: JoinHandle<()>,
+}
+
+impl Bound {
+    /// Stops accepting, lets requests under way end within a few seconds, and ends the threads.
+    pub async fn stop(self) {
+        self.handle.stop(true).await;
+        let thread = self.thread;
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    }
+}
+
+/// Starts a server named `name` on `address`, with the routes that `routes` makes for each worker.
+pub fn serve<R, C>(edge: Edge, name: &str, address: &str, workers: usize, routes: R) -> io::Result<Bound>
+where
+    R: Fn(&Edge) -> C + Clone + Send + 'static,
+    C: FnOnce(&mut ServiceConfig) + 'static,
+{
+    let listener = bind(address)?;
+    let address = listener.local_addr()?;
+    let (started, start) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name(format!("actix-{name}")).spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let connected = edge.clone();
+            let connections_max = edge.config.gateway.connections_max;
+            let factory = move || App::new().wrap(from_fn(observe)).configure(routes(&edge));
+            let server = HttpServer::new(factory)
+                .workers(workers.max(1))
+                // Our own count answers 503; this one only keeps a worker from being given more than all.
+                .max_connections(connections_max.saturating_add(1024))
+                .keep_alive(KEEP_ALIVE)
+                .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
+                .disable_signals()
+                .on_connect(move |socket, extensions| on_connect(&connected, socket, extensions))
+                .listen(listener)
+                .map(HttpServer::run);
+            match server {
+                Ok(server) => {
+                    let _ = started.send(Ok(server.handle()));
+                    if let Err(error) = server.await {
+                        tracing::error!(target: "rookery::gateway", %error, "an HTTP server ended");
+                    }
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            }
+        });
+    })?;
+    let handle =
+        start.recv().map_err(|_| io::Error::other("the server's thread ended before it began"))??;
+    Ok(Bound { address, handle, thread })
+}
+
+/// Tunes a new socket, counts it, and keeps a second handle by which a WebSocket can be cut from outside. The handle
+/// lives as long as the connection, since the kernel closes a connection only when all its handles are.
+fn on_connect(edge: &Edge, socket: &dyn Any, extensions: &mut Extensions) {
+    let Some(stream) = socket.downcast_ref::<TcpStream>() else { return };
+    tune(stream, edge.config.gateway.tcp_user_timeout);
+    let handle = stream.as_fd().try_clone_to_owned().map(socket2::Socket::from);
+    if let Err(error) = &handle {
+        tracing::warn!(target: "rookery::gateway", %error, "a socket has no second handle: the process has too few file descriptors");
+    }
+    extensions.insert(OpenSocket { permit: edge.connections.take(), socket: handle.ok().map(Arc::new) });
+}
+
+/// Around every request: refuses those of one socket too many, turns errors of actix's own into the protocol's form,
+/// and logs what was slow or failed.
+async fn observe(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    let began = std::time::Instant::now();
+    let refused = request.conn_data::<OpenSocket>().is_some_and(|socket| socket.permit.is_none());
+    if refused {
+        let error = Error::unavailable("too many connections are open; try again later, or another node");
+        let mut response = request.error_response(ApiError::from(error));
+        response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+        return Ok(response);
+    }
+    let (method, path) = (request.method().clone(), request.path().to_owned());
+    let response = match next.call(request).await {
+        Ok(response) => in_our_form(response.map_into_boxed_body()),
+        Err(error) => return Err(in_our_form_error(&error).into()),
+    };
+    let (status, took) = (response.status(), began.elapsed());
+    if status.is_server_error() || (took > SLOW && status != StatusCode::SWITCHING_PROTOCOLS) {
+        tracing::warn!(target: "rookery::gateway", %method, path, status = status.as_u16(), ?took, "a request was slow or failed");
+    } else {
+        tracing::debug!(target: "rookery::gateway", %method, path, status = status.as_u16(), ?took, "request");
+    }
+    Ok(response)
+}
+
+/// An error that one of actix's own parts made a response of.
+fn in_our_form(response: ServiceResponse) -> ServiceResponse {
+    match response.response().error() {
+        Some(error) if error.as_error::<ApiError>().is_none() => {
+            let ours = in_our_form_error(error);
+            let (request, _) = response.into_parts();
+            ServiceResponse::from_err(ours, request)
+        }
+        _ => response,
+    }
+}
+
+fn in_our_form_error(error: &actix_web::Error) -> ApiError {
+    let status = error.as_response_error().status_code();
+    let code = match status.as_u16() {
+        401 => ErrorCode::Unauthenticated,
+        403 => ErrorCode::PermissionDenied,
+        404 => ErrorCode::NotFound,
+        429 => ErrorCode::ResourceExhausted,
+        400..=499 => ErrorCode::InvalidArgument,
+        503 => ErrorCode::Unavailable,
+        504 => ErrorCode::DeadlineExceeded,
+        _ => ErrorCode::Internal,
+    };
+    ApiError::with_status(Error::new(code, format!("the request can't be taken: {error}")), status)
+}

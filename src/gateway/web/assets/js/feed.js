@@ -1,0 +1,301 @@
+// Keeps the store true to the server: sync after each welcome, live events, repair of gaps, history on demand, and
+// the `delivered` and `read` cursors. No DOM; what is open and visible is told to it.
+
+import { backoffMs } from './connection.js';
+
+/** Seqs are below 2^53: history before this one begins with the newest message. */
+const NEWEST = Number.MAX_SAFE_INTEGER;
+/** Messages of one page of history, for scrolling and for gaps. */
+export const HISTORY_PAGE = 50;
+const GAP_PAGE = 200;
+const SYNC_PAGE = 500;
+/** A sync stops after so many pages; the next one goes on. */
+const SYNC_PAGES_LIMIT = 2_000;
+/** On sync the newest conversations with a short undelivered backlog are brought, so that it counts as delivered. */
+const BACKLOG_CONVERSATIONS = 50;
+const BACKLOG_MESSAGES = 200;
+/** So many conversations with unread messages are asked for again after a sync: other devices may have read them. */
+const REFRESH_LIMIT = 20;
+/** Messages on the way close most gaps by themselves within this time. */
+const GAP_PAUSE_MS = 150;
+/** Cursors of a burst of messages leave as one. */
+const CURSOR_PAUSE_MS = 100;
+/** An empty answer about a gap is asked again so often (a replica may be behind) before the gap is given up. */
+const GAP_ATTEMPTS = 5;
+const LEARN_ATTEMPTS = 5;
+/** So often the first page of an opened conversation is asked for; the next sync, or opening it, asks again. */
+const LOAD_ATTEMPTS = 5;
+
+export class Feed {
+  /** `onSynced()` after each complete sync; `onNotice(notice)` for operators' notices. */
+  constructor({ store, connection, api, outbox, onSynced = () => {}, onNotice = () => {}, wait = sleep, random = Math.random }) {
+    Object.assign(this, { store, connection, api, outbox, onSynced, onNotice, wait, random });
+    this.openId = 0;
+    this.visible = false;
+    this.synced = false;
+    this.epoch = 0;
+    /** Work under way, by kind and conversation, so that nothing is asked twice at once. */
+    this.busy = new Map();
+    /** The cursors sent on this connection. */
+    this.told = new Map();
+  }
+
+  // ---- The connection's life ----
+
+  onDown() {
+    this.epoch += 1;
+    this.synced = false;
+    this.told.clear();
+    this.store.requeueAll();
+  }
+
+  /** Brings the store up to date; called after each welcome. */
+  async onWelcome() {
+    const epoch = (this.epoch += 1);
+    for (let attempt = 0; epoch === this.epoch; attempt += 1) {
+      try {
+        await this.sync(epoch);
+        break;
+      } catch (error) {
+        if (error.code === 'disconnected' || epoch !== this.epoch) return;
+        // The token may be too old for the server: the whole list is always right.
+        if (!error.retryable) this.store.syncToken = '';
+        // What the user writes needn't wait for the list.
+        this.outbox.pumpAll();
+        await this.wait(Math.max(error.retryAfterMs ?? 0, backoffMs(attempt, this.random)));
+      }
+    }
+    if (epoch !== this.epoch) return;
+    this.synced = true;
+    this.onSynced();
+    this.outbox.pumpAll();
+    for (const id of this.store.conversations.keys()) this.tend(id);
+    if (this.openId) this.load(this.openId);
+    this.refreshUncertain();
+  }
+
+  async sync(epoch) {
+    const since = this.store.syncToken;
+    let token = '';
+    let page = '';
+    for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
+      const answer = await this.connection.request('sync', { cursors: [], since, page, limit: SYNC_PAGE });
+      if (epoch !== this.epoch) return;
+      for (const conversation of answer.conversations ?? []) this.store.applyConversation(conversation);
+      // The first page's token is the oldest: what changes while we page is named again by the next sync.
+      token ||= answer.sync_token ?? '';
+      page = answer.next_page ?? '';
+      if (!page) break;
+    }
+    this.store.syncToken = token || since;
+    this.store.adoptBacklogs(BACKLOG_CONVERSATIONS, BACKLOG_MESSAGES);
+    for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
+      const cursors = this.store.cursors();
+      if (cursors.length === 0) break;
+      const answer = await this.connection.request('sync', { cursors, since: this.store.syncToken, limit: SYNC_PAGE });
+      if (epoch !== this.epoch) return;
+      for (const conversation of answer.conversations ?? []) this.store.applyConversation(conversation);
+      for (const message of answer.messages ?? []) this.onMessage(message);
+      if (!answer.more || (answer.messages ?? []).length === 0) break;
+    }
+  }
+
+  onEvent(name, body) {
+    if (name === 'message') this.onMessage(body);
+    else if (name === 'receipt') this.store.applyReceipt(body);
+    else if (name === 'conversation') this.onConversation(body);
+    else if (name === 'notice') this.onNotice(body);
+    // contact, typing, presence and whatever is yet to come: this client shows nothing of them.
+  }
+
+  onMessage(message) {
+    const outcome = this.store.applyMessage(message);
+    if (outcome === 'unknown') this.learn(message.conversation_id);
+    if (outcome !== 'added') return;
+    // A reaction doesn't say whether it was taken back; the target's state in history does.
+    if (message.kind === 'reaction') this.refetch(message.conversation_id, message.target_seq);
+    this.tend(message.conversation_id);
+  }
+
+  onConversation(conversation) {
+    const known = this.store.get(conversation.conversation_id);
+    if (!this.store.applyConversation(conversation)) return;
+    if (!known) this.store.adoptBacklogs(BACKLOG_CONVERSATIONS, BACKLOG_MESSAGES);
+    this.tend(conversation.conversation_id);
+  }
+
+  // ---- What the views ask for ----
+
+  /** A conversation is on the screen; 0: none is. */
+  open(id) {
+    if (this.openId && this.openId !== id) this.store.get(this.openId)?.log.trim();
+    this.openId = id;
+    if (id) this.load(id);
+  }
+
+  setVisible(visible) {
+    this.visible = visible;
+    if (visible && this.openId) this.tend(this.openId);
+  }
+
+  /** Loads enough to fill a screen, and the state that live events may have missed. */
+  async load(id) {
+    this.refresh(id);
+    for (let attempt = 0; attempt < LOAD_ATTEMPTS && id === this.openId; attempt += 1) {
+      const log = this.store.get(id)?.log;
+      if (log && !(log.loaded && (log.atStart || log.list().length >= HISTORY_PAGE))) await this.loadOlder(id);
+      if (!log || log.loaded || !this.connection.online) break;
+      await this.wait(backoffMs(attempt, this.random));
+    }
+    this.tend(id);
+  }
+
+  /** One more page of older messages; resolves to whether there may be more. */
+  loadOlder(id) {
+    return this.single(`older ${id}`, async () => {
+      const conversation = this.store.get(id);
+      if (!conversation || !this.connection.online) return false;
+      const { log, info } = conversation;
+      if (log.loaded && log.low <= Math.max(info.first_seq, 1)) log.atStart = true;
+      if (log.loaded && log.atStart) {
+        this.store.changed(id);
+        return false;
+      }
+      const beforeSeq = log.loaded ? log.low : NEWEST;
+      try {
+        const page = await this.connection.request('history', {
+          conversation_id: id,
+          before_seq: beforeSeq,
+          limit: HISTORY_PAGE,
+        });
+        this.store.applyHistory(id, { beforeSeq }, { more: false, messages: [], ...page });
+        return !log.atStart;
+      } catch {
+        return true; // Scrolling, or the next sync, asks again.
+      }
+    });
+  }
+
+  /** Asks for a conversation's state again. */
+  refresh(id) {
+    return this.single(`refresh ${id}`, async () => {
+      try {
+        this.store.applyConversation(await this.api.conversation(id));
+      } catch (error) {
+        if (error.code === 'not_found') this.store.remove(id);
+      }
+    });
+  }
+
+  // ---- Inside ----
+
+  /** Does for a conversation whatever its state calls for. */
+  tend(id) {
+    const conversation = this.store.get(id);
+    if (!conversation) return;
+    if (conversation.stale) this.refresh(id);
+    if (conversation.log.hasGap(conversation.info.last_seq)) this.repair(id);
+    if (conversation.log.loaded) this.tellCursors(id);
+  }
+
+  /** Fills a gap by history, page by page. */
+  repair(id) {
+    return this.single(`repair ${id}`, async () => {
+      await this.wait(GAP_PAUSE_MS);
+      let empty = 0;
+      let failures = 0;
+      while (this.connection.online) {
+        const conversation = this.store.get(id);
+        if (!conversation?.log.hasGap(conversation.info.last_seq)) break;
+        const { log, info } = conversation;
+        const high = log.high;
+        // After seq 0 would be the same as naming no seq at all; what comes before GAP_PAGE + 1 is that page too.
+        const range = high > 0 ? { after_seq: high } : { before_seq: GAP_PAGE + 1 };
+        try {
+          const page = await this.connection.request('history', { conversation_id: id, ...range, limit: GAP_PAGE });
+          this.store.applyHistory(id, { afterSeq: high }, { messages: page.messages ?? [] });
+        } catch (error) {
+          // What was refused is asked again by the next sync; what failed is asked again at a bounded pace.
+          failures += 1;
+          if (!error.retryable || error.code === 'disconnected') break;
+          await this.wait(Math.max(error.retryAfterMs, backoffMs(failures, this.random)));
+          continue;
+        }
+        empty = log.high > high ? 0 : empty + 1;
+        if (empty > GAP_ATTEMPTS) {
+          log.giveUpGap(info.last_seq);
+          this.store.changed(id);
+        } else if (empty > 0) {
+          await this.wait(backoffMs(empty, this.random));
+        }
+      }
+      this.tellCursors(id);
+    });
+  }
+
+  /** A message came of a conversation that we don't know. */
+  learn(id) {
+    return this.single(`learn ${id}`, async () => {
+      for (let attempt = 0; attempt < LEARN_ATTEMPTS && !this.store.get(id); attempt += 1) {
+        try {
+          this.onConversation(await this.api.conversation(id));
+        } catch (error) {
+          if (!error.retryable) return;
+          await this.wait(backoffMs(attempt, this.random));
+        }
+      }
+    });
+  }
+
+  async refetch(id, seq) {
+    try {
+      const page = await this.connection.request('history', { conversation_id: id, before_seq: seq + 1, limit: 1 });
+      for (const message of page.messages ?? []) if (message.seq === seq) this.store.applyState(message);
+    } catch {
+      // It is shown as it was; the next load brings it.
+    }
+  }
+
+  /** The server's list may have missed cursors of other devices, which change no conversation. */
+  refreshUncertain() {
+    const uncertain = this.store.list().filter(({ info }) => info.unread > 0 && info.conversation_id !== this.openId);
+    for (const { info } of uncertain.slice(0, REFRESH_LIMIT)) this.refresh(info.conversation_id);
+  }
+
+  /** Tells the server what was delivered, and read where the user sees it. */
+  tellCursors(id) {
+    return this.single(`cursors ${id}`, async () => {
+      await this.wait(CURSOR_PAUSE_MS);
+      this.tell(id, 'delivered', this.store.deliverable(id));
+      if (id !== this.openId || !this.visible) return;
+      const seq = this.store.readable(id);
+      if (seq) this.store.markRead(id, seq);
+      this.tell(id, 'read', seq);
+    });
+  }
+
+  async tell(id, which, seq) {
+    const key = `${which} ${id}`;
+    if (seq <= (this.told.get(key) ?? 0) || !this.connection.online) return;
+    this.told.set(key, seq);
+    try {
+      await this.connection.request(which, { conversation_id: id, seq });
+      this.store.markAcked(id, which, seq);
+    } catch {
+      if (this.told.get(key) === seq) this.told.delete(key); // The next occasion tells it again.
+    }
+  }
+
+  /** Runs `work` unless the same is under way, and then returns that one's promise. */
+  single(key, work) {
+    const running = this.busy.get(key);
+    if (running) return running;
+    const promise = work().finally(() => this.busy.delete(key));
+    this.busy.set(key, promise);
+    return promise;
+  }
+}
+
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

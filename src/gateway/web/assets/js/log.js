@@ -1,0 +1,149 @@
+// The messages of one conversation, by seq. Pure state: no DOM, no network, no clock.
+//
+// A log knows one range, [low, high], of which it holds every message the server has; what arrives beyond a jump
+// is held outside of it until the gap is filled. Cursors (`delivered`, `read`, sync) only ever name `high`, so that
+// nothing in a gap is ever confirmed.
+
+/** The most messages a log keeps when its conversation isn't on the screen. */
+export const KEPT_MESSAGES = 500;
+
+export class MessageLog {
+  constructor() {
+    this.bySeq = new Map();
+    /** The range known without a gap; null before anything was loaded. Empty when high is low - 1. */
+    this.low = null;
+    this.high = null;
+    /** Whether there is nothing older to ask for. */
+    this.atStart = false;
+    /** The seqs behind which a gap was given up (see giveUpGap). */
+    this.holes = new Set();
+    this.order = null;
+  }
+
+  get loaded() {
+    return this.low !== null;
+  }
+
+  has(seq) {
+    return this.bySeq.has(seq) || (this.loaded && seq >= this.low && seq <= this.high);
+  }
+
+  get(seq) {
+    return this.bySeq.get(seq);
+  }
+
+  /** Says that everything after `seq` is wanted: the log is known up to it, without holding what came before. */
+  beginAfter(seq) {
+    this.low = seq + 1;
+    this.high = seq;
+    this.atStart = seq === 0;
+    this.absorb();
+  }
+
+  /** Takes one message, live or from a sync page; false: it is there already, or before all that is kept. */
+  put(message) {
+    if (!this.loaded || message.seq <= this.high || this.bySeq.has(message.seq)) return false;
+    this.bySeq.set(message.seq, message);
+    this.order = null;
+    this.absorb();
+    return true;
+  }
+
+  /** Replaces a message's state by a newer one, where the log holds it. */
+  replace(message) {
+    if (!this.bySeq.has(message.seq)) return false;
+    this.bySeq.set(message.seq, message);
+    return true;
+  }
+
+  /** Takes a history page of what comes before `beforeSeq`; the first page begins the range. */
+  coverBefore(messages, beforeSeq, more) {
+    const first = messages[0]?.seq;
+    const last = messages.at(-1)?.seq;
+    for (const message of messages) this.bySeq.set(message.seq, message);
+    this.order = null;
+    if (!this.loaded) {
+      this.low = first ?? 1;
+      this.high = last ?? 0;
+    } else if (beforeSeq <= this.low || (last !== undefined && last + 1 >= this.low)) {
+      if (first !== undefined) this.low = Math.min(this.low, first);
+      if (last !== undefined) this.high = Math.max(this.high, last);
+    } else {
+      // A page that doesn't touch what is known: it is newer, by more than a page, so the old range gives way.
+      this.low = first ?? this.low;
+      this.high = last ?? this.high;
+      for (const seq of this.bySeq.keys()) if (seq < this.low) this.bySeq.delete(seq);
+    }
+    this.atStart = !more;
+    this.absorb();
+  }
+
+  /** Takes a history page of what comes after `afterSeq`; seqs that the server skips in it are not a gap. */
+  coverAfter(messages, afterSeq) {
+    for (const message of messages) if (!this.has(message.seq)) this.bySeq.set(message.seq, message);
+    this.order = null;
+    if (this.loaded && afterSeq <= this.high && messages.length > 0) {
+      this.high = Math.max(this.high, messages.at(-1).seq);
+    }
+    this.absorb();
+  }
+
+  /** Nothing before `seq` can be had any more (a member that came back): it is no gap. */
+  raiseFirst(seq) {
+    if (this.loaded && seq > this.high + 1) {
+      this.high = seq - 1;
+      this.absorb();
+    }
+  }
+
+  /** Whether something up to `lastSeq`, or before a message held, is missing. */
+  hasGap(lastSeq) {
+    if (!this.loaded) return false;
+    const newest = this.seqs().at(-1) ?? 0;
+    return Math.max(lastSeq, newest) > this.high;
+  }
+
+  /** The server has nothing for the gap after repeated questions: go on behind it, and remember it for the eye. */
+  giveUpGap(lastSeq) {
+    this.holes.add(this.high);
+    const next = this.seqs().find((seq) => seq > this.high);
+    this.high = next === undefined ? Math.max(this.high, lastSeq) : next - 1;
+    this.absorb();
+  }
+
+  /** Drops the oldest messages of a long log; scrolling up brings them back. */
+  trim(keep = KEPT_MESSAGES) {
+    const seqs = this.seqs();
+    if (!this.loaded || seqs.length <= keep) return;
+    const low = seqs[seqs.length - keep];
+    if (low > this.high) return;
+    for (const seq of seqs) if (seq < low) this.bySeq.delete(seq);
+    this.low = low;
+    this.atStart = false;
+    this.order = null;
+  }
+
+  /** The seqs held, in order. */
+  seqs() {
+    this.order ??= [...this.bySeq.keys()].sort((a, b) => a - b);
+    return this.order;
+  }
+
+  /** The messages from `low` on, in order. */
+  list() {
+    return this.seqs().filter((seq) => this.loaded && seq >= this.low).map((seq) => this.bySeq.get(seq));
+  }
+
+  /** The newest message up to `high` that is not `userId`'s; 0: none is held. */
+  lastForeign(userId) {
+    const seqs = this.seqs();
+    for (let at = seqs.length - 1; at >= 0; at -= 1) {
+      if (seqs[at] <= this.high && this.bySeq.get(seqs[at]).sender_id !== userId) return seqs[at];
+    }
+    return 0;
+  }
+
+  absorb() {
+    while (this.loaded && this.bySeq.has(this.high + 1)) this.high += 1;
+  }
+}

@@ -1,0 +1,407 @@
+//! WebSocket: one actix actor a socket, on the worker that its connection came to. It decodes frames and hands them to
+//! the session; the session's outbox wakes it to write. Before there is a session it goes by [`SignIn`].
+//!
+//! Only this file knows `actix-web-actors`. Its contexts stop running while a client does not read, so nothing here
+//! keeps time for a live session: the session owns the heartbeat and the bounds, and cuts the socket from outside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_http::ws::Item;
+use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
+use actix_web::web::{Payload, ServiceConfig, get};
+use actix_web::{HttpRequest, HttpResponse};
+use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
+use bytes::{Bytes, BytesMut};
+use bytestring::ByteString;
+
+use super::Edge;
+use super::connection::{BadFrame, BadFrames, Closing, Credentials, LiveSession, Peer, SignIn, Step};
+use super::error::{CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, close_code};
+use super::http::extract::{ApiError, OpenSocket, authenticate, bearer, edge_of};
+use super::http::resource;
+use super::tcp::RESUME_AFTER;
+use super::websocket_gate::{Fault, Gate, Gated};
+use crate::actors::session::{Socket, Transport};
+use crate::domain::Error;
+use crate::protocol::codec::{Format, decode_client, encode};
+use crate::protocol::v1::ServerFrame;
+
+/// The subprotocols, the default first.
+const PROTOCOLS: [(&str, Format); 2] =
+    [("rookery.v1+json", Format::Json), ("rookery.v1+proto", Format::Proto)];
+/// How long a client has to answer our close frame before its connection is closed.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+/// Wake-ups, which come one at a time, and room to spare.
+const MAILBOX: usize = 64;
+/// The longest close reason that a frame holds, in bytes.
+const REASON_MAX: usize = 123;
+
+/// The route.
+pub fn routes(service: &mut ServiceConfig) {
+    service.service(resource("/ws").route(get().to(upgrade)));
+}
+
+async fn upgrade(request: HttpRequest, payload: Payload) -> Result<HttpResponse, actix_web::Error> {
+    let edge = edge_of(&request);
+    let format = negotiate(&request)?;
+    let known = match bearer(&request) {
+        Some(token) => Some(authenticate(&edge, token).await.map_err(ApiError::from)?),
+        None => None,
+    };
+    let gate = Gate::default();
+    let max = edge.config.gateway.frame_bytes_max;
+    let payload = Gated::new(payload, gate.clone(), max);
+    let socket = SocketActor {
+        peer: Peer {
+            transport: Transport::WebSocket,
+            format,
+            address: request.peer_addr().map_or_else(String::new, |address| address.to_string()),
+        },
+        phase: Phase::SigningIn(SignIn::new(&edge.config.gateway)),
+        known: known.map(Credentials::Known),
+        bad: BadFrames::new(edge.config.gateway.bad_frames_max),
+        fragments: None,
+        handle: request.conn_data::<OpenSocket>().and_then(|open| open.socket.clone()),
+        gate,
+        edge,
+    };
+    let names: Vec<&str> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+    ws::WsResponseBuilder::new(socket, &request, payload).protocols(&names).frame_size(max).start()
+}
+
+/// The format that the client names first of those that there are; JSON if it names none.
+fn negotiate(request: &HttpRequest) -> Result<Format, ApiError> {
+    let mut named = false;
+    for value in request.headers().get_all(SEC_WEBSOCKET_PROTOCOL) {
+        for name in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            named = true;
+            if let Some((_, format)) = PROTOCOLS.iter().find(|(known, _)| *known == name) {
+                return Ok(*format);
+            }
+        }
+    }
+    if named {
+        let message = "none of the subprotocols named is known; name rookery.v1+json or rookery.v1+proto";
+        return Err(Error::invalid("Sec-WebSocket-Protocol", message).into());
+    }
+    Ok(Format::Json)
+}
+
+/// The actor of one socket. Dies when the connection ends.
+struct SocketActor {
+    edge: Edge,
+    peer: Peer,
+    phase: Phase,
+    /// Of the upgrade request's token.
+    known: Option<Credentials>,
+    bad: BadFrames,
+    fragments: Option<Fragments>,
+    /// By which the session cuts the socket.
+    handle: Option<Arc<socket2::Socket>>,
+    gate: Gate,
+}
+
+/// Where a connection stands.
+enum Phase {
+    SigningIn(SignIn),
+    Live(LiveSession),
+    /// A close frame was written; the client's is awaited.
+    Closing,
+}
+
+/// The parts of a frame that have come so far.
+struct Fragments {
+    is_text: bool,
+    bytes: BytesMut,
+}
+
+/// The outbox has something.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Wake;
+
+type Ctx = WebsocketContext<SocketActor>;
+
+impl Actor for SocketActor {
+    type Context = Ctx;
+
+    fn started(&mut self, ctx: &mut Ctx) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        let limit = self.edge.config.gateway.hello_timeout;
+        ctx.run_later(limit, move |socket, ctx| {
+            if matches!(socket.phase, Phase::SigningIn(_)) {
+                socket.close(SignIn::timed_out(limit), ctx);
+            }
+        });
+        if let Some(credentials) = self.known.take() {
+            self.check(0, credentials, ctx);
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Ctx) {
+        // Ends the session, if there is one.
+        self.phase = Phase::Closing;
+    }
+}
+
+impl Handler<Wake> for SocketActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Ctx) {
+        self.write(ctx);
+    }
+}
+
+impl StreamHandler<Result<Message, ProtocolError>> for SocketActor {
+    fn handle(&mut self, item: Result<Message, ProtocolError>, ctx: &mut Ctx) {
+        if let Phase::Closing = self.phase {
+            if let Ok(Message::Close(_)) = item {
+                ctx.stop();
+            }
+            return;
+        }
+        if let Phase::Live(session) = &self.phase {
+            session.touch();
+        }
+        let too_big = |max| Closing::new(CLOSE_TOO_BIG, format!("a frame has at most {max} bytes"));
+        match item {
+            Ok(Message::Text(text)) => self.frame(&text.into_bytes(), true, ctx),
+            Ok(Message::Binary(bytes)) => self.frame(&bytes, false, ctx),
+            Ok(Message::Continuation(part)) => match self.join(part) {
+                Ok(None) => {}
+                Ok(Some(whole)) => self.frame(&whole.bytes, whole.is_text, ctx),
+                Err(max) => self.close(too_big(max), ctx),
+            },
+            Ok(Message::Ping(bytes)) => ctx.pong(&bytes),
+            Ok(Message::Pong(_) | Message::Nop) => {}
+            Ok(Message::Close(reason)) => {
+                ctx.close(reason.map(|reason| CloseReason { code: reason.code, description: None }));
+                self.phase = Phase::Closing;
+                ctx.stop();
+            }
+            Err(error) => match (self.gate.fault(), error) {
+                (Some(Fault::TooBig), _) | (None, ProtocolError::Overflow) => {
+                    let max = self.edge.config.gateway.frame_bytes_max;
+                    self.close(too_big(max), ctx);
+                }
+                // Text that is not UTF-8: a whole frame, but a bad one. A lost connection comes this way too, and then
+                // the stream ends next.
+                (None, ProtocolError::Io(_)) => {
+                    self.bad_frame(BadFrame::of_the_wrong_sort("the frame's text is not UTF-8"), ctx);
+                }
+                (Some(Fault::NotAFrame) | None, error) => {
+                    self.close(Closing::new(CLOSE_PROTOCOL_ERROR, error.to_string()), ctx);
+                }
+            },
+        }
+    }
+}
+
+impl SocketActor {
+    /// Adds a fragment; the whole once it is there. The error is the most bytes that a frame may have.
+    fn join(&mut self, part: Item) -> Result<Option<Fragments>, usize> {
+        let (bytes, is_last) = match part {
+            Item::FirstText(bytes) => {
+                self.fragments = Some(Fragments { is_text: true, bytes: BytesMut::new() });
+                (bytes, false)
+            }
+            Item::FirstBinary(bytes) => {
+                self.fragments = Some(Fragments { is_text: false, bytes: BytesMut::new() });
+                (bytes, false)
+            }
+            Item::Continue(bytes) => (bytes, false),
+            Item::Last(bytes) => (bytes, true),
+        };
+        let max = self.edge.config.gateway.frame_bytes_max;
+        // The decoder lets no fragment come without a first one.
+        let Some(fragments) = &mut self.fragments else { return Ok(None) };
+        if fragments.bytes.len() + bytes.len() > max {
+            self.fragments = None;
+            return Err(max);
+        }
+        fragments.bytes.extend_from_slice(&bytes);
+        Ok(if is_last { self.fragments.take() } else { None })
+    }
+
+    /// A whole frame arrived.
+    fn frame(&mut self, bytes: &[u8], is_text: bool, ctx: &mut Ctx) {
+        let format = self.peer.format;
+        if is_text != (format == Format::Json) {
+            let why = match format {
+                Format::Json => "the frame is a binary message; rookery.v1+json takes text messages",
+                _ => "the frame is a text message; rookery.v1+proto takes binary messages",
+            };
+            return self.bad_frame(BadFrame::of_the_wrong_sort(why), ctx);
+        }
+        let frame = match decode_client(bytes, format) {
+            Ok(frame) => frame,
+            Err(error) => return self.bad_frame(BadFrame::undecodable(bytes, format, &error), ctx),
+        };
+        match &mut self.phase {
+            Phase::Live(session) => {
+                self.bad.good();
+                if !session.receive(frame) {
+                    self.gate.shut();
+                    // The outbox wakes us when there is room; should it have nothing to say, this does.
+                    ctx.run_later(RESUME_AFTER, |socket, _| socket.gate.open());
+                }
+            }
+            Phase::SigningIn(sign_in) => {
+                let step = sign_in.frame(frame);
+                self.take(step, ctx);
+            }
+            Phase::Closing => {}
+        }
+    }
+
+    fn bad_frame(&mut self, bad: BadFrame, ctx: &mut Ctx) {
+        match &mut self.phase {
+            Phase::Live(session) => {
+                let (answer, closing) = self.bad.bad(bad);
+                if let Some(answer) = answer {
+                    session.outbox().push(encode(&answer, self.peer.format));
+                }
+                if let Some(closing) = closing {
+                    self.write(ctx);
+                    self.close(closing, ctx);
+                }
+            }
+            Phase::SigningIn(sign_in) => {
+                let step = sign_in.bad_frame(bad);
+                self.take(step, ctx);
+            }
+            Phase::Closing => {}
+        }
+    }
+
+    fn take(&mut self, step: Step, ctx: &mut Ctx) {
+        match step {
+            Step::Answer(frame) => self.answer(frame, ctx),
+            Step::Check { id, credentials } => self.check(id, credentials, ctx),
+            Step::Close(frame, closing) => {
+                self.answer(frame, ctx);
+                self.close(closing, ctx);
+            }
+        }
+    }
+
+    /// Checks credentials on the main runtime. Meanwhile the context handles nothing else, so that frames sent behind
+    /// the hello wait their turn.
+    fn check(&mut self, id: u64, credentials: Credentials, ctx: &mut Ctx) {
+        let wakes = ctx.address();
+        let handle = self.handle.as_ref().map(Arc::downgrade);
+        let socket = Socket {
+            wake: Box::new(move || wakes.do_send(Wake)),
+            cut: Box::new(move || {
+                if let Some(socket) = handle.as_ref().and_then(std::sync::Weak::upgrade) {
+                    // A socket that is gone already can't be shut down, which is as well.
+                    let _ = socket.shutdown(std::net::Shutdown::Both);
+                }
+            }),
+        };
+        let (edge, peer) = (self.edge.clone(), self.peer.clone());
+        let was_known = matches!(credentials, Credentials::Known(_));
+        self.gate.shut();
+        let main = self.edge.clone();
+        let checked = async move {
+            main.on_main(async move { edge.sign_in(id, credentials, peer, socket).await }).await
+        };
+        ctx.wait(checked.into_actor(self).map(move |checked, socket, ctx| {
+            socket.gate.open();
+            socket.checked(id, was_known, checked, ctx);
+        }));
+    }
+
+    fn checked(&mut self, id: u64, was_known: bool, checked: Result<LiveSession, Error>, ctx: &mut Ctx) {
+        match (checked, &mut self.phase) {
+            (Ok(session), Phase::SigningIn(_)) => {
+                self.phase = Phase::Live(session);
+                self.write(ctx);
+            }
+            // Closed meanwhile; dropping the session ends it.
+            (Ok(_), _) => {}
+            (Err(error), _) if was_known => {
+                self.close(Closing::new(close_code(error.code), error.message), ctx);
+            }
+            (Err(error), Phase::SigningIn(sign_in)) => {
+                let step = sign_in.refused(id, error);
+                self.take(step, ctx);
+            }
+            (Err(_), _) => {}
+        }
+    }
+
+    fn answer(&self, frame: Option<ServerFrame>, ctx: &mut Ctx) {
+        if let Some(frame) = frame {
+            put(self.peer.format, encode(&frame, self.peer.format), ctx);
+        }
+    }
+
+    /// Writes a batch of what the outbox has. What is more goes with the next poll, which comes when the client has
+    /// read enough: so it stays in the outbox, where it is counted.
+    fn write(&mut self, ctx: &mut Ctx) {
+        let Phase::Live(session) = &self.phase else { return };
+        self.gate.open();
+        let drained = session.outbox().drain(self.edge.config.gateway.write_batch_bytes);
+        for frame in drained.frames {
+            put(self.peer.format, frame.bytes, ctx);
+        }
+        if let Some((code, reason)) = drained.close {
+            self.close(Closing { code, reason }, ctx);
+        } else if drained.more {
+            let next = tokio::task::yield_now();
+            ctx.spawn(next.into_actor(self).map(|(), socket, ctx| socket.write(ctx)));
+        }
+    }
+
+    /// Writes a close frame and waits a moment for the client's.
+    fn close(&mut self, closing: Closing, ctx: &mut Ctx) {
+        if let Phase::Closing = self.phase {
+            return;
+        }
+        // Ends the session, if there is one.
+        self.phase = Phase::Closing;
+        tracing::debug!(target: "rookery::gateway", address = self.peer.address, code = closing.code, reason = closing.reason, "WebSocket closed");
+        let mut reason = closing.reason;
+        if reason.len() > REASON_MAX {
+            let end = (0..=REASON_MAX).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+            reason.truncate(end);
+        }
+        ctx.close(Some(CloseReason { code: CloseCode::from(closing.code), description: Some(reason) }));
+        self.gate.open();
+        ctx.run_later(CLOSE_WAIT, |_, ctx| ctx.stop());
+    }
+}
+
+/// Writes one frame.
+fn put(format: Format, bytes: Bytes, ctx: &mut Ctx) {
+    match ByteString::try_from(bytes.clone()) {
+        Ok(text) if format == Format::Json => ctx.text(text),
+        _ => ctx.binary(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    fn asked(names: &[&str]) -> Result<Format, ApiError> {
+        let mut request = TestRequest::default();
+        for name in names {
+            request = request.append_header((SEC_WEBSOCKET_PROTOCOL, *name));
+        }
+        negotiate(&request.to_http_request())
+    }
+
+    #[test]
+    fn the_first_known_subprotocol_is_taken_and_json_without_one() {
+        assert_eq!(asked(&[]).ok(), Some(Format::Json));
+        assert_eq!(asked(&["rookery.v1+proto"]).ok(), Some(Format::Proto));
+        assert_eq!(asked(&["mqtt, rookery.v1+json"]).ok(), Some(Format::Json));
+        assert_eq!(asked(&["mqtt", "rookery.v1+proto, rookery.v1+json"]).ok(), Some(Format::Proto));
+        assert!(asked(&["mqtt"]).is_err());
+    }
+}

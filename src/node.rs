@@ -1,0 +1,163 @@
+//! The composition root: the only file that sees everything. Starts a node in the order in which its parts depend on
+//! each other, and drains it in the reverse one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::actors::Actors;
+use crate::actors::session::Transport;
+use crate::cluster::{Cluster, NodeInfo, NodeState};
+use crate::config::Config;
+use crate::gateway::dispatch::Dispatch;
+use crate::gateway::{self, Edge};
+use crate::services::{Messages, Operations, Parts, Services};
+use crate::storage::sql::{self, SqlStores};
+
+/// A running node.
+pub struct Node {
+    cluster: Cluster,
+    actors: Actors,
+    gateway: gateway::Running,
+    stores: SqlStores,
+    addresses: Addresses,
+    grace_period: Duration,
+}
+
+/// Where a node listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    name: String,
+    http: String,
+    tcp: String,
+    line: String,
+    admin: String,
+    cluster: String,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, http, tcp, line, admin, cluster } = self;
+        write!(f, "name={name} http={http} tcp={tcp} line={line} admin={admin} cluster={cluster}")
+    }
+}
+
+/// The part of the grace period that clients have to leave by themselves.
+const LEAVE_BY_THEMSELVES: Duration = Duration::from_secs(3);
+/// How often a draining node looks whether it is done.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+impl Node {
+    /// Opens the database, binds the ports, joins the cluster and serves. An error says what to mend.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let stores = sql::open(&config.storage).await.map_err(|error| {
+            anyhow::anyhow!("storage.url {}: {error}", crate::config::without_password(&config.storage.url))
+        })?;
+        let cluster = Cluster::bind(&config.cluster, &config.node.name).await?;
+        let actors = Actors::new(cluster.name(), &config, stores.stores());
+        let services = services(&config, &actors, &stores)?;
+        let dispatch = Dispatch::new(
+            services.messages.clone(),
+            actors.rooms(),
+            services.accounts.clone(),
+            config.gateway.frame_bytes_max,
+        );
+        actors.connect(cluster.clone(), Arc::new(dispatch));
+        let grace_period = config.node.grace_period;
+        let gateway = gateway::start(Edge::new(config, services, actors.sessions()))?;
+        let addresses = Addresses {
+            name: cluster.name().to_owned(),
+            http: gateway.http.to_string(),
+            tcp: gateway.tcp.to_string(),
+            line: gateway.line.to_string(),
+            admin: gateway.admin.to_string(),
+            cluster: cluster.info().cluster_address,
+        };
+        let info = NodeInfo {
+            http_address: addresses.http.clone(),
+            tcp_address: addresses.tcp.clone(),
+            line_address: addresses.line.clone(),
+            admin_address: addresses.admin.clone(),
+            ..cluster.info()
+        };
+        cluster.start(Arc::new(actors.clone()), info).await?;
+        tracing::info!(%addresses, "serving");
+        Ok(Self { cluster, actors, gateway, stores, addresses, grace_period })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Leaves the cluster, hands its actors over, sends its clients elsewhere, and stops; within `node.grace_period`.
+    pub async fn drain(self) {
+        let deadline = Instant::now() + self.grace_period;
+        self.cluster.leave().await;
+        self.actors.drain_sessions("the node is stopping", self.other_addresses());
+        let patience = (Instant::now() + LEAVE_BY_THEMSELVES).min(deadline);
+        wait_until(patience, || self.actors.counts().0 == 0).await;
+        self.actors.close_sessions(1001, "the node is stopping; reconnect to another one");
+        wait_until(deadline, || self.actors.counts().1 == 0).await;
+        let (_, rooms, _) = self.actors.counts();
+        if rooms > 0 {
+            tracing::warn!(
+                rooms,
+                "the grace period ended before all rooms were handed over; their logs are complete"
+            );
+        }
+        self.gateway.stop().await;
+        self.cluster.shutdown().await;
+        self.stores.close().await;
+    }
+
+    /// Names another node's address of the same transport, a different one each time.
+    fn other_addresses(&self) -> impl Fn(Transport) -> String {
+        let view = self.cluster.view();
+        let own = self.cluster.name();
+        let others: Vec<Arc<NodeInfo>> = view
+            .nodes
+            .iter()
+            .filter(|node| node.state == NodeState::Up && node.info.name != own)
+            .map(|node| Arc::clone(&node.info))
+            .collect();
+        let turn = AtomicUsize::new(0);
+        move |transport| {
+            let Some(node) = others.get(turn.fetch_add(1, Ordering::Relaxed) % others.len().max(1)) else {
+                return String::new();
+            };
+            match transport {
+                Transport::WebSocket => node.http_address.clone(),
+                Transport::Tcp => node.tcp_address.clone(),
+                Transport::Line => node.line_address.clone(),
+            }
+        }
+    }
+}
+
+fn services(config: &Config, actors: &Actors, stores: &SqlStores) -> anyhow::Result<Services> {
+    let stores = stores.stores();
+    let messages = Messages::new(config, stores.clone(), actors.rooms(), actors.events());
+    let operations = Operations::new(&config.admin, actors.clone(), stores.clone());
+    let forgetful = actors.presence();
+    let parts = Parts {
+        stores,
+        events: actors.events(),
+        presence: actors.presence(),
+        rooms: actors.rooms(),
+        messages,
+        operations,
+        tell_forget: Arc::new(move |keys| forgetful.forget(keys)),
+    };
+    Ok(Services::new(parts, config)?)
+}
+
+/// Waits until the condition holds or the deadline has come.
+async fn wait_until(deadline: Instant, holds: impl Fn() -> bool) {
+    while !holds() && Instant::now() < deadline {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}

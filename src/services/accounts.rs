@@ -1,0 +1,322 @@
+//! Accounts, devices and tokens: signing up, in and out, and the profile.
+
+use std::sync::Arc;
+
+use super::passwords::Passwords;
+use super::tokens::{Identity, TokenCache, device_cache_key, new_token, token_hash};
+use crate::actors::Presence;
+use crate::clock::now_ms;
+use crate::config::AccountsConfig;
+use crate::domain::limits::{
+    DESCRIPTION_MAX, NAME_MAX, PASSWORD_MAX, check_length, check_password, check_username,
+};
+use crate::domain::{Error, Result};
+use crate::storage::{AccountStore, DeviceRecord, ProfileChange, StoreError, UserRecord};
+
+/// The WebSocket close code of a session whose token was revoked.
+const TOKEN_REVOKED: u16 = 4401;
+/// The name of the one device that all line connections of a user share.
+pub const LINE_DEVICE: &str = "line";
+/// Longest search query, in characters.
+const QUERY_MAX: usize = 64;
+
+/// Tells the other nodes to forget cache keys (the `Forget` request of the cluster protocol). Must not block.
+pub type TellForget = Arc<dyn Fn(Vec<String>) + Send + Sync>;
+
+/// What a sign-in comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedIn {
+    /// Who signed in, as which device.
+    pub identity: Identity,
+    /// The access token. Empty for the line device, which is not given one.
+    pub token: String,
+}
+
+/// Accounts, for every edge. Cheap to clone.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Arc<dyn AccountStore>,
+    presence: Presence,
+    passwords: Passwords,
+    tokens: TokenCache,
+    tell_forget: TellForget,
+    config: Arc<AccountsConfig>,
+}
+
+impl Accounts {
+    /// Computes one password hash; an error means that `accounts.argon2_*` can't be used.
+    pub fn new(
+        store: Arc<dyn AccountStore>,
+        presence: Presence,
+        tell_forget: TellForget,
+        config: Arc<AccountsConfig>,
+    ) -> Result<Self> {
+        let passwords = Passwords::new(&config)?;
+        Ok(Self { store, presence, passwords, tokens: TokenCache::new(&config), tell_forget, config })
+    }
+
+    /// Creates an account; an empty display name becomes the user name. `already_exists`: the name is taken.
+    pub async fn sign_up(&self, username: &str, password: &str, display_name: &str) -> Result<UserRecord> {
+        check_username(username)?;
+        check_password(password, self.config.password_min)?;
+        let display_name = if display_name.trim().is_empty() { username } else { display_name.trim() };
+        check_length("display_name", display_name, NAME_MAX)?;
+        // Before the hash, which costs much more than the look-up; the store settles a race.
+        if self.store.user_by_name(username).await?.is_some() {
+            return Err(taken());
+        }
+        let user = UserRecord {
+            username: username.to_owned(),
+            display_name: display_name.to_owned(),
+            password_hash: self.passwords.hash(password.to_owned()).await?,
+            created_at_ms: now_ms(),
+            ..UserRecord::default()
+        };
+        match self.store.create_user(user.clone()).await {
+            Ok(created) => Ok(created),
+            Err(StoreError::Exists) => Err(taken()),
+            Err(error @ StoreError::Unsettled(_)) => match self.store.user_by_name(username).await? {
+                // Nobody else can have made this very hash.
+                Some(found) if found.password_hash == user.password_hash => Ok(found),
+                _ => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a new device with its token; beyond `accounts.devices_max` the oldest is signed out. `unauthenticated`
+    /// for an unknown name and a wrong password alike, after the same work.
+    pub async fn sign_in(&self, username: &str, password: &str, device_name: &str) -> Result<SignedIn> {
+        check_length("device_name", device_name, NAME_MAX)?;
+        let user = self.check_credentials(username, password).await?;
+        let signed_in = self.new_device(&user, device_name).await?;
+        self.sign_out_surplus(user.id, signed_in.identity.device_id).await?;
+        Ok(signed_in)
+    }
+
+    /// Signs in over the line protocol: all line connections of a user are one device, since what has been given by
+    /// `PULL` is kept per user.
+    pub async fn sign_in_line(&self, username: &str, password: &str) -> Result<Identity> {
+        let user = self.check_credentials(username, password).await?;
+        self.line_device(&user).await
+    }
+
+    /// The line device of an account that was just signed up over the line protocol.
+    pub async fn line_device(&self, user: &UserRecord) -> Result<Identity> {
+        let devices = self.store.devices(user.id).await?;
+        match devices.into_iter().find(|device| device.name == LINE_DEVICE) {
+            Some(device) => {
+                self.store.touch_device(device.id, now_ms()).await?;
+                Ok(identity_of(device))
+            }
+            None => Ok(self.new_device(user, LINE_DEVICE).await?.identity),
+        }
+    }
+
+    /// Who a token speaks for, if that is remembered in this process: no waiting.
+    pub fn remembered(&self, token: &str) -> Option<Identity> {
+        self.tokens.get(&token_hash(token)?, now_ms())
+    }
+
+    /// Who a token speaks for. `unauthenticated`: nobody.
+    pub async fn authenticate(&self, token: &str) -> Result<Identity> {
+        let hash = token_hash(token).ok_or_else(bad_token)?;
+        if let Some(identity) = self.tokens.get(&hash, now_ms()) {
+            return Ok(identity);
+        }
+        let epoch = self.tokens.epoch();
+        let device = self.store.device_by_token(&hash).await?.ok_or_else(bad_token)?;
+        if device.expires_at_ms <= now_ms() {
+            return Err(Error::unauthenticated("the access token has expired; sign in again"));
+        }
+        let user = self.store.user(device.user_id).await?;
+        if user.is_none_or(|user| user.disabled) {
+            return Err(disabled());
+        }
+        let identity = identity_of(device);
+        self.tokens.remember(&hash, &identity, epoch);
+        // Not worth failing a request for.
+        if let Err(error) = self.store.touch_device(identity.device_id, now_ms()).await {
+            tracing::debug!(target: "rookery::accounts", %error, "a device's last use was not noted");
+        }
+        Ok(identity)
+    }
+
+    /// Forgets what this process remembers under a key that another node named.
+    pub fn forget(&self, cache_key: &str) {
+        self.tokens.forget(cache_key);
+    }
+
+    /// The user's devices, oldest first.
+    pub async fn devices(&self, user_id: u64) -> Result<Vec<DeviceRecord>> {
+        Ok(self.store.devices(user_id).await?)
+    }
+
+    /// Ends a device: its token is refused from now on and its live sessions close with 4401, on all nodes.
+    /// `not_found`: the user has no such device.
+    pub async fn sign_out(&self, user_id: u64, device_id: u64) -> Result<()> {
+        let existed = self.store.delete_device(user_id, device_id).await?;
+        self.tokens.forget(&device_cache_key(device_id));
+        (self.tell_forget)(vec![device_cache_key(device_id)]);
+        if !existed {
+            return Err(Error::not_found("you have no device of this id; GET /api/v1/sessions lists them"));
+        }
+        // The token is refused from here on whether or not the sessions can be reached; they are told as well as can be.
+        if let Err(error) =
+            self.presence.close_sessions(user_id, device_id, TOKEN_REVOKED, "signed out").await
+        {
+            tracing::warn!(target: "rookery::accounts", user_id, device_id, %error, "sessions of a signed-out device were not told");
+        }
+        Ok(())
+    }
+
+    /// An account by id.
+    pub async fn user(&self, user_id: u64) -> Result<UserRecord> {
+        self.store.user(user_id).await?.ok_or_else(no_user)
+    }
+
+    /// Those of the ids that exist, in any order.
+    pub async fn users(&self, user_ids: &[u64]) -> Result<Vec<UserRecord>> {
+        Ok(self.store.users(user_ids).await?)
+    }
+
+    /// Accounts whose user name begins with `query` or whose display name contains it, by id above `after_id`.
+    pub async fn search(&self, query: &str, after_id: u64, limit: u32) -> Result<Vec<UserRecord>> {
+        let query = query.trim();
+        if query.is_empty() {
+            return Err(Error::invalid("query", "query is empty; give the beginning of a name"));
+        }
+        check_length("query", query, QUERY_MAX)?;
+        Ok(self.store.search_users(query, after_id, limit).await?)
+    }
+
+    /// Changes the caller's profile.
+    pub async fn change_profile(&self, user_id: u64, change: ProfileChange) -> Result<UserRecord> {
+        if let Some(name) = &change.display_name {
+            if name.trim().is_empty() {
+                return Err(Error::invalid("display_name", "display_name is empty; give a name to be shown"));
+            }
+            check_length("display_name", name, NAME_MAX)?;
+        }
+        if let Some(bio) = &change.bio {
+            check_length("bio", bio, DESCRIPTION_MAX)?;
+        }
+        self.store.change_profile(user_id, change).await?.ok_or_else(no_user)
+    }
+
+    /// Replaces the password after checking the old one, and signs all other devices out.
+    pub async fn change_password(&self, caller: &Identity, old: &str, new: &str) -> Result<()> {
+        check_password(new, self.config.password_min)
+            .map_err(|error| Error { field: "new_password".into(), ..error })?;
+        let user = self.user(caller.user_id).await?;
+        if !self.passwords.verify(bounded(old), Some(user.password_hash)).await? {
+            return Err(Error::denied("old_password is not the account's password; nothing was changed"));
+        }
+        let hash = self.passwords.hash(new.to_owned()).await?;
+        self.store.set_password(caller.user_id, &hash).await?;
+        for device in self.store.devices(caller.user_id).await? {
+            if device.id != caller.device_id {
+                self.sign_out_quietly(caller.user_id, device.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Disables the account and signs all its devices out. Its messages stay with those who have them.
+    pub async fn deactivate(&self, user_id: u64) -> Result<()> {
+        self.store.set_disabled(user_id, true).await?;
+        for device in self.store.devices(user_id).await? {
+            self.sign_out_quietly(user_id, device.id).await?;
+        }
+        Ok(())
+    }
+
+    async fn check_credentials(&self, username: &str, password: &str) -> Result<UserRecord> {
+        // A name that can't exist costs the same work as one that does not.
+        let user = match check_username(username) {
+            Ok(()) => self.store.user_by_name(username).await?,
+            Err(_) => None,
+        };
+        let hash = user.as_ref().map(|user| user.password_hash.clone());
+        let fits = self.passwords.verify(bounded(password), hash).await?;
+        match user {
+            Some(user) if fits && user.disabled => Err(disabled()),
+            Some(user) if fits && password.chars().count() <= PASSWORD_MAX => Ok(user),
+            _ => {
+                Err(Error::unauthenticated("the username or password is wrong; check both, or sign up first"))
+            }
+        }
+    }
+
+    async fn new_device(&self, user: &UserRecord, name: &str) -> Result<SignedIn> {
+        let token = new_token();
+        let hash = token_hash(&token).expect("our own tokens are short and not empty");
+        let now = now_ms();
+        let lifetime = u64::try_from(self.config.token_lifetime.as_millis()).unwrap_or(u64::MAX);
+        let device = DeviceRecord {
+            id: 0,
+            user_id: user.id,
+            name: name.to_owned(),
+            created_at_ms: now,
+            last_seen_ms: now,
+            // Bounded so that it stays a JSON number that every client reads exactly.
+            expires_at_ms: now.saturating_add(lifetime).min((1 << 53) - 1),
+        };
+        let device = match self.store.create_device(device, &hash).await {
+            Err(error @ StoreError::Unsettled(_)) => {
+                self.store.device_by_token(&hash).await?.ok_or(Error::from(error))?
+            }
+            other => other?,
+        };
+        Ok(SignedIn { identity: identity_of(device), token })
+    }
+
+    async fn sign_out_surplus(&self, user_id: u64, newest: u64) -> Result<()> {
+        let mut devices = self.store.devices(user_id).await?;
+        let surplus = devices.len().saturating_sub(self.config.devices_max.max(1));
+        devices.sort_by_key(|device| (device.created_at_ms, device.id));
+        for device in devices.iter().filter(|device| device.id != newest).take(surplus) {
+            self.sign_out_quietly(user_id, device.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Signs out a device that another request may be signing out too.
+    async fn sign_out_quietly(&self, user_id: u64, device_id: u64) -> Result<()> {
+        match self.sign_out(user_id, device_id).await {
+            Err(error) if error.code == crate::protocol::ErrorCode::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn identity_of(device: DeviceRecord) -> Identity {
+    Identity {
+        user_id: device.user_id,
+        device_id: device.id,
+        device_name: device.name,
+        expires_at_ms: device.expires_at_ms,
+    }
+}
+
+/// No password is longer than the limit, so that a longer one need not be hashed whole to be refused.
+fn bounded(password: &str) -> String {
+    password.chars().take(PASSWORD_MAX + 1).collect()
+}
+
+fn taken() -> Error {
+    Error { field: "username".into(), ..Error::exists("the username is taken; choose another") }
+}
+
+fn bad_token() -> Error {
+    Error::unauthenticated("the access token is not valid; sign in again")
+}
+
+fn disabled() -> Error {
+    Error::denied("the account is disabled; ask the operators of the server")
+}
+
+/// What is answered for a user id that nobody has.
+pub(super) fn no_user() -> Error {
+    Error::not_found("there is no user of this id; GET /api/v1/users?query= finds users by name")
+}

@@ -1,0 +1,199 @@
+//! Conversations and their members: what is not a message.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::accounts::no_user;
+use super::messages::Messages;
+use crate::actors::room::Rooms;
+use crate::clock::now_ms;
+use crate::domain::limits::{DESCRIPTION_MAX, MEMBER_IDS_MAX, NAME_MAX, check_length};
+use crate::domain::{Error, Result};
+use crate::protocol::{JoinPolicy, v1};
+use crate::storage::{AccountStore, ConversationStore, MemberRecord, NewGroup, UserRecord};
+
+/// What a group is created from.
+#[derive(Clone, Debug)]
+pub struct GroupRequest {
+    /// Its name; not empty.
+    pub name: String,
+    /// May be empty.
+    pub description: String,
+    /// Who may join.
+    pub join_policy: JoinPolicy,
+    /// The first members but for the creator.
+    pub member_ids: Vec<u64>,
+}
+
+/// A member and the account behind it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// The membership.
+    pub record: MemberRecord,
+    /// The account.
+    pub user: UserRecord,
+}
+
+/// Conversations, for every edge. Cheap to clone.
+#[derive(Clone)]
+pub struct Conversations {
+    store: Arc<dyn ConversationStore>,
+    accounts: Arc<dyn AccountStore>,
+    rooms: Rooms,
+    messages: Messages,
+}
+
+impl Conversations {
+    /// Over these stores and rooms.
+    pub fn new(
+        store: Arc<dyn ConversationStore>,
+        accounts: Arc<dyn AccountStore>,
+        rooms: Rooms,
+        messages: Messages,
+    ) -> Self {
+        Self { store, accounts, rooms, messages }
+    }
+
+    /// Creates a group. One bad member id refuses the whole call.
+    pub async fn create_group(&self, by: u64, request: GroupRequest) -> Result<v1::Conversation> {
+        let conversation_id = self.create_group_id(by, request).await?;
+        self.messages.conversation(by, conversation_id).await
+    }
+
+    /// Creates a group and returns its id only.
+    pub async fn create_group_id(&self, by: u64, request: GroupRequest) -> Result<u64> {
+        let name = request.name.trim();
+        if name.is_empty() {
+            return Err(Error::invalid("name", "the group has no name; give one"));
+        }
+        check_length("name", name, NAME_MAX)?;
+        check_length("description", &request.description, DESCRIPTION_MAX)?;
+        if request.member_ids.contains(&by) {
+            return Err(Error::invalid(
+                "member_ids",
+                "member_ids names you; leave yourself out, the creator is a member anyway",
+            ));
+        }
+        self.check_users("member_ids", &request.member_ids).await?;
+        let group = NewGroup {
+            owner_id: by,
+            name: name.to_owned(),
+            description: request.description,
+            join_policy: request.join_policy,
+            member_ids: request.member_ids,
+            now_ms: now_ms(),
+        };
+        let conversation = self.store.create_group(group).await?;
+        // The group is stored: to refuse now would make the caller create a second one. Its members learn of it by
+        // sync even when this fails.
+        if let Err(error) = self.rooms.opened(by, conversation.id).await {
+            tracing::warn!(target: "rookery::conversations", conversation_id = conversation.id, %error, "a new group could not be announced");
+        }
+        Ok(conversation.id)
+    }
+
+    /// The direct conversation with `other`, created if need be; whether it was.
+    pub async fn direct(&self, by: u64, other: u64) -> Result<(v1::Conversation, bool)> {
+        if other == 0 {
+            return Err(Error::invalid("user_id", "user_id is missing; name the other user"));
+        }
+        if other == by {
+            return Err(Error::invalid("user_id", "user_id is your own; name another user"));
+        }
+        let (conversation_id, created) = self.messages.direct(by, other).await?;
+        Ok((self.messages.conversation(by, conversation_id).await?, created))
+    }
+
+    /// The caller's conversations, newest first; `cursor` is an earlier answer's second part.
+    pub async fn list(&self, by: u64, cursor: &str, limit: u32) -> Result<(Vec<v1::Conversation>, String)> {
+        self.messages.conversations(by, cursor, limit).await
+    }
+
+    /// One conversation as the caller sees it.
+    pub async fn get(&self, by: u64, conversation_id: u64) -> Result<v1::Conversation> {
+        self.messages.conversation(by, conversation_id).await
+    }
+
+    /// The members by user id above `after_id`, to a member; whether there are more.
+    pub async fn members(
+        &self,
+        by: u64,
+        conversation_id: u64,
+        after_id: u64,
+        limit: u32,
+    ) -> Result<(Vec<Member>, bool)> {
+        let mut members = self.store.members(conversation_id).await?;
+        if !members.iter().any(|member| member.user_id == by) {
+            return Err(Error::not_found("you are not a member of a conversation of this id"));
+        }
+        members.retain(|member| member.user_id > after_id);
+        members.sort_by_key(|member| member.user_id);
+        let more = members.len() > limit as usize;
+        members.truncate(limit as usize);
+        let ids: Vec<u64> = members.iter().map(|member| member.user_id).collect();
+        let users = self.accounts.users(&ids).await?;
+        let mut users: HashMap<u64, UserRecord> = users.into_iter().map(|user| (user.id, user)).collect();
+        let members = members
+            .into_iter()
+            .filter_map(|record| users.remove(&record.user_id).map(|user| Member { record, user }))
+            .collect();
+        Ok((members, more))
+    }
+
+    /// Adds users to a group; those who are members already stay as they are.
+    pub async fn add_members(&self, by: u64, conversation_id: u64, user_ids: Vec<u64>) -> Result<()> {
+        if user_ids.is_empty() {
+            return Err(Error::invalid("user_ids", "user_ids is empty; name the users to add"));
+        }
+        self.check_users("user_ids", &user_ids).await?;
+        self.rooms.add_members(by, conversation_id, user_ids).await
+    }
+
+    /// Removes a member from a group; removing oneself is leaving.
+    pub async fn remove_member(&self, by: u64, conversation_id: u64, user_id: u64) -> Result<()> {
+        if user_id == by {
+            return self.rooms.leave(by, conversation_id).await;
+        }
+        self.rooms.remove_member(by, conversation_id, user_id).await
+    }
+
+    /// Joins an open group.
+    pub async fn join(&self, by: u64, conversation_id: u64) -> Result<()> {
+        self.rooms.join(by, conversation_id).await
+    }
+
+    /// Leaves a group.
+    pub async fn leave(&self, by: u64, conversation_id: u64) -> Result<()> {
+        self.rooms.leave(by, conversation_id).await
+    }
+
+    /// All of the ids must be those of enabled accounts, none twice, and not too many.
+    async fn check_users(&self, field: &'static str, user_ids: &[u64]) -> Result<()> {
+        if user_ids.len() > MEMBER_IDS_MAX {
+            return Err(Error::invalid(
+                field,
+                format!("{field} has {} ids; {MEMBER_IDS_MAX} is the most in one call", user_ids.len()),
+            ));
+        }
+        let mut seen = HashSet::new();
+        if let Some(doubled) = user_ids.iter().find(|id| !seen.insert(**id)) {
+            return Err(Error::invalid(field, format!("{field} names {doubled} twice; name each user once")));
+        }
+        if user_ids.is_empty() {
+            return Ok(());
+        }
+        for user in self.accounts.users(user_ids).await? {
+            if !user.disabled {
+                seen.remove(&user.id);
+            }
+        }
+        match seen.into_iter().min() {
+            None => Ok(()),
+            Some(unknown) => Err(Error {
+                field: field.into(),
+                message: format!("{field} names {unknown}, who is no user; nothing was changed").into(),
+                ..no_user()
+            }),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Access tokens: how they are made and hashed, and the cache that spares the database most requests' look-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+use crate::config::AccountsConfig;
+
+/// Who a token speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The account.
+    pub user_id: u64,
+    /// The signed-in client.
+    pub device_id: u64,
+    /// Its name.
+    pub device_name: String,
+    /// The token is refused from here on. Unix time, milliseconds.
+    pub expires_at_ms: u64,
+}
+
+/// Random bytes of a token.
+const TOKEN_BYTES: usize = 32;
+/// The longest token that is looked at; ours have 64 characters.
+const TOKEN_LENGTH_MAX: usize = 256;
+
+/// A new token, as 64 hexadecimal digits.
+pub fn new_token() -> String {
+    hex::encode(rand::random::<[u8; TOKEN_BYTES]>())
+}
+
+/// What is stored of a token: its SHA-256 in hexadecimal. `None`: no token of ours looks like this.
+pub fn token_hash(token: &str) -> Option<String> {
+    (!token.is_empty() && token.len() <= TOKEN_LENGTH_MAX).then(|| hex::encode(Sha256::digest(token)))
+}
+
+/// The key by which nodes tell each other to forget a device.
+pub fn device_cache_key(device_id: u64) -> String {
+    format!("device:{device_id}")
+}
+
+/// Devices of recently used tokens. In two steps, token to device and device to identity, because a sign-out names the
+/// device and nobody keeps its token.
+#[derive(Clone)]
+pub struct TokenCache {
+    devices: Cache<String, u64>,
+    identities: Cache<u64, Identity>,
+    /// Counts forgettings: what was read from the database before one is not remembered after it.
+    forgotten: Arc<AtomicU64>,
+}
+
+impl TokenCache {
+    /// An empty cache of `accounts.token_cache` entries, each trusted for `accounts.token_cache_ttl`.
+    pub fn new(config: &AccountsConfig) -> Self {
+        Self {
+            devices: Cache::builder()
+                .max_capacity(config.token_cache)
+                .time_to_live(config.token_cache_ttl)
+                .build(),
+            identities: Cache::builder()
+                .max_capacity(config.token_cache)
+                .time_to_live(config.token_cache_ttl)
+                .build(),
+            forgotten: Arc::default(),
+        }
+    }
+
+    /// Who the token speaks for, where that is remembered and has not expired.
+    pub fn get(&self, token_hash: &str, now_ms: u64) -> Option<Identity> {
+        let device_id = self.devices.get(token_hash)?;
+        self.identities.get(&device_id).filter(|identity| identity.expires_at_ms > now_ms)
+    }
+
+    /// To be taken before the database is asked, and given to [`Self::remember`] with what it said.
+    pub fn epoch(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    /// Remembers, unless anything was forgotten since `epoch`.
+    pub fn remember(&self, token_hash: &str, identity: &Identity, epoch: u64) {
+        if self.epoch() != epoch {
+            return;
+        }
+        self.devices.insert(token_hash.to_owned(), identity.device_id);
+        self.identities.insert(identity.device_id, identity.clone());
+        // A forgetting between the check and the insertion would have missed it.
+        if self.epoch() != epoch {
+            self.identities.invalidate(&identity.device_id);
+        }
+    }
+
+    /// Forgets a device, which may never have been known. Foreign keys are ignored.
+    pub fn forget(&self, cache_key: &str) {
+        if let Some(device_id) = cache_key.strip_prefix("device:").and_then(|id| id.parse::<u64>().ok()) {
+            self.forgotten.fetch_add(1, Ordering::AcqRel);
+            self.identities.invalidate(&device_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity { user_id: 1, device_id: 2, device_name: "phone".into(), expires_at_ms: 1000 }
+    }
+
+    #[test]
+    fn a_token_is_remembered_until_it_expires_or_is_forgotten() {
+        let cache = TokenCache::new(&AccountsConfig::default());
+        cache.remember("hash", &identity(), cache.epoch());
+        assert_eq!(cache.get("hash", 999), Some(identity()));
+        assert_eq!(cache.get("hash", 1000), None);
+        cache.forget(&device_cache_key(2));
+        assert_eq!(cache.get("hash", 999), None);
+    }
+
+    #[test]
+    fn what_was_read_before_a_sign_out_is_not_remembered_after_it() {
+        let cache = TokenCache::new(&AccountsConfig::default());
+        let epoch = cache.epoch();
+        cache.forget(&device_cache_key(2));
+        cache.remember("hash", &identity(), epoch);
+        assert_eq!(cache.get("hash", 0), None);
+    }
+
+    #[test]
+    fn tokens_differ_and_only_their_hash_is_kept() {
+        let token = new_token();
+        assert_eq!(token.len(), 64);
+        assert_ne!(token, new_token());
+        assert_ne!(token_hash(&token), Some(token));
+        assert_eq!(token_hash(""), None);
+        assert_eq!(token_hash(&"x".repeat(257)), None);
+    }
+}

@@ -1,0 +1,47 @@
+//! Storage's records as clients see them.
+
+use super::{ConversationRow, UserRecord};
+use crate::protocol::{ConversationKind, v1};
+
+impl From<ConversationRow> for v1::Conversation {
+    fn from(row: ConversationRow) -> Self {
+        let updated_at_ms = row.activity_ms();
+        let ConversationRow { conversation, member, peer, member_count, last_message, unread } = row;
+        let is_direct = conversation.kind == ConversationKind::Direct;
+        let (peer_user_id, peer_read_seq, peer_delivered_seq) = match peer {
+            Some(peer) if is_direct => (peer.user_id, peer.read_seq, peer.delivered_seq),
+            _ => (0, 0, 0),
+        };
+        Self {
+            conversation_id: conversation.id,
+            kind: conversation.kind as i32,
+            name: conversation.name,
+            description: conversation.description,
+            avatar_file_id: conversation.avatar_file_id,
+            owner_id: conversation.owner_id,
+            join_policy: conversation.join_policy as i32,
+            member_count,
+            first_seq: member.first_seq,
+            last_seq: last_message.as_ref().map_or(0, |message| message.seq),
+            read_seq: member.read_seq,
+            delivered_seq: member.delivered_seq,
+            unread,
+            peer_user_id,
+            peer_read_seq,
+            peer_delivered_seq,
+            role: member.role as i32,
+            muted_until_ms: member.muted_until_ms,
+            pinned: member.pinned,
+            last_message,
+            updated_at_ms,
+            removed: member.removed_at_ms != 0,
+        }
+    }
+}
+
+impl UserRecord {
+    /// What may be logged of an account.
+    pub fn label(&self) -> String {
+        format!("{} ({})", self.username, self.id)
+    }
+}

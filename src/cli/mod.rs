@@ -1,16 +1,25 @@
 //! The commands of the binary.
 
+pub mod chat;
 pub mod config;
+pub mod load;
 pub mod migrate;
 pub mod serve;
+pub mod up;
 
 use std::process::ExitCode;
 
 /// What the binary does.
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Run a local cluster of several nodes, with an embedded database
+    Up(up::UpArgs),
+    /// Chat in this terminal
+    Chat(chat::ChatArgs),
     /// Run one node of a cluster
     Serve(serve::ServeArgs),
+    /// Put load on nodes of this machine, and check and measure what comes of it
+    Load(load::LoadArgs),
     /// Show and check the configuration
     Config(config::ConfigArgs),
     /// Bring the database's tables up to date
@@ -25,7 +34,10 @@ pub fn run(command: Command) -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
+            Command::Up(args) => up::run(args).await,
+            Command::Chat(args) => chat::run(args).await,
             Command::Serve(args) => serve::run(args).await,
+            Command::Load(args) => load::run(args).await,
             Command::Config(args) => config::run(&args),
             Command::Migrate(args) => migrate::run(args).await,
         }

@@ -48,7 +48,7 @@ const CLOSE_REPLACED: u16 = 4409;
 pub(crate) enum Command {
     Store(Box<Request>, oneshot::Sender<Result<v1::Sent, ClientError>>),
     Request(Box<Request>, oneshot::Sender<Result<Body, ClientError>>),
-    Sync(oneshot::Sender<()>),
+    Sync(oneshot::Sender<u64>),
     Cut,
     Close,
 }
@@ -82,10 +82,11 @@ pub(crate) struct Driver {
     store_waiters: HashMap<u64, oneshot::Sender<Result<v1::Sent, ClientError>>>,
     /// Requests that wait for a connection.
     requests: VecDeque<WaitingRequest>,
-    sync_waiters: Vec<oneshot::Sender<()>>,
+    sync_waiters: Vec<oneshot::Sender<u64>>,
     backlog: VecDeque<Event>,
-    /// `Synced` is due when the state says so.
-    sync_announced: bool,
+    /// Syncs begun by a connection or by request, and the last one that was announced as done.
+    syncs: u64,
+    synced: u64,
     /// The endpoint to try next, and one that goes before it.
     next_endpoint: usize,
     preferred: Option<String>,
@@ -132,7 +133,8 @@ impl Driver {
             requests: VecDeque::new(),
             sync_waiters: Vec::new(),
             backlog: VecDeque::new(),
-            sync_announced: false,
+            syncs: 0,
+            synced: 0,
             next_endpoint: 0,
             preferred: None,
             failures: 0,
@@ -153,7 +155,7 @@ impl Driver {
                 Err(_) => return,
             };
             self.connected.send_replace(Some(welcome.clone()));
-            self.sync_announced = false;
+            self.syncs += 1;
             let user_id = welcome.user_id;
             self.backlog.push_back(Event::Connected { endpoint: endpoint.clone(), welcome });
             let since = Instant::now();
@@ -317,12 +319,12 @@ impl Driver {
             live.post(Purpose::Sync, Request::Sync(request)).await?;
         }
         if self.state.is_synced() {
-            if !self.sync_announced {
-                self.sync_announced = true;
-                self.backlog.push_back(Event::Synced);
+            if self.synced < self.syncs {
+                self.synced = self.syncs;
+                self.backlog.push_back(Event::Synced(self.synced));
             }
             for waiter in self.sync_waiters.drain(..) {
-                let _ = waiter.send(());
+                let _ = waiter.send(self.synced);
             }
         }
         if live.confirm_due.is_some_and(|due| now >= due) {
@@ -389,7 +391,7 @@ impl Driver {
             Some(Command::Request(request, waiter)) => self.requests.push_back((*request, waiter)),
             Some(Command::Sync(waiter)) => {
                 self.state.want_list();
-                self.sync_announced = false;
+                self.syncs += 1;
                 self.sync_waiters.push(waiter);
             }
             Some(Command::Cut) => {

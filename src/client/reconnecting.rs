@@ -69,8 +69,8 @@ pub enum Event {
         /// Why.
         close: Close,
     },
-    /// All that the server has is given out: after each reconnect, and after [`Client::sync`].
-    Synced,
+    /// All that the server has is given out: after each reconnect, and after [`Client::sync`], which gives this number.
+    Synced(u64),
     /// A message, one's own included: per conversation each once, in seq order.
     Message(v1::Message),
     /// A conversation is new or has changed.
@@ -185,8 +185,9 @@ impl Client {
         }
     }
 
-    /// Asks the server for all that is new, and returns when it has been put into the event stream.
-    pub async fn sync(&self) -> Result<(), ClientError> {
+    /// Asks the server for all that is new, and returns when it has been put into the event stream: all of it comes
+    /// before [`Event::Synced`] with the number that is returned, or a higher one.
+    pub async fn sync(&self) -> Result<u64, ClientError> {
         let (waiter, answer) = oneshot::channel();
         self.command(Command::Sync(waiter)).await?;
         answer.await.map_err(|_| ended())

@@ -179,10 +179,15 @@ impl Rest {
         self.call(Method::GET, &list("/contacts", cursor), None).await
     }
 
-    /// `POST /contacts`: asks a user to be friends; whether the call made a new object is not told.
-    pub async fn add_contact(&self, user_id: u64, message: &str) -> Answer<()> {
+    /// `POST /contacts`: asks a user to be friends, or accepts that user's own request; `state` tells which.
+    pub async fn add_contact(&self, user_id: u64, message: &str) -> Answer<Contact> {
         let body = json!({"user_id": user_id, "message": message});
-        self.call_empty(Method::POST, "/contacts", Some(&body)).await
+        let (_, bytes) = self.exchange(Method::POST, "/contacts", Some(&body)).await?;
+        let asked = || Contact { user_id, state: "requested".to_owned(), ..Contact::default() };
+        Ok(serde_json::from_slice(&bytes)
+            .ok()
+            .filter(|c: &Contact| !c.state.is_empty())
+            .unwrap_or_else(asked))
     }
 
     /// `POST /contacts/{user_id}/accept`.

@@ -90,7 +90,7 @@ pub async fn an_append_is_all_or_none(stores: &Stores) {
     assert_eq!(stores.messages.last_seq(2).await, Ok(300));
     let doubled = [message(3, 1, 1, "d"), message(3, 1, 1, "e")];
     assert_eq!(stores.messages.append(&doubled).await, Err(StoreError::Exists));
-    assert_eq!(seqs(stores, 3).await, []);
+    assert_eq!(seqs(stores, 3).await, Vec::<u64>::new());
 }
 
 pub async fn a_client_id_is_taken_once(stores: &Stores) {
@@ -193,14 +193,14 @@ pub async fn history_is_paged_both_ways(stores: &Stores) {
     };
     assert_eq!(after(0, 3).await, [1, 2, 3]);
     assert_eq!(after(18, 9).await, [19, 20]);
-    assert_eq!(after(20, 9).await, []);
-    assert_eq!(after(u64::MAX, 9).await, []);
+    assert_eq!(after(20, 9).await, Vec::<u64>::new());
+    assert_eq!(after(u64::MAX, 9).await, Vec::<u64>::new());
     assert_eq!(before(u64::MAX, 0, 3).await, [18, 19, 20]);
     assert_eq!(before(18, 1, 3).await, [15, 16, 17]);
     assert_eq!(before(5, 3, 9).await, [3, 4]);
-    assert_eq!(before(3, 3, 9).await, []);
-    assert_eq!(before(2, 9, 9).await, []);
-    assert_eq!(before(1, 1, 9).await, []);
+    assert_eq!(before(3, 3, 9).await, Vec::<u64>::new());
+    assert_eq!(before(2, 9, 9).await, Vec::<u64>::new());
+    assert_eq!(before(1, 1, 9).await, Vec::<u64>::new());
 }
 
 pub async fn logs_of_conversations_are_apart(stores: &Stores) {

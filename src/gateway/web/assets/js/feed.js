@@ -23,11 +23,13 @@ const CURSOR_PAUSE_MS = 100;
 /** An empty answer about a gap is asked again so often (a replica may be behind) before the gap is given up. */
 const GAP_ATTEMPTS = 5;
 const LEARN_ATTEMPTS = 5;
+/** So often the first page of an opened conversation is asked for; the next sync, or opening it, asks again. */
+const LOAD_ATTEMPTS = 5;
 
 export class Feed {
   /** `onSynced()` after each complete sync; `onNotice(notice)` for operators' notices. */
-  constructor({ store, connection, api, outbox, onSynced = () => {}, onNotice = () => {}, wait = sleep }) {
-    Object.assign(this, { store, connection, api, outbox, onSynced, onNotice, wait });
+  constructor({ store, connection, api, outbox, onSynced = () => {}, onNotice = () => {}, wait = sleep, random = Math.random }) {
+    Object.assign(this, { store, connection, api, outbox, onSynced, onNotice, wait, random });
     this.openId = 0;
     this.visible = false;
     this.synced = false;
@@ -60,7 +62,7 @@ export class Feed {
         if (!error.retryable) this.store.syncToken = '';
         // What the user writes needn't wait for the list.
         this.outbox.pumpAll();
-        await this.wait(Math.max(error.retryAfterMs ?? 0, backoffMs(attempt)));
+        await this.wait(Math.max(error.retryAfterMs ?? 0, backoffMs(attempt, this.random)));
       }
     }
     if (epoch !== this.epoch) return;
@@ -139,8 +141,12 @@ export class Feed {
   /** Loads enough to fill a screen, and the state that live events may have missed. */
   async load(id) {
     this.refresh(id);
-    const log = this.store.get(id)?.log;
-    if (log && !(log.loaded && (log.atStart || log.list().length >= HISTORY_PAGE))) await this.loadOlder(id);
+    for (let attempt = 0; attempt < LOAD_ATTEMPTS && id === this.openId; attempt += 1) {
+      const log = this.store.get(id)?.log;
+      if (log && !(log.loaded && (log.atStart || log.list().length >= HISTORY_PAGE))) await this.loadOlder(id);
+      if (!log || log.loaded || !this.connection.online) break;
+      await this.wait(backoffMs(attempt, this.random));
+    }
     this.tend(id);
   }
 
@@ -209,10 +215,10 @@ export class Feed {
           const page = await this.connection.request('history', { conversation_id: id, ...range, limit: GAP_PAGE });
           this.store.applyHistory(id, { afterSeq: high }, { messages: page.messages ?? [] });
         } catch (error) {
-          // What was refused, or refused too often, is asked again by the next sync.
+          // What was refused is asked again by the next sync; what failed is asked again at a bounded pace.
           failures += 1;
-          if (!error.retryable || error.code === 'disconnected' || failures > GAP_ATTEMPTS) break;
-          await this.wait(Math.max(error.retryAfterMs, backoffMs(failures)));
+          if (!error.retryable || error.code === 'disconnected') break;
+          await this.wait(Math.max(error.retryAfterMs, backoffMs(failures, this.random)));
           continue;
         }
         empty = log.high > high ? 0 : empty + 1;
@@ -220,7 +226,7 @@ export class Feed {
           log.giveUpGap(info.last_seq);
           this.store.changed(id);
         } else if (empty > 0) {
-          await this.wait(backoffMs(empty));
+          await this.wait(backoffMs(empty, this.random));
         }
       }
       this.tellCursors(id);
@@ -235,7 +241,7 @@ export class Feed {
           this.onConversation(await this.api.conversation(id));
         } catch (error) {
           if (!error.retryable) return;
-          await this.wait(backoffMs(attempt));
+          await this.wait(backoffMs(attempt, this.random));
         }
       }
     });

@@ -13,12 +13,13 @@ export class ChatView {
     /** What was written and not sent, by conversation. */
     this.drafts = new Map();
     this.timeline = new Timeline({ store, users, actions });
-    this.members = new MembersPanel({ store, users, api, actions });
     this.title = el('h2', {});
     this.subtitle = el('p', { class: 'subtitle' });
     this.membersButton = el(
       'button', { type: 'button', class: 'quiet', 'aria-expanded': 'false', onclick: () => this.toggleMembers() }, 'Members',
     );
+    const onToggle = (shown) => this.membersButton.setAttribute('aria-expanded', String(shown));
+    this.members = new MembersPanel({ store, users, api, actions, onToggle });
     this.text = el('textarea', {
       rows: 1, placeholder: 'Write a message', 'aria-label': 'Message', enterKeyHint: 'send',
       oninput: () => this.fitText(), onkeydown: (event) => this.keyDown(event),
@@ -46,7 +47,6 @@ export class ChatView {
     this.nothing.hidden = id !== 0;
     this.room.hidden = id === 0;
     this.members.hide();
-    this.membersButton.setAttribute('aria-expanded', 'false');
     if (!id) return;
     this.text.value = this.drafts.get(id) ?? '';
     this.timeline.show(id);
@@ -76,7 +76,6 @@ export class ChatView {
   toggleMembers() {
     if (this.members.element.hidden) this.members.show(this.id);
     else this.members.hide();
-    this.membersButton.setAttribute('aria-expanded', String(!this.members.element.hidden));
   }
 
   keyDown(event) {

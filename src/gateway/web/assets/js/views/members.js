@@ -10,9 +10,9 @@ const POLICY_WORDS = {
 };
 
 export class MembersPanel {
-  /** `actions`: `addMember(id, user)` (a promise) and `leave(id)`. */
-  constructor({ store, users, api, actions }) {
-    Object.assign(this, { store, users, api, actions });
+  /** `actions`: `addMember(id, user)` (a promise) and `leave(id)`; `onToggle(shown)` as the panel comes and goes. */
+  constructor({ store, users, api, actions, onToggle }) {
+    Object.assign(this, { store, users, api, actions, onToggle });
     this.id = 0;
     this.members = [];
     this.cursor = '';
@@ -41,12 +41,14 @@ export class MembersPanel {
     this.seen = '';
     this.error.textContent = '';
     this.picker.clear();
+    this.onToggle(true);
     this.render();
   }
 
   hide() {
     this.element.hidden = true;
     this.id = 0;
+    this.onToggle(false);
   }
 
   render() {

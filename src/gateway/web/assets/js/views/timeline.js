@@ -137,12 +137,12 @@ export class Timeline {
       fill: (row) => {
         row.className = `row ${own ? 'own' : 'other'}${opensRun ? ' opens' : ''}`;
         row.dataset.anchor = 'yes';
-        const body = recalled || !text ? summary(message) : text;
+        const body = recalled || (!text && attachments.length === 0) ? summary(message) : text;
         row.replaceChildren(
           el('div', { class: 'bubble' },
             name ? el('p', { class: 'sender', 'data-tone': String(message.sender_id % 6) }, name) : null,
             quote ? el('p', { class: 'quote', dir: 'auto' }, quote) : null,
-            el('p', { class: recalled ? 'text faint' : 'text', dir: 'auto' }, body),
+            body ? el('p', { class: recalled ? 'text faint' : 'text', dir: 'auto' }, body) : null,
             attachments.map(({ name: file, size }) => el('p', { class: 'attachment' }, `${file} · ${sizeOf(size)}`)),
             meta(message.created_at_ms, tick, editedAtMs > 0 && !recalled),
             reactions.length > 0

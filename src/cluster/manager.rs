@@ -602,9 +602,11 @@ impl Manager {
     }
 
     fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
-        if let Some(slot) = self.slots.by_epoch(from.epoch) {
-            slot.gossiped = true;
-        }
+        let Some(slot) = self.slots.by_epoch(from.epoch) else { return };
+        slot.gossiped = true;
+        // It may come before this side has seen that the link is ready.
+        let own = gossip.members.iter().find(|member| member.name == from.peer.name);
+        slot.said = own.map_or(slot.said, |member| member.state().into());
         for member in gossip.members {
             let (info, state) = NodeInfo::from_member(member);
             if info.name == from.peer.name {
@@ -624,6 +626,9 @@ impl Manager {
             return;
         }
         let incarnation = from.peer.incarnation;
+        if let Some(slot) = self.slots.by_epoch(from.epoch) {
+            slot.said = NodeState::Leaving;
+        }
         self.apply(Member::Said { name, incarnation, state: NodeState::Leaving });
         let confirmed = Leaving { incarnation, confirmed: true };
         from.push_over(self.routing.control_lane(), Item::Leaving(confirmed));

@@ -64,7 +64,8 @@ pub struct Handshaker {
     settings: Vec<LinkSetting>,
     config: ClusterConfig,
     epochs: AtomicU64,
-    seen: Mutex<HashMap<String, (u64, u64)>>,
+    /// By name: the incarnation, and its number of the last link to it.
+    seen: Mutex<Arc<HashMap<String, (u64, u64)>>>,
     events: mpsc::UnboundedSender<Event>,
     seldom: Seldom,
 }
@@ -96,11 +97,14 @@ impl Handshaker {
 
     /// A link to the node has been there under that number of its own.
     pub fn note_seen(&self, name: &str, incarnation: u64, peer_epoch: u64) {
-        self.seen.lock().insert(name.to_owned(), (incarnation, peer_epoch));
+        let mut seen = self.seen.lock();
+        Arc::make_mut(&mut seen).insert(name.to_owned(), (incarnation, peer_epoch));
     }
 
     /// Dials an address. Takes at most the connect and the handshake timeout.
     pub async fn dial(&self, address: &str) -> Outcome {
+        // As of now: a link that is made while this dial is on its way is none that has been lost.
+        let seen = self.seen.lock().clone();
         let limit = self.config.connect_timeout;
         let tcp = match timeout(limit, TcpStream::connect(address)).await {
             Err(_) => {
@@ -113,7 +117,7 @@ impl Handshaker {
             Ok(Ok(tcp)) => tcp,
         };
         let limit = self.config.handshake_timeout;
-        match timeout(limit, self.dial_on(tcp)).await {
+        match timeout(limit, self.dial_on(tcp, &seen)).await {
             Err(_) => Outcome::Failed(format!(
                 "the process there does not answer within {limit:?} (cluster.handshake_timeout)"
             )),
@@ -128,7 +132,11 @@ impl Handshaker {
         }
     }
 
-    async fn dial_on(&self, mut tcp: TcpStream) -> Result<Outcome, PreambleError> {
+    async fn dial_on(
+        &self,
+        mut tcp: TcpStream,
+        seen: &HashMap<String, (u64, u64)>,
+    ) -> Result<Outcome, PreambleError> {
         tcp.set_nodelay(true)?;
         let mine = self.hello();
         let my_bytes = preamble::write(&mut tcp, Frame::Hello(mine.clone())).await?;
@@ -151,7 +159,10 @@ impl Handshaker {
             }
         }
         let proof = preamble::proof(&self.config.cookie, Role::Dialer, &my_bytes, &their_bytes);
-        let seen_epoch = self.seen_epoch(&info);
+        let seen_epoch = seen
+            .get(&info.name)
+            .filter(|(incarnation, _)| *incarnation == info.incarnation)
+            .map_or(0, |(_, epoch)| *epoch);
         preamble::write(&mut tcp, Frame::Proof(LinkProof { seen_epoch, ..proof })).await?;
         let (given, taken) = match preamble::read(&mut tcp).await? {
             Frame::Welcome(given) if !knock => (given, true),
@@ -252,13 +263,6 @@ impl Handshaker {
             nonce,
             settings: self.settings.clone(),
         }
-    }
-
-    fn seen_epoch(&self, info: &NodeInfo) -> u64 {
-        let seen = self.seen.lock();
-        seen.get(&info.name)
-            .filter(|(incarnation, _)| *incarnation == info.incarnation)
-            .map_or(0, |(_, epoch)| *epoch)
     }
 
     /// Asks the manager whether there may be a link, and waits until an old one has ended.

@@ -20,7 +20,7 @@ use super::seldom::Seldom;
 use super::server;
 use super::slots::{Claim, Phase, Slots, Verdict, Wish};
 use super::stream::{LinkStream, Socket};
-use super::targets::{Target, Targets};
+use super::targets::{Progress, Target, Targets};
 use super::unix_ms;
 use super::view::{NodeInfo, NodeState, View};
 use crate::protocol::cluster::{Gossip, Leaving, LinkRefusal, item::Item};
@@ -225,14 +225,20 @@ impl Manager {
     /// What follows from any event: dials that are due, and the end of joining and leaving.
     fn proceed(&mut self) {
         let now = Instant::now();
-        let linked = |address: &str, target: &Target| {
-            let taken = |name: &str| self.slots.get(name).is_some_and(|slot| slot.phase == Phase::Ready);
-            target.name.as_deref().is_some_and(taken)
-                || self.membership.peers().any(|peer| peer.linked && peer.info.cluster_address == address)
+        // Whether the node behind an address is linked, or a link to it is on its way.
+        let progress = |address: &str, target: &Target| {
+            let slots = self.slots.all().filter(|slot| slot.phase != Phase::Closing);
+            slots
+                .filter(|slot| {
+                    target.name.as_ref() == Some(&slot.info.name) || slot.info.cluster_address == address
+                })
+                .map(|slot| if slot.phase == Phase::Ready { Progress::Linked } else { Progress::Linking })
+                .max()
+                .unwrap_or(Progress::None)
         };
         let (_, my_state) = self.membership.me();
         if my_state != NodeState::Leaving {
-            for address in self.targets.due(now, linked) {
+            for address in self.targets.due(now, progress) {
                 let (handshaker, events) = (self.handshaker.clone(), self.events.clone());
                 tokio::spawn(async move {
                     let outcome = handshaker.dial(&address).await;
@@ -596,9 +602,11 @@ impl Manager {
     }
 
     fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
-        if let Some(slot) = self.slots.by_epoch(from.epoch) {
-            slot.gossiped = true;
-        }
+        let Some(slot) = self.slots.by_epoch(from.epoch) else { return };
+        slot.gossiped = true;
+        // It may come before this side has seen that the link is ready.
+        let own = gossip.members.iter().find(|member| member.name == from.peer.name);
+        slot.said = own.map_or(slot.said, |member| member.state().into());
         for member in gossip.members {
             let (info, state) = NodeInfo::from_member(member);
             if info.name == from.peer.name {
@@ -618,6 +626,9 @@ impl Manager {
             return;
         }
         let incarnation = from.peer.incarnation;
+        if let Some(slot) = self.slots.by_epoch(from.epoch) {
+            slot.said = NodeState::Leaving;
+        }
         self.apply(Member::Said { name, incarnation, state: NodeState::Leaving });
         let confirmed = Leaving { incarnation, confirmed: true };
         from.push_over(self.routing.control_lane(), Item::Leaving(confirmed));

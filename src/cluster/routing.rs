@@ -68,15 +68,12 @@ pub struct Routing {
     pub counters: Counters,
 }
 
-/// A ready link and this node's name: carries questions.
-struct Over<'a> {
-    link: &'a Arc<Link>,
-    routing: &'a Routing,
-}
+/// A ready link: carries questions.
+struct Over<'a>(&'a Arc<Link>);
 
 impl Carrier for Over<'_> {
     fn epoch(&self) -> u64 {
-        self.link.epoch
+        self.0.epoch
     }
 
     fn carry(&self, id: u64, question: &Question, anyway: bool) -> bool {
@@ -87,28 +84,24 @@ impl Carrier for Over<'_> {
         let left = question.deadline.saturating_duration_since(Instant::now());
         let ask = Item::Ask(Ask {
             to: Some(to),
-            hops: 0,
+            hops: question.hops,
             ask_id: id,
-            asker: self.routing.name.to_string(),
-            asker_incarnation: self.routing.incarnation,
             deadline_ms: left.as_millis() as u32,
             request: question.request.clone(),
             attempt: question.attempt,
         });
         let lane = Shard::lane_of(id);
         if anyway {
-            self.link.push_over(lane, ask);
+            self.0.push_over(lane, ask);
             return true;
         }
-        self.link.push(lane, ask).is_ok()
+        self.0.push(lane, ask).is_ok()
     }
 }
 
 /// Where a remote question came from, and so where its answer goes.
 struct Return {
-    asker: String,
-    incarnation: u64,
-    /// The link it came over.
+    /// The link it came over. If that is gone, its asker asks again over another.
     epoch: u64,
     id: u64,
     attempt: u32,
@@ -229,7 +222,7 @@ impl Routing {
             return reply.send(Err(error));
         }
         let lane = placement::lane(&to, self.config.lanes);
-        match self.open(lane, Goal::Address(to), encoded, deadline, Asker::Actor(reply)) {
+        match self.open(lane, question(Goal::Address(to), encoded, deadline, 0), Asker::Actor(reply)) {
             // It has become ours between the two looks.
             Err((Untaken::Here, Asker::Actor(reply))) => self.deliver(Delivery::Ask(to, request, reply)),
             Err((why, asker)) => asker.fail(self.untaken(why)),
@@ -266,8 +259,8 @@ impl Routing {
         if let Err(error) = self.check_size(encoded.len()) {
             return reply.send(Err(error));
         }
-        let goal = Goal::Node(node.into());
-        if let Err((why, asker)) = self.open(0, goal, encoded, deadline, Asker::Node(reply)) {
+        let question = question(Goal::Node(node.into()), encoded, deadline, 0);
+        if let Err((why, asker)) = self.open(0, question, Asker::Node(reply)) {
             asker.fail(self.untaken(why));
         }
     }
@@ -282,7 +275,7 @@ impl Routing {
             *self.view.write() = view.clone();
             self.refresh(&mut shards, &mut moved);
             waiting.extend(moved.home.drain(..).map(|(address, request, reply)| {
-                // It was encoded here, so it can be decoded; if not, the actor answers that it is empty.
+                // What can't be decoded is handed in empty, and the actor answers that.
                 let request = codec::decode_cluster_shared(request).unwrap_or_default();
                 Delivery::Ask(address, request, reply)
             }));
@@ -383,22 +376,13 @@ impl Routing {
             }
             // Ownership changes only by `publish`, which leaves nothing here that is ours.
             for (address, request, reply) in std::mem::take(&mut moved.home) {
-                let request = codec::decode_cluster_shared(request).unwrap_or_default();
-                self.deliver(Delivery::Ask(address, request, reply));
+                self.deliver_encoded(address, request, reply);
             }
             self.finish(moved);
         }
     }
 
-    fn open(
-        &self,
-        lane: usize,
-        goal: Goal,
-        request: Bytes,
-        deadline: Duration,
-        asker: Asker,
-    ) -> Result<(), (Untaken, Asker)> {
-        let question = Question { goal, request, deadline: Instant::now() + deadline, attempt: 0 };
+    fn open(&self, lane: usize, question: Question, asker: Asker) -> Result<(), (Untaken, Asker)> {
         let mut shard = self.shards[lane].lock();
         let first = shard.is_empty();
         let view = self.view.read();
@@ -424,7 +408,7 @@ impl Routing {
             },
         };
         match routes.ready.get(owner) {
-            Some(link) => Way::Over(Over { link, routing: self }),
+            Some(link) => Way::Over(Over(link)),
             None => Way::Nowhere,
         }
     }
@@ -519,7 +503,7 @@ impl Routing {
     fn on_item(self: &Arc<Self>, link: &Arc<Link>, lane: usize, item: Item) {
         match item {
             Item::Tell(tell) => self.on_tell(link, lane, tell),
-            Item::Ask(ask) => self.on_ask(link, lane, ask),
+            Item::Ask(ask) => self.on_ask(link, ask),
             Item::Answer(answer) => self.on_answer(answer),
             Item::Heartbeat(beat) => self.on_heartbeat(link, beat),
             Item::Gossip(gossip) => self.inform(Event::Gossip { from: link.clone(), gossip }),
@@ -561,103 +545,69 @@ impl Routing {
         }
     }
 
-    fn on_ask(self: &Arc<Self>, link: &Arc<Link>, lane: usize, mut ask: Ask) {
+    fn on_ask(self: &Arc<Self>, link: &Link, ask: Ask) {
         let to = ask.to.unwrap_or_default();
-        let back = Return {
-            asker: std::mem::take(&mut ask.asker),
-            incarnation: ask.asker_incarnation,
-            epoch: link.epoch,
-            id: ask.ask_id,
-            attempt: ask.attempt,
-        };
+        let back = Return { epoch: link.epoch, id: ask.ask_id, attempt: ask.attempt };
         if to.kind() == actor_address::Kind::Node {
             return match (decode(ask.request), self.inbound()) {
                 (Some(request::Request::Node(request)), Some(inbound)) => {
                     let routing = self.clone();
-                    let asker = back.asker.clone();
                     let reply = ReplyTo::new(move |result: Result<NodeReply>| {
                         let result = result.map(|reply| Reply { reply: Some(reply::Reply::Node(reply)) });
-                        routing.answer(back, result_of(result));
+                        routing.answer(&back, result_of(result));
                     });
-                    inbound.ask_node(&asker, request, reply);
+                    inbound.ask_node(&link.peer.name, request, reply);
                 }
-                _ => self.answer(back, unreadable()),
+                _ => self.answer(&back, unreadable()),
             };
         }
-        let Ok(address) = Address::try_from(&to) else { return self.answer(back, unreadable()) };
+        let Ok(address) = Address::try_from(&to) else { return self.answer(&back, unreadable()) };
+        if !self.owns(&address) && ask.hops > 0 {
+            self.counters.asks_not_owned.increment();
+            return self.answer(&back, answer::Result::NotOwner(NotOwner {}));
+        }
+        let routing = self.clone();
+        let reply = ReplyTo::new(move |result| routing.answer(&back, result_of(result)));
         if self.owns(&address) {
-            return match codec::decode_cluster_shared::<Request>(ask.request) {
-                Ok(request) => {
-                    let routing = self.clone();
-                    let reply = ReplyTo::new(move |result| routing.answer(back, result_of(result)));
-                    self.deliver(Delivery::Ask(address, request, reply));
-                }
-                Err(_) => self.answer(back, unreadable()),
-            };
+            return self.deliver_encoded(address, ask.request, reply);
         }
-        match self.owner_link(&address) {
-            Some(next) if ask.hops == 0 => {
-                let forwarded = Item::Ask(Ask { hops: 1, asker: back.asker.clone(), ..ask });
-                self.counters.items_forwarded.increment();
-                if next.push(lane, forwarded).is_err() {
-                    self.counters.asks_overflowed.increment();
-                    let full = Error::unavailable("too much waits for the node that owns this; try again");
-                    self.answer(back, answer::Result::Error(full.into()));
-                }
-            }
-            _ => {
-                self.counters.asks_not_owned.increment();
-                self.answer(back, answer::Result::NotOwner(NotOwner {}));
+        // Asked anew in this node's name: should the owner go, this node sends it to the next, or keeps it, in order.
+        // Passed on and forgotten, it would be lost with a link that ends at this moment.
+        self.counters.items_forwarded.increment();
+        let lane = placement::lane(&address, self.config.lanes);
+        let left = Duration::from_millis(ask.deadline_ms.into());
+        let question = question(Goal::Address(address), ask.request.clone(), left, 1);
+        match self.open(lane, question, Asker::Actor(reply)) {
+            Err((Untaken::Here, Asker::Actor(reply))) => self.deliver_encoded(address, ask.request, reply),
+            Err((why, asker)) => asker.fail(self.untaken(why)),
+            Ok(()) => {}
+        }
+    }
+
+    fn deliver_encoded(&self, address: Address, request: Bytes, reply: ReplyTo<Reply>) {
+        match codec::decode_cluster_shared(request) {
+            Ok(request) => self.deliver(Delivery::Ask(address, request, reply)),
+            Err(_) => {
+                self.counters.envelopes_unreadable.increment();
+                reply.send(Err(Error::internal("the node asked can't read the question; run one release")));
             }
         }
     }
 
-    /// Sends an answer straight to the asker, or through the node that passed the question on.
-    fn answer(&self, back: Return, result: answer::Result) {
-        let mut answer = Answer {
-            ask_id: back.id,
-            result: Some(result),
-            attempt: back.attempt,
-            relay_to: String::new(),
-            relay_incarnation: 0,
+    /// Sends an answer back over the link on which the question came.
+    fn answer(&self, back: &Return, result: answer::Result) {
+        let Some(link) = self.routes.read().by_epoch.get(&back.epoch).cloned() else {
+            return self.counters.answers_lost.increment();
         };
-        if back.asker == *self.name {
-            return self.on_answer(answer);
-        }
-        let size = codec::cluster_len(&answer);
-        if let Err(error) = self.check_size(size) {
+        let mut answer = Answer { ask_id: back.id, result: Some(result), attempt: back.attempt };
+        if let Err(error) = self.check_size(codec::cluster_len(&answer)) {
             answer.result = Some(answer::Result::Error(error.into()));
         }
-        let lane = Shard::lane_of(back.id) % self.config.lanes;
-        let (straight, arrived) = {
-            let routes = self.routes.read();
-            (routes.ready.get(&back.asker).cloned(), routes.by_epoch.get(&back.epoch).cloned())
-        };
-        // Answers are bounded by the questions that the asker may have open.
-        if let Some(link) = straight.filter(|link| link.peer.incarnation == back.incarnation) {
-            return link.push_over(lane, Item::Answer(answer));
-        }
-        match arrived {
-            Some(link) if link.peer.name == back.asker => link.push_over(lane, Item::Answer(answer)),
-            Some(link) => {
-                answer.relay_to = back.asker;
-                answer.relay_incarnation = back.incarnation;
-                link.push_over(lane, Item::Answer(answer));
-            }
-            None => self.counters.answers_lost.increment(),
-        }
+        // Not bounded here: by the questions that the asker may have open.
+        link.push_over(Shard::lane_of(back.id) % self.config.lanes, Item::Answer(answer));
     }
 
-    fn on_answer(&self, mut answer: Answer) {
-        if !answer.relay_to.is_empty() && answer.relay_to != *self.name {
-            let to = std::mem::take(&mut answer.relay_to);
-            let link = self.link_to(&to).filter(|link| link.peer.incarnation == answer.relay_incarnation);
-            let lane = Shard::lane_of(answer.ask_id) % self.config.lanes;
-            return match link {
-                Some(link) => link.push_over(lane, Item::Answer(answer)),
-                None => self.counters.answers_lost.increment(),
-            };
-        }
+    fn on_answer(&self, answer: Answer) {
         let Some(shard) = self.shards.get(Shard::lane_of(answer.ask_id)) else {
             return self.counters.envelopes_unreadable.increment();
         };
@@ -716,6 +666,10 @@ impl Routing {
         let view = self.view.read();
         view.owner(address).and_then(|owner| self.link_to(owner))
     }
+}
+
+fn question(goal: Goal, request: Bytes, deadline: Duration, hops: u32) -> Question {
+    Question { goal, request, deadline: Instant::now() + deadline, attempt: 0, hops }
 }
 
 fn node_address() -> ActorAddress {

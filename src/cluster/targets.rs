@@ -21,6 +21,17 @@ pub struct Target {
     pause: Duration,
 }
 
+/// How far the node behind an address has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// There is no link.
+    None,
+    /// One is being made.
+    Linking,
+    /// One is ready.
+    Linked,
+}
+
 /// All addresses to dial.
 pub struct Targets {
     targets: BTreeMap<String, Target>,
@@ -65,17 +76,22 @@ impl Targets {
         }
     }
 
-    /// The addresses to dial now, of those not `linked`. They count as being dialled until
+    /// The addresses to dial now, of those where no link is, or is being made. They count as being dialled until
     /// [`Targets::succeeded`] or [`Targets::failed`].
-    pub fn due(&mut self, now: Instant, linked: impl Fn(&str, &Target) -> bool) -> Vec<String> {
+    pub fn due(&mut self, now: Instant, progress: impl Fn(&str, &Target) -> Progress) -> Vec<String> {
         let mut due = Vec::new();
         for (address, target) in &mut self.targets {
-            if linked(address, target) {
-                target.settled = true;
-                target.knocked_at = None;
-            } else if !target.in_flight && target.next <= now {
-                target.in_flight = true;
-                due.push(address.clone());
+            match progress(address, target) {
+                Progress::Linked => {
+                    target.settled = true;
+                    target.knocked_at = None;
+                }
+                Progress::Linking => {}
+                Progress::None if target.in_flight || target.next > now => {}
+                Progress::None => {
+                    target.in_flight = true;
+                    due.push(address.clone());
+                }
             }
         }
         due
@@ -131,22 +147,26 @@ mod tests {
     const MIN: Duration = Duration::from_millis(100);
     const MAX: Duration = Duration::from_millis(350);
 
+    fn linked_seed(address: &str, _: &Target) -> Progress {
+        if address == "seed:1" { Progress::Linked } else { Progress::None }
+    }
+
     #[test]
     fn pauses_double_up_to_the_longest() {
         let mut now = Instant::now();
         let mut targets = Targets::new(&["seed:1".to_owned()], MIN, MAX, now);
         assert!(!targets.all_settled());
         for pause in [100, 200, 350, 350] {
-            assert_eq!(targets.due(now, |_, _| false), ["seed:1"]);
-            assert!(targets.due(now, |_, _| false).is_empty(), "it is being dialled");
+            assert_eq!(targets.due(now, |_, _| Progress::None), ["seed:1"]);
+            assert!(targets.due(now, |_, _| Progress::None).is_empty(), "it is being dialled");
             targets.failed("seed:1", now);
             now += Duration::from_millis(pause - 1);
-            assert!(targets.due(now, |_, _| false).is_empty());
+            assert!(targets.due(now, |_, _| Progress::None).is_empty());
             now += Duration::from_millis(1);
         }
         assert!(targets.all_settled());
         targets.hurry("seed:1", now);
-        assert_eq!(targets.due(now, |_, _| false), ["seed:1"]);
+        assert_eq!(targets.due(now, |_, _| Progress::None), ["seed:1"]);
     }
 
     #[test]
@@ -155,10 +175,10 @@ mod tests {
         let mut targets = Targets::new(&["seed:1".to_owned()], MIN, MAX, now);
         targets.add("peer:1", now);
         targets.add("", now);
-        assert_eq!(targets.due(now, |address, _| address == "seed:1"), ["peer:1"]);
+        assert_eq!(targets.due(now, linked_seed), ["peer:1"]);
         targets.succeeded("peer:1", "p", MAX, now);
-        assert!(targets.due(now, |address, _| address == "seed:1").is_empty());
-        assert_eq!(targets.due(now + MAX, |address, _| address == "seed:1"), ["peer:1"]);
+        assert!(targets.due(now, linked_seed).is_empty());
+        assert_eq!(targets.due(now + MAX, linked_seed), ["peer:1"]);
     }
 
     #[test]
@@ -167,6 +187,6 @@ mod tests {
         let mut targets = Targets::new(&["seed:1".to_owned()], MIN, MAX, now);
         targets.add("peer:1", now);
         targets.retain(|_| false);
-        assert_eq!(targets.due(now, |_, _| false), ["seed:1"]);
+        assert_eq!(targets.due(now, |_, _| Progress::None), ["seed:1"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Starts nodes as processes, talks to them, and ends them whatever happens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -27,6 +27,7 @@ pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
 /// The nodes of one test.
 pub struct Nodes {
     nodes: BTreeMap<String, Process>,
+    folder: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -34,7 +35,8 @@ impl Nodes {
     pub fn new() -> Self {
         // A test that failed has ended its nodes all the same.
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Self { nodes: BTreeMap::new(), _turn: turn }
+        let folder = tempfile::tempdir().expect("the system has room for a folder");
+        Self { nodes: BTreeMap::new(), folder, _turn: turn }
     }
 
     /// `a`, `b` and `c`, which have `a` as their seed.
@@ -70,6 +72,7 @@ impl Nodes {
             seeds: Vec::new(),
             cookie: "cookie of the tests".to_owned(),
             lanes: 4,
+            journal: self.folder.path().join("journal").display().to_string(),
         };
         set(&mut settings);
         self.nodes.insert(called.to_owned(), Process::start(&settings));
@@ -91,6 +94,26 @@ impl Nodes {
                 );
                 last = self.get(name).ask_line("view");
             }
+        }
+    }
+
+    /// Checks that for each key and asker the questions were first executed, by whichever node, in the order in which
+    /// they were asked.
+    pub fn check_order(&self) {
+        let journal =
+            std::fs::read_to_string(self.folder.path().join("journal")).expect("nodes have written it");
+        let mut seen: BTreeMap<(u64, u64), BTreeSet<u64>> = BTreeMap::new();
+        for line in journal.lines() {
+            let words: Vec<u64> =
+                line.split(' ').map(|word| word.parse().expect("nodes write numbers")).collect();
+            let seen = seen.entry((words[0], words[1])).or_default();
+            let last = seen.last().copied().unwrap_or_default();
+            assert!(
+                !seen.insert(words[2]) || last < words[2],
+                "key {}: {} was first executed after {last}",
+                words[0],
+                words[2]
+            );
         }
     }
 

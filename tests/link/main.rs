@@ -57,8 +57,8 @@ fn questions_reach_the_owner_in_order_and_come_back() {
         assert_eq!((report.ok, report.failed), (10_000, 0), "{report:?}");
         assert_eq!(report.owners, ["a", "b", "c"], "all nodes own some of 16 keys");
     }
+    nodes.check_order();
     for name in ["a", "b", "c"] {
-        assert_eq!(nodes.get(name).ask_line("disorder"), "0");
         assert_eq!(nodes.get(name).counter("envelopes_stale"), 0);
         assert_eq!(nodes.get(name).counter("envelopes_missing"), 0);
     }
@@ -99,9 +99,7 @@ fn a_killed_node_is_dropped_within_a_second_and_its_questions_go_elsewhere() {
     let report = nodes.get("a").stop_stream();
     assert_eq!(report.failed, 0, "{report:?}");
     assert!(report.longest < Duration::from_secs(2), "{report:?}");
-    for name in ["a", "b"] {
-        assert_eq!(nodes.get(name).ask_line("disorder"), "0");
-    }
+    nodes.check_order();
     nodes.note(format!("a killed node was dropped after {noticed:?}, longest question {:?}", report.longest));
 }
 
@@ -119,9 +117,7 @@ fn a_stopped_node_is_dropped_and_comes_back() {
     assert_eq!(nodes.get("b").counter("links_ready"), links + 1, "it came back by a new link");
     let report = nodes.get("a").stop_stream();
     assert_eq!(report.failed, 0, "{report:?}");
-    for name in ["a", "b", "c"] {
-        assert_eq!(nodes.get(name).ask_line("disorder"), "0");
-    }
+    nodes.check_order();
 }
 
 #[test]
@@ -258,9 +254,7 @@ fn a_node_that_joins_under_load_takes_over_in_order() {
     nodes.get("c").await_traffic();
     let report = nodes.get("a").stop_stream();
     assert_eq!(report.failed, 0, "{report:?}");
-    for name in ["a", "b", "c"] {
-        assert_eq!(nodes.get(name).ask_line("disorder"), "0");
-    }
+    nodes.check_order();
 }
 
 /// Not a check: measures. `cargo test --release --test link -- --ignored --nocapture`.

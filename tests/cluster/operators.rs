@@ -63,7 +63,7 @@ async fn look_around() {
     each_actor_tells_of_itself(&cluster, &sessions, &people, &rooms).await;
     wrong_questions_are_answered_with_what_is_wrong(&cluster).await;
     the_next_owner_is_the_one_foretold(&mut cluster, &rooms).await;
-    assert_eq!(cluster.shutdown().await, Vec::<String>::new());
+    cluster.end().await;
 }
 
 async fn the_nodes_are_listed(cluster: &Cluster, names: &[String]) {

@@ -36,6 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             config.field_attribute(format!("{path}.{}", field.name()), attribute);
         }
     }
+    // Requests between nodes are forwarded and repeated without being copied.
+    config.bytes([".rookery.cluster.v1.Tell.request", ".rookery.cluster.v1.Ask.request"]);
     config.compile_fds(files)?;
     Ok(())
 }

@@ -56,7 +56,7 @@ impl Node {
         let stores = sql::open(&config.storage).await.map_err(|error| {
             anyhow::anyhow!("storage.url {}: {error}", crate::config::without_password(&config.storage.url))
         })?;
-        let cluster = Cluster::bind(&config.cluster, &config.node.name).await?;
+        let cluster = Cluster::bind(&config).await?;
         let actors = Actors::new(cluster.name(), &config, stores.stores());
         let services = services(&config, &actors, &stores)?;
         let dispatch = Dispatch::new(

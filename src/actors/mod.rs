@@ -209,6 +209,11 @@ impl Actors {
         may_forward: bool,
     ) {
         let inner = &self.inner;
+        // Pushes of one conversation stay in order; those of different ones don't wait for each other.
+        let order_key = match &event.body {
+            Some(Body::Message(message)) => message.conversation_id,
+            _ => user_ids.first().copied().unwrap_or_default(),
+        };
         let mut routes = inner.directory.routes(user_ids, &inner.name, may_forward);
         if !routes.everywhere.is_empty() {
             let view = self.cluster().view();
@@ -225,11 +230,11 @@ impl Actors {
         };
         for (node, user_ids) in routes.shards {
             let request = node_request::Command::Route(deliver(user_ids));
-            self.cluster().tell_node(&node, NodeRequest { command: Some(request) });
+            self.cluster().tell_node_keyed(&node, order_key, NodeRequest { command: Some(request) });
         }
         for (node, user_ids) in routes.nodes {
             let request = node_request::Command::Deliver(deliver(user_ids));
-            self.cluster().tell_node(&node, NodeRequest { command: Some(request) });
+            self.cluster().tell_node_keyed(&node, order_key, NodeRequest { command: Some(request) });
         }
         if !routes.here.is_empty() {
             let frame = Arc::new(SharedFrame::new(event, kind));

@@ -213,7 +213,7 @@ impl Connection {
         let exchange = async { self.post(request).await?.await };
         timeout(self.request_timeout, exchange)
             .await
-            .unwrap_or_else(|_| Err(ClientError::Timeout(self.request_timeout.as_millis() as u64)))
+            .unwrap_or(Err(ClientError::Timeout(self.request_timeout.as_millis() as u64)))
     }
 
     /// Sends a request; the answer is awaited apart and has no deadline. Requests leave in the order of these calls.
@@ -322,24 +322,14 @@ struct Task {
     close: Arc<OnceLock<Close>>,
 }
 
-enum Turn {
-    Read(Read),
-    HeartbeatDue,
-}
-
 impl Task {
     async fn run(mut self) {
         let close = loop {
             match poll_fn(|cx| self.poll_turn(cx)).await {
-                Ok(Turn::Read(read)) => {
+                Ok(frame) => {
                     self.last_heard = Instant::now();
-                    if let Read::Frame(frame) = read {
+                    if let Some(frame) = frame {
                         self.take(frame).await;
-                    }
-                }
-                Ok(Turn::HeartbeatDue) => {
-                    if let Err(close) = self.beat() {
-                        break close;
                     }
                 }
                 Err(close) => break close,
@@ -358,7 +348,23 @@ impl Task {
     }
 
     /// Writes what there is to write, and returns with the next thing read. `Err`: the end.
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<Turn, Close>> {
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
+        loop {
+            self.poll_requests(cx)?;
+            if self.unflushed && self.wire.poll_flush(cx)?.is_ready() {
+                self.unflushed = false;
+            }
+            if let Poll::Ready(read) = self.wire.poll_read(cx) {
+                return Poll::Ready(read);
+            }
+            let Some(heartbeat) = &mut self.heartbeat else { return Poll::Pending };
+            ready!(heartbeat.next.as_mut().poll(cx));
+            self.beat()?;
+        }
+    }
+
+    /// Takes requests while the socket takes bytes.
+    fn poll_requests(&mut self, cx: &mut Context<'_>) -> Result<(), Close> {
         while self.waiting.len() < UNANSWERED_MAX {
             match self.wire.poll_ready(cx) {
                 Poll::Ready(ready) => ready?,
@@ -371,23 +377,12 @@ impl Task {
                     self.unflushed = true;
                 }
                 Poll::Ready(Some(Outgoing::Close) | None) => {
-                    return Poll::Ready(Err(Close { code: Some(1000), reason: "closed by us".to_owned() }));
+                    return Err(Close { code: Some(1000), reason: "closed by us".to_owned() });
                 }
                 Poll::Pending => break,
             }
         }
-        if self.unflushed && self.wire.poll_flush(cx)?.is_ready() {
-            self.unflushed = false;
-        }
-        if let Poll::Ready(read) = self.wire.poll_read(cx) {
-            return Poll::Ready(read.map(Turn::Read));
-        }
-        if let Some(heartbeat) = &mut self.heartbeat
-            && heartbeat.next.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Ok(Turn::HeartbeatDue));
-        }
-        Poll::Pending
+        Ok(())
     }
 
     fn write(&mut self, request: Request, waiter: Waiter) -> Result<(), Close> {

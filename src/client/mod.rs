@@ -12,7 +12,7 @@ pub mod reconnecting;
 pub mod rest;
 pub mod state;
 #[cfg(test)]
-mod test_server;
+pub(crate) mod test_server;
 pub mod wire;
 
 pub use connection::{Connection, ConnectionOptions, Events};

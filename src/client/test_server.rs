@@ -23,40 +23,40 @@ const PAGE: usize = 3;
 
 /// What the server holds; tests change it while it runs.
 #[derive(Default)]
-pub(super) struct Inner {
-    pub(super) logs: BTreeMap<u64, Vec<v1::Message>>,
+pub(crate) struct Inner {
+    pub(crate) logs: BTreeMap<u64, Vec<v1::Message>>,
     sinks: Vec<(u64, mpsc::UnboundedSender<Out>)>,
     /// Pushes to swallow before the next one goes out.
-    pub(super) lose_pushes: usize,
+    pub(crate) lose_pushes: usize,
     /// Sends that are stored and then answered by cutting the connection.
-    pub(super) cut_after_store: usize,
+    pub(crate) cut_after_store: usize,
     /// Sends that are refused with `unavailable`.
-    pub(super) refuse_sends: usize,
-    pub(super) heartbeat_ms: u64,
-    pub(super) connections: usize,
-    pub(super) pings: usize,
-    pub(super) delivered: BTreeMap<u64, u64>,
+    pub(crate) refuse_sends: usize,
+    pub(crate) heartbeat_ms: u64,
+    pub(crate) connections: usize,
+    pub(crate) pings: usize,
+    pub(crate) delivered: BTreeMap<u64, u64>,
 }
 
 enum Out {
-    Frame(v1::ServerFrame),
+    Frame(Box<v1::ServerFrame>),
     Close(u16),
 }
 
 /// A running server; it ends with this handle.
-pub(super) struct TestServer {
-    pub(super) address: String,
-    pub(super) inner: Arc<Mutex<Inner>>,
+pub(crate) struct TestServer {
+    pub(crate) address: String,
+    pub(crate) inner: Arc<Mutex<Inner>>,
     _tasks: JoinSet<()>,
 }
 
 impl TestServer {
-    pub(super) async fn start(transport: super::Transport) -> Self {
+    pub(crate) async fn start(transport: super::Transport) -> Self {
         Self::start_with(transport, Arc::default()).await
     }
 
     /// Another node over the same log.
-    pub(super) async fn start_with(transport: super::Transport, inner: Arc<Mutex<Inner>>) -> Self {
+    pub(crate) async fn start_with(transport: super::Transport, inner: Arc<Mutex<Inner>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let address = listener.local_addr().expect("it is bound").to_string();
         let mut tasks = JoinSet::new();
@@ -72,17 +72,18 @@ impl TestServer {
     }
 
     /// Stores a message of another user, and pushes it unless pushes are to be lost.
-    pub(super) fn write(&self, conversation_id: u64, text: &str) -> u64 {
+    pub(crate) fn write(&self, conversation_id: u64, text: &str) -> u64 {
         self.inner.lock().append(conversation_id, 2, "", text, None).0
     }
 
-    pub(super) fn push(&self, body: Body) {
+    pub(crate) fn push(&self, body: Body) {
         for (_, sink) in &self.inner.lock().sinks {
-            let _ = sink.send(Out::Frame(v1::ServerFrame { reply_to: 0, body: Some(body.clone()) }));
+            let _ =
+                sink.send(Out::Frame(Box::new(v1::ServerFrame { reply_to: 0, body: Some(body.clone()) })));
         }
     }
 
-    pub(super) fn close_all(&self, code: u16) {
+    pub(crate) fn close_all(&self, code: u16) {
         for (_, sink) in self.inner.lock().sinks.drain(..) {
             let _ = sink.send(Out::Close(code));
         }
@@ -117,7 +118,7 @@ impl Inner {
         } else {
             for (_, sink) in self.sinks.iter().filter(|(session, _)| Some(*session) != from) {
                 let body = Some(Body::Message(message.clone()));
-                let _ = sink.send(Out::Frame(v1::ServerFrame { reply_to: 0, body }));
+                let _ = sink.send(Out::Frame(Box::new(v1::ServerFrame { reply_to: 0, body })));
             }
         }
         (seq, false)
@@ -206,7 +207,7 @@ async fn serve(stream: TcpStream, transport: super::Transport, inner: Arc<Mutex<
             inner.sinks.push((session, sink.clone()));
         }
         if frame.id != 0 {
-            let _ = sink.send(Out::Frame(v1::ServerFrame { reply_to: frame.id, body: Some(body) }));
+            let _ = sink.send(Out::Frame(Box::new(v1::ServerFrame { reply_to: frame.id, body: Some(body) })));
         }
         true
     };
@@ -223,7 +224,7 @@ async fn serve(stream: TcpStream, transport: super::Transport, inner: Arc<Mutex<
                     },
                     out = outgoing.recv() => match out {
                         Some(Out::Frame(frame)) => {
-                            let bytes = codec::encode(&frame, Format::ProtoPrefixed);
+                            let bytes = codec::encode(&*frame, Format::ProtoPrefixed);
                             if writer.write_all(&bytes).await.is_err() { return }
                         }
                         _ => return,
@@ -262,7 +263,7 @@ async fn serve(stream: TcpStream, transport: super::Transport, inner: Arc<Mutex<
                     },
                     out = outgoing.recv() => match out {
                         Some(Out::Frame(frame)) => {
-                            let bytes = codec::encode(&frame, format);
+                            let bytes = codec::encode(&*frame, format);
                             if socket.send(web_socket_message(bytes, format)).await.is_err() { return }
                         }
                         Some(Out::Close(code)) => {

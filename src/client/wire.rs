@@ -73,13 +73,8 @@ pub(crate) struct TcpWire {
     write: BytesMut,
 }
 
-/// What a read came to.
-#[derive(Debug)]
-pub(crate) enum Read {
-    Frame(ServerFrame),
-    /// A sign of life without a frame.
-    Life,
-}
+/// What a read came to: a frame, or a sign of life without one. `Err` is the end of the connection.
+pub(crate) type Read = Result<Option<ServerFrame>, Close>;
 
 impl Wire {
     /// Connects to `endpoint` (host:port). `local` is the source address; `bearer` signs a WebSocket in at once.
@@ -119,8 +114,8 @@ impl Wire {
         Ok(Self::WebSocket(Box::new(socket), transport.format()))
     }
 
-    /// The next frame. `Err` is the end of the connection.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read, Close>> {
+    /// The next frame.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         match self {
             Self::WebSocket(socket, format) => {
                 let message = match ready!(Pin::new(&mut **socket).poll_next(cx)) {
@@ -133,7 +128,7 @@ impl Wire {
                     Message::Binary(bytes) => bytes.as_ref(),
                     Message::Close(frame) => return Poll::Ready(Err(close_of(frame.as_ref()))),
                     Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {
-                        return Poll::Ready(Ok(Read::Life));
+                        return Poll::Ready(Ok(None));
                     }
                 };
                 Poll::Ready(decode(bytes, *format))
@@ -198,7 +193,7 @@ impl Wire {
 }
 
 impl TcpWire {
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read, Close>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read> {
         loop {
             if let Some(prefix) = self.read.first_chunk::<PREFIX_BYTES>() {
                 let length = u32::from_be_bytes(*prefix) as usize;
@@ -251,9 +246,9 @@ async fn connect_tcp(endpoint: &str, local: Option<IpAddr>) -> io::Result<TcpStr
     Err(last)
 }
 
-fn decode(bytes: &[u8], format: Format) -> Result<Read, Close> {
+fn decode(bytes: &[u8], format: Format) -> Read {
     codec::decode_server(bytes, format)
-        .map(Read::Frame)
+        .map(Some)
         .map_err(|error| Close::broken(format!("the server sent no frame: {error}")))
 }
 

@@ -1,23 +1,54 @@
 //! Membership, placement and routing: how an address becomes an answer, on whichever node its actor lives.
+//!
+//! From the outside in: [`Cluster`] is the handle that everyone else uses. [`routing`] decides where a message goes, by
+//! the [`view`] and its [`placement`]; [`pending`] holds the open questions and [`gate`] the order of those that come
+//! home. A [`link`] carries items in [`lanes`] to the [`router`] actors of a peer, over `ractor_cluster` ([`server`]) and
+//! a [`stream`] of ours. The [`manager`] task decides which nodes ([`membership`]) and links ([`slots`]) there are, and
+//! whom to dial ([`targets`]); [`handshake`] and [`preamble`] are what is said before a stream becomes a link.
 
 pub mod address;
+pub mod counters;
+mod gate;
+mod handshake;
+mod lanes;
+mod link;
+mod listener;
+mod manager;
+pub mod membership;
+mod pending;
 pub mod placement;
+mod preamble;
 pub mod reply;
+mod router;
+mod routing;
+mod seldom;
+mod server;
+mod slots;
+mod stream;
+mod targets;
 pub mod view;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::RwLock;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 
-use crate::config::ClusterConfig;
-use crate::domain::Error;
-use crate::protocol::cluster::{NodeReply, NodeRequest, Reply, Request};
+use crate::config::{ClusterConfig, Config};
+use crate::protocol::cluster::{LinkSetting, NodeReply, NodeRequest, Reply, Request};
+
+use counters::Counters;
+use handshake::Handshaker;
+use manager::{Event, Manager};
+use routing::Routing;
+use server::Server;
 
 pub use address::{Address, Kind};
 pub use reply::ReplyTo;
+pub use server::LOG_FILTER;
 pub use view::{NodeInfo, NodeState, NodeView, View, ViewNode};
 
 /// What takes the messages that reach this node: the registry of its actors. No method may block, and each may be
@@ -43,144 +74,240 @@ pub struct ClusterError(pub String);
 
 /// This node's part in the cluster. Cheap to clone.
 #[derive(Clone)]
-pub struct Cluster(Arc<Shared>);
+pub struct Cluster {
+    routing: Arc<Routing>,
+    shared: Arc<Shared>,
+}
 
+/// What only starting and stopping needs.
 struct Shared {
-    name: String,
-    incarnation: u64,
     local_address: SocketAddr,
     advertise: String,
-    view: RwLock<Arc<View>>,
-    views: watch::Sender<Arc<View>>,
-    inbound: OnceLock<Arc<dyn Inbound>>,
+    settings: Vec<LinkSetting>,
+    events: mpsc::UnboundedSender<Event>,
+    start: Mutex<Option<Start>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What [`Cluster::bind`] leaves to [`Cluster::start`].
+struct Start {
+    listener: TcpListener,
+    events: mpsc::UnboundedReceiver<Event>,
 }
 
 impl Cluster {
-    /// Binds the listener for other nodes. `name` empty: `node-PORT`. Nothing is accepted before [`Cluster::start`].
-    pub async fn bind(config: &ClusterConfig, name: &str) -> Result<Self, ClusterError> {
-        let listener = tokio::net::TcpListener::bind(&config.listen)
+    /// Binds the listener for other nodes. An empty `node.name` becomes `node-PORT`. Nothing is accepted before
+    /// [`Cluster::start`].
+    pub async fn bind(config: &Config) -> Result<Self, ClusterError> {
+        let cluster = &config.cluster;
+        check(cluster)?;
+        let listener = TcpListener::bind(&cluster.listen)
             .await
-            .map_err(|error| ClusterError(format!("cluster.listen '{}': {error}", config.listen)))?;
+            .map_err(|error| ClusterError(format!("cluster.listen '{}': {error}", cluster.listen)))?;
         let local_address =
             listener.local_addr().map_err(|error| ClusterError(format!("cluster.listen: {error}")))?;
-        let name = if name.is_empty() { format!("node-{}", local_address.port()) } else { name.to_owned() };
-        let advertise =
-            if config.advertise.is_empty() { local_address.to_string() } else { config.advertise.clone() };
-        let view = Arc::new(View::new(0, Vec::new(), &name));
-        Ok(Self(Arc::new(Shared {
-            name,
-            incarnation: unix_ms(),
+        let advertise = match cluster.advertise.as_str() {
+            "" if local_address.ip().is_unspecified() => {
+                return Err(ClusterError(format!(
+                    "cluster.listen is '{}', which other nodes can't dial; set cluster.advertise to the host:port \
+                     that they can",
+                    cluster.listen
+                )));
+            }
+            "" => local_address.to_string(),
+            advertise => advertise.to_owned(),
+        };
+        let name = match config.node.name.as_str() {
+            "" => format!("node-{}", local_address.port()),
+            name => name.to_owned(),
+        };
+        let setting = |key: &str, value| LinkSetting { key: key.to_owned(), value };
+        let settings = vec![
+            setting("cluster.lanes", cluster.lanes as u64),
+            setting("presence.shards", config.presence.shards),
+        ];
+        let (events, receiver) = mpsc::unbounded_channel();
+        let routing = Arc::new(Routing::new(&name, unix_ms(), cluster.clone(), events.clone()));
+        let shared = Arc::new(Shared {
             local_address,
             advertise,
-            view: RwLock::new(view.clone()),
-            views: watch::Sender::new(view),
-            inbound: OnceLock::new(),
-        })))
+            settings,
+            events,
+            start: Mutex::new(Some(Start { listener, events: receiver })),
+            tasks: Mutex::default(),
+        });
+        Ok(Self { routing, shared })
     }
 
     /// What this node says of itself, so far as the cluster knows it; the caller adds its other addresses.
     pub fn info(&self) -> NodeInfo {
         NodeInfo {
-            name: self.0.name.clone(),
-            incarnation: self.0.incarnation,
-            cluster_address: self.0.advertise.clone(),
+            name: self.name().to_owned(),
+            incarnation: self.incarnation(),
+            cluster_address: self.shared.advertise.clone(),
             version: crate::protocol::VERSION.to_owned(),
             ..NodeInfo::default()
         }
     }
 
-    /// Takes part: accepts and dials links, and hands what arrives to `inbound`. The view holds this node from here.
+    /// Takes part: accepts and dials links, and hands what arrives to `inbound`. The view holds this node from here,
+    /// `joining` until the seeds have been reached or tried (at most 1.5 s), then `up`. `info` is [`Cluster::info`] with
+    /// the other addresses added.
     pub async fn start(&self, inbound: Arc<dyn Inbound>, info: NodeInfo) -> Result<(), ClusterError> {
-        if self.0.inbound.set(inbound).is_err() {
+        let start = self.shared.start.lock().take();
+        let (Some(start), true) = (start, self.routing.set_inbound(inbound)) else {
             return Err(ClusterError("the cluster has been started before".to_owned()));
-        }
-        let me = ViewNode { info: Arc::new(info), state: NodeState::Up, since_ms: unix_ms() };
-        let view = Arc::new(View::new(1, vec![me], &self.0.name));
-        *self.0.view.write() = view.clone();
-        self.0.views.send_replace(view);
+        };
+        let info = NodeInfo {
+            name: self.name().to_owned(),
+            incarnation: self.incarnation(),
+            cluster_address: self.shared.advertise.clone(),
+            ..info
+        };
+        let events = self.shared.events.clone();
+        let server = Server::start(self.routing.clone(), events.clone()).await?;
+        let config = self.routing.config().clone();
+        let handshaker =
+            Arc::new(Handshaker::new(info.clone(), self.shared.settings.clone(), config, events.clone()));
+        tracing::info!(
+            target: "rookery::cluster", node = %info.name, incarnation = info.incarnation,
+            listen = %self.shared.local_address, advertise = %info.cluster_address,
+            seeds = ?self.routing.config().seeds, "this node takes part in the cluster"
+        );
+        let manager = Manager::new(info, self.routing.clone(), handshaker.clone(), server, events);
+        let mut views = self.watch();
+        let tasks = [
+            tokio::spawn(manager.run(start.events)),
+            tokio::spawn(listener::keep_accepting(start.listener, handshaker)),
+            tokio::spawn(self.routing.clone().keep_sweeping()),
+        ];
+        self.shared.tasks.lock().extend(tasks.iter().map(tokio::task::JoinHandle::abort_handle));
+        // The sender lives in the routing that this handle holds.
+        let _ = views.wait_for(|view| !view.nodes.is_empty()).await;
         Ok(())
     }
 
     /// This node's name.
     pub fn name(&self) -> &str {
-        &self.0.name
+        self.routing.name()
     }
 
-    /// When this process started, in Unix milliseconds.
+    /// When this process bound its listener, in Unix milliseconds.
     pub fn incarnation(&self) -> u64 {
-        self.0.incarnation
+        self.routing.incarnation()
     }
 
     /// Where the listener for other nodes is bound.
     pub fn local_address(&self) -> SocketAddr {
-        self.0.local_address
+        self.shared.local_address
     }
 
     /// The present view.
     pub fn view(&self) -> Arc<View> {
-        self.0.view.read().clone()
+        self.routing.view()
     }
 
-    /// The view and its changes.
+    /// The view and its changes. When a change is seen here, questions have been sent to their new owners already.
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.0.views.subscribe()
+        self.routing.watch()
     }
 
-    /// The nodes with their live figures.
+    /// The nodes with their live figures, by name.
     pub fn nodes(&self) -> Vec<NodeView> {
-        Vec::new()
+        let load = self.routing.inbound().map_or((0, 0), |inbound| inbound.load());
+        let node = |node: &ViewNode| {
+            let link = self.routing.link_to(&node.info.name);
+            let (sessions, rooms) = match &link {
+                Some(link) => link.load(),
+                None if node.info.name == self.name() => load,
+                None => (0, 0),
+            };
+            NodeView {
+                info: NodeInfo::clone(&node.info),
+                state: node.state,
+                since_ms: node.since_ms,
+                rtt_us: link.as_ref().and_then(|link| link.rtt()),
+                queued_items: link.as_ref().map_or(0, |link| link.queued()),
+                sessions,
+                rooms,
+            }
+        };
+        self.view().nodes.iter().map(node).collect()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> &Counters {
+        &self.routing.counters
     }
 
     /// Whether this node owns the address, by its own view.
     pub fn owns(&self, address: &Address) -> bool {
-        self.0.view.read().owned_here(address)
+        self.routing.owns(address)
     }
 
     /// Sends to the owner of the address, wherever it is. At most once: dropped (and counted) if the owner can't be
     /// reached or too much waits for it.
     pub fn tell(&self, to: Address, request: Request) {
-        if let Some(inbound) = self.0.inbound.get()
-            && self.owns(&to)
-        {
-            inbound.tell(to, request);
-        }
+        self.routing.tell(to, request);
     }
 
     /// Asks the owner of the address, wherever it is, and again whoever owns it next, until `deadline` has passed;
     /// then the answer is `deadline_exceeded`. The same request may be executed twice. For one address, requests
-    /// reach the owner in the order of these calls.
+    /// reach the owner in the order of these calls. If this node is the owner, its actor gets the request and `reply` as
+    /// they are, and keeps the deadline itself.
     pub fn ask(&self, to: Address, request: Request, deadline: Duration, reply: ReplyTo<Reply>) {
-        let _ = deadline;
-        match self.0.inbound.get() {
-            Some(inbound) if self.owns(&to) => inbound.ask(to, request, reply),
-            _ => reply.send(Err(Error::unavailable("no node that owns this can be reached; try again"))),
-        }
+        self.routing.ask(to, request, deadline, reply);
     }
 
-    /// Sends to the node named, which may be this one. At most once.
+    /// Sends to the node named, which may be this one. At most once; in order.
     pub fn tell_node(&self, node: &str, request: NodeRequest) {
-        if let Some(inbound) = self.0.inbound.get()
-            && node == self.0.name
-        {
-            inbound.tell_node(&self.0.name, request);
-        }
+        self.routing.tell_node(node, 0, request);
     }
 
-    /// Asks the node named, which may be this one.
+    /// Sends to the node named. In order for each `key` only, so that keys don't wait for each other.
+    pub fn tell_node_keyed(&self, node: &str, key: u64, request: NodeRequest) {
+        self.routing.tell_node(node, key, request);
+    }
+
+    /// Asks the node named, which may be this one. `unavailable` if it is not in the cluster or goes down.
     pub fn ask_node(&self, node: &str, request: NodeRequest, deadline: Duration, reply: ReplyTo<NodeReply>) {
-        let _ = deadline;
-        match self.0.inbound.get() {
-            Some(inbound) if node == self.0.name => inbound.ask_node(&self.0.name, request, reply),
-            _ => reply.send(Err(Error::unavailable("the node can't be reached; try again"))),
-        }
+        self.routing.ask_node(node, request, deadline, reply);
     }
 
-    /// Announces to all nodes that this one will stop: it owns nothing from then on. Returns when they have confirmed
-    /// or a short deadline has passed. This node goes on forwarding until [`Cluster::shutdown`].
-    pub async fn leave(&self) {}
+    /// Announces to all nodes that this one will stop: it owns nothing from then on, unless it is the last. Returns when
+    /// they have confirmed or a second has passed. This node goes on forwarding until [`Cluster::shutdown`].
+    pub async fn leave(&self) {
+        self.order(Event::Leave).await;
+    }
 
     /// Cuts all links and ends everything; open questions are answered `unavailable`.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.order(Event::Stop).await;
+        for task in self.shared.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    async fn order(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
+        let (done, wait) = oneshot::channel();
+        // Before the start and after the end there is nobody to do it, and nothing to be done.
+        if self.shared.start.lock().is_none() && self.shared.events.send(event(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+/// Checks what only the cluster can know to be wrong.
+fn check(cluster: &ClusterConfig) -> Result<(), ClusterError> {
+    const LANES_MAX: usize = 1 << pending::LANE_BITS;
+    const ITEM_BYTES_MAX: usize = 64 << 20;
+    if !(1..=LANES_MAX).contains(&cluster.lanes) {
+        return Err(ClusterError(format!("cluster.lanes is {}; take 1 to {LANES_MAX}", cluster.lanes)));
+    }
+    if cluster.item_bytes_max > ITEM_BYTES_MAX {
+        return Err(ClusterError(format!("cluster.item_bytes_max is above {ITEM_BYTES_MAX}; take less")));
+    }
+    Ok(())
 }
 
 /// Unix time in milliseconds.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::address::Address;
 use super::placement::{self, Candidate};
+use crate::protocol::cluster::{Member, member};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,39 @@ pub struct NodeInfo {
     pub admin_address: String,
     /// The version of Rookery it runs.
     pub version: String,
+}
+
+impl NodeInfo {
+    /// As it goes over the wire, with the sender's idea of the node's state.
+    pub fn to_member(&self, state: NodeState) -> Member {
+        Member {
+            name: self.name.clone(),
+            incarnation: self.incarnation,
+            cluster_address: self.cluster_address.clone(),
+            state: member::State::from(state) as i32,
+            version: self.version.clone(),
+            http_address: self.http_address.clone(),
+            tcp_address: self.tcp_address.clone(),
+            line_address: self.line_address.clone(),
+            admin_address: self.admin_address.clone(),
+        }
+    }
+
+    /// From the wire, with the sender's idea of the node's state.
+    pub fn from_member(member: Member) -> (Self, NodeState) {
+        let state = member.state().into();
+        let info = Self {
+            name: member.name,
+            incarnation: member.incarnation,
+            cluster_address: member.cluster_address,
+            http_address: member.http_address,
+            tcp_address: member.tcp_address,
+            line_address: member.line_address,
+            admin_address: member.admin_address,
+            version: member.version,
+        };
+        (info, state)
+    }
 }
 
 /// How this node sees a node (itself included).
@@ -56,6 +90,30 @@ impl NodeState {
     /// Whether a node in this state owns addresses.
     pub fn owns(self) -> bool {
         matches!(self, Self::Up | Self::Suspect)
+    }
+}
+
+impl From<NodeState> for member::State {
+    fn from(state: NodeState) -> Self {
+        match state {
+            NodeState::Joining => Self::Joining,
+            NodeState::Up => Self::Up,
+            NodeState::Suspect => Self::Suspect,
+            NodeState::Leaving => Self::Leaving,
+            NodeState::Down => Self::Down,
+        }
+    }
+}
+
+impl From<member::State> for NodeState {
+    fn from(state: member::State) -> Self {
+        match state {
+            member::State::Joining => Self::Joining,
+            member::State::Up => Self::Up,
+            member::State::Suspect => Self::Suspect,
+            member::State::Leaving => Self::Leaving,
+            member::State::Down => Self::Down,
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The web pages, embedded in the binary and served at `/`.
 
 use actix_web::http::header::{self, EntityTag, IfNoneMatch};
-use actix_web::web::{Path, ServiceConfig, get};
+use actix_web::web::{Header, Path, ServiceConfig, get, head};
 use actix_web::{HttpResponse, http::StatusCode};
 
 use super::http::extract::ApiError;
+use super::http::resource;
 use crate::domain::Error;
 
 /// What lies in the folder at build time; a debug build reads the folder itself.
@@ -17,18 +18,25 @@ const INDEX: &str = "index.html";
 
 /// Routes `/` and every file by its path.
 pub fn routes(config: &mut ServiceConfig) {
-    config.route("/", get().to(|if_none_match| serve(INDEX.to_owned(), if_none_match))).route(
-        "/{path:.*}",
-        get().to(|path: Path<String>, if_none_match| serve(path.into_inner(), if_none_match)),
-    );
+    config
+        .service(resource("/").route(get().to(index)).route(head().to(index)))
+        .service(resource("/{path:.*}").route(get().to(file)).route(head().to(file)));
+}
+
+async fn index(if_none_match: Option<Header<IfNoneMatch>>) -> Result<HttpResponse, ApiError> {
+    serve(INDEX.to_owned(), if_none_match).await
+}
+
+async fn file(
+    path: Path<String>,
+    if_none_match: Option<Header<IfNoneMatch>>,
+) -> Result<HttpResponse, ApiError> {
+    serve(path.into_inner(), if_none_match).await
 }
 
 /// A file, or 304 where the browser has it. `no-cache` makes browsers ask each time, so that a new version of the
 /// node is seen at once.
-async fn serve(
-    path: String,
-    if_none_match: Option<actix_web::web::Header<IfNoneMatch>>,
-) -> Result<HttpResponse, ApiError> {
+async fn serve(path: String, if_none_match: Option<Header<IfNoneMatch>>) -> Result<HttpResponse, ApiError> {
     let file = if path.starts_with('.') { None } else { Assets::get(&path) };
     let Some(file) = file else {
         return Err(ApiError::from(Error::not_found(format!(
@@ -36,7 +44,7 @@ async fn serve(
         ))));
     };
     let tag = EntityTag::new_strong(hex::encode(&file.metadata.sha256_hash()[..16]));
-    let known = match if_none_match.map(actix_web::web::Header::into_inner) {
+    let known = match if_none_match.map(Header::into_inner) {
         Some(IfNoneMatch::Any) => true,
         Some(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
         None => false,

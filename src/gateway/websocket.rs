@@ -68,7 +68,11 @@ async fn upgrade(request: HttpRequest, payload: Payload) -> Result<HttpResponse,
         edge,
     };
     let names: Vec<&str> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
-    ws::WsResponseBuilder::new(socket, &request, payload).protocols(&names).frame_size(max).start()
+    let started =
+        ws::WsResponseBuilder::new(socket, &request, payload).protocols(&names).frame_size(max).start();
+    Ok(started.map_err(|error| {
+        ApiError::from(Error::invalid("", format!("the request is no WebSocket handshake: {error}")))
+    })?)
 }
 
 /// The format that the client names first of those that there are; JSON if it names none.
@@ -191,9 +195,11 @@ impl StreamHandler<Result<Message, ProtocolError>> for SocketActor {
                 (None, ProtocolError::Io(_)) => {
                     self.bad_frame(BadFrame::of_the_wrong_sort("the frame's text is not UTF-8"), ctx);
                 }
-                (Some(Fault::NotAFrame) | None, error) => {
-                    self.close(Closing::new(CLOSE_PROTOCOL_ERROR, error.to_string()), ctx);
+                (Some(Fault::NotAFrame), _) => {
+                    let why = "what was sent is no WebSocket frame, or one that is not masked";
+                    self.close(Closing::new(CLOSE_PROTOCOL_ERROR, why), ctx);
                 }
+                (None, error) => self.close(Closing::new(CLOSE_PROTOCOL_ERROR, error.to_string()), ctx),
             },
         }
     }

@@ -80,3 +80,13 @@ pub fn encode_cluster<M: prost::Message>(message: &M) -> Vec<u8> {
 pub fn decode_cluster<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, DecodeError> {
     Ok(M::decode(bytes)?)
 }
+
+/// Decodes a message that nodes exchange; its `bytes` fields share the memory of `bytes`.
+pub fn decode_cluster_shared<M: prost::Message + Default>(bytes: Bytes) -> Result<M, DecodeError> {
+    Ok(M::decode(bytes)?)
+}
+
+/// The bytes that [`encode_cluster`] would write.
+pub fn cluster_len<M: prost::Message>(message: &M) -> usize {
+    message.encoded_len()
+}

@@ -32,6 +32,8 @@ pub fn salvage_id(bytes: &[u8], format: Format) -> Salvaged {
         Format::Proto | Format::ProtoPrefixed => {
             <IdOnly as prost::Message>::decode(bytes).ok().map(|frame| frame.id)
         }
+        // A derived struct could also be read from a list.
+        Format::Json | Format::Line if bytes.trim_ascii().first() != Some(&b'{') => None,
         Format::Json | Format::Line => serde_json::from_slice::<JsonIdOnly>(bytes).ok().map(|frame| frame.id),
     };
     id.map_or(Salvaged::Nothing, Salvaged::Id)

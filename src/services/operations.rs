@@ -145,7 +145,7 @@ impl Operations {
         let view = self.actors.cluster().view();
         let nodes: Vec<String> = live_nodes(&view).map(str::to_owned).collect();
         let query = PlacementQuery { address: Some(address.into()) };
-        let asks = nodes.iter().map(|node| self.ask(node, node_request::Command::Placement(query.clone())));
+        let asks = nodes.iter().map(|node| self.ask(node, node_request::Command::Placement(query)));
         let mut views = Vec::new();
         for (node, answer) in nodes.iter().zip(futures_util::future::join_all(asks).await) {
             views.push(match answer {

@@ -28,6 +28,7 @@ async fn rows_per_second(stores: &Stores, conversation_id: u64, size: u64) -> f6
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "measures, and checks nothing"]
+#[expect(clippy::print_stdout, reason = "the figures are what it is for")]
 async fn appends() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sqlite = opened(&sqlite_config(folder.path())).await.stores();

@@ -6,7 +6,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -54,9 +54,9 @@ impl MariaDb {
     pub async fn start() -> Self {
         let folder =
             tempfile::Builder::new().prefix("rookery-mariadb-").tempdir().expect("a temporary folder");
+        install(folder.path());
         // From here on the keeper removes it.
         let folder = folder.keep();
-        install(&folder);
         for _ in 0..STARTS {
             let port = free_port();
             let (keeper, server_pid) = launch(&folder, port);
@@ -156,12 +156,16 @@ fn user() -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
-fn install(folder: &std::path::Path) {
+fn install(folder: &Path) {
+    // Servers that install at the same time would take each other's temporary files away.
+    let temporary = folder.join("tmp");
+    std::fs::create_dir(&temporary).expect("the folder is ours");
     let output = Command::new(program(["mariadb-install-db", "mysql_install_db"]))
         .arg("--no-defaults")
         .arg(format!("--user={}", user()))
         .arg(format!("--datadir={}", folder.join("data").display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
+        .env("TMPDIR", &temporary)
         .stdin(Stdio::null())
         .output()
         .expect("mariadb-install-db runs");
@@ -174,7 +178,7 @@ fn free_port() -> u16 {
 }
 
 /// Starts the keeper and the server; the server's process id.
-fn launch(folder: &std::path::Path, port: u16) -> (Child, u32) {
+fn launch(folder: &Path, port: u16) -> (Child, u32) {
     let mut keeper = Command::new("sh")
         .args(["-c", KEEPER, "keeper"])
         .arg(folder)
@@ -183,6 +187,7 @@ fn launch(folder: &std::path::Path, port: u16) -> (Child, u32) {
         .arg(format!("--user={}", user()))
         .arg(format!("--datadir={}", folder.join("data").display()))
         .arg(format!("--socket={}", folder.join("socket").display()))
+        .arg(format!("--tmpdir={}", folder.join("tmp").display()))
         .arg(format!("--pid-file={}", folder.join("pid").display()))
         .arg(format!("--port={port}"))
         .args(["--bind-address=127.0.0.1", "--skip-name-resolve", "--max-connections=400"])

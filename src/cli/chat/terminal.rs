@@ -94,24 +94,19 @@ fn read_edited(
         // There is none on the first run.
         let _ = editor.load_history(file);
     }
-    loop {
-        match editor.readline(prompt) {
-            Ok(line) => {
-                // A password has no place in a file.
-                if !holds_password(&line) {
-                    let _ = editor.add_history_entry(line.as_str());
-                }
-                // The terminal must not be taken again by a program that is about to end.
-                let last = matches!(parse(&line), Ok(Some(Command::Quit)));
-                if last {
-                    save(&mut editor, history.as_deref());
-                }
-                if lines.blocking_send(line).is_err() || last {
-                    return;
-                }
-            }
-            // Ctrl-C or Ctrl-D; else the terminal is gone.
-            Err(_) => break,
+    // An error is Ctrl-C, Ctrl-D, or a terminal that is gone.
+    while let Ok(line) = editor.readline(prompt) {
+        // A password has no place in a file.
+        if !holds_password(&line) {
+            let _ = editor.add_history_entry(line.as_str());
+        }
+        // The terminal must not be taken again by a program that is about to end.
+        let last = matches!(parse(&line), Ok(Some(Command::Quit)));
+        if last {
+            save(&mut editor, history.as_deref());
+        }
+        if lines.blocking_send(line).is_err() || last {
+            return;
         }
     }
     save(&mut editor, history.as_deref());

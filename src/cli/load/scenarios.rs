@@ -278,3 +278,52 @@ impl Costs {
         ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+    use crate::client::test_server::TestServer;
+    use crate::client::{Connection, ConnectionOptions, Transport};
+
+    async fn online(server: &TestServer) -> Online {
+        let options = ConnectionOptions { transport: Transport::Tcp, ..ConnectionOptions::default() };
+        let (connection, events) = Connection::connect(&server.address, &options).await.expect("it listens");
+        let welcome = connection.hello("good").await.expect("the token is good");
+        Online { user_id: welcome.user_id, connection, events }
+    }
+
+    async fn play_one_room(server: &TestServer, arguments: &[&str], pace: Pace) -> Report {
+        let command = LoadArgs::augment_args(clap::Command::new("load"));
+        let matches = command.try_get_matches_from(arguments).expect("the arguments are good");
+        let args = LoadArgs::from_arg_matches(&matches).expect("the arguments are complete");
+        let circle = Circle {
+            writer: online(server).await,
+            destination: Destination::Conversation(1),
+            receivers: vec![online(server).await, online(server).await],
+        };
+        play(&args, "room", vec![circle], pace).await.expect("no task fails")
+    }
+
+    const ONE_SECOND: [&str; 6] = ["load", "--seconds", "1", "--warm-up", "0", "room"];
+
+    #[tokio::test]
+    async fn a_closed_loop_is_counted_and_without_fault() {
+        let server = TestServer::start(Transport::Tcp).await;
+        let report = play_one_room(&server, &ONE_SECOND, Pace { rate: None, in_flight: 2 }).await;
+        assert!(!report.has_faults() && report.closed.is_empty(), "{}", report.table());
+        assert!(report.messages > 10, "{}", report.table());
+        assert_eq!(report.checked.received, 2 * report.written, "{}", report.table());
+        assert_eq!(report.unanswered, 0);
+    }
+
+    #[tokio::test]
+    async fn an_open_loop_keeps_its_rate_and_losses_are_seen() {
+        let server = TestServer::start(Transport::Tcp).await;
+        server.inner.lock().lose_pushes = 3;
+        let report = play_one_room(&server, &ONE_SECOND, Pace { rate: Some(100.0), in_flight: 1 }).await;
+        assert!((80..=120).contains(&report.written), "{}", report.table());
+        assert_eq!(report.checked.lost, 2 * 3, "{}", report.table());
+    }
+}

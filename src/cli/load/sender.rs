@@ -20,6 +20,9 @@ const UNANSWERED_MAX: usize = 1000;
 /// Pause of a closed-loop writer after a refusal that names none.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
+/// How soon to look again whether the connection takes more.
+const CONGESTED_PAUSE: Duration = Duration::from_millis(1);
+
 /// To whom.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Destination {
@@ -80,7 +83,9 @@ impl Sender {
             // What is due now.
             let mut wake = give_up;
             if !stopped {
+                // Without room the connection waits for us to take answers, and we must not wait for it.
                 let due = match self.pace {
+                    _ if self.online.connection.room() == 0 => None,
                     Loop::Closed { in_flight } => {
                         let paused = pause_until.is_some_and(|until| until > Instant::now());
                         if !paused && unanswered.len() < in_flight { Some(Instant::now()) } else { None }
@@ -108,6 +113,7 @@ impl Sender {
                     continue;
                 }
                 wake = match self.pace {
+                    _ if self.online.connection.room() == 0 => Instant::now() + CONGESTED_PAUSE,
                     Loop::Open { .. } => next_slot,
                     Loop::Closed { .. } => pause_until.unwrap_or_else(|| Instant::now() + drain),
                 };

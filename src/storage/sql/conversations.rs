@@ -198,7 +198,9 @@ impl ConversationStore for SqlStores {
             .write(|attempt| async move {
                 match runs.as_slice() {
                     [] => {}
-                    [run] => drop(attempt.single().execute_raw(advance(backend, run)).await?),
+                    [run] => {
+                        attempt.single().execute_raw(advance(backend, run)).await?;
+                    }
                     runs => {
                         let transaction = attempt.begin().await?;
                         for run in runs {

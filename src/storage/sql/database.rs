@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode,
+    Statement, TransactionOptions, TransactionTrait,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -79,10 +79,15 @@ impl Database {
         self.write.get_database_backend()
     }
 
-    /// Whether it answers, reads and takes the write connection.
+    /// Whether it answers a small query. It does not ask for SQLite's one writer, which may be busy for good reason.
     pub async fn ping(&self) -> StoreResult<()> {
-        self.read(|db| async move { db.ping().await }).await?;
-        self.read(|_| async { self.write.ping().await }).await
+        self.read(|db| async move {
+            let query =
+                Statement::from_string(self.backend(), "SELECT version FROM seaql_migrations LIMIT 1");
+            db.query_one_raw(query).await
+        })
+        .await?;
+        Ok(())
     }
 
     /// Ends all connections once they are free.
@@ -154,7 +159,7 @@ impl Database {
                 let base = REFUSED_PAUSE_MS << round;
                 Some(Duration::from_millis(rand::random_range(base..=2 * base)))
             }
-            Failure::Busy if started.elapsed() < self.busy_timeout => {
+            Failure::Busy if started.elapsed() < self.busy_timeout.min(self.request_timeout / 5 * 4) => {
                 Some(Duration::from_micros(rand::random_range(0..BUSY_PAUSE_US)))
             }
             Failure::Lost if !sent && round < LOST_REPEATS && !late => Some(Duration::ZERO),

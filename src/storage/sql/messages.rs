@@ -17,7 +17,8 @@ use crate::storage::{ClientKey, MessageStore, StoreResult};
 const ROW_BYTES: usize = 256;
 
 fn bytes(message: &Message) -> usize {
-    ROW_BYTES + message.text.len() + 128 * message.attachments.len() + 16 * message.mentions.len()
+    let attachments = message.attachments.iter().map(|file| ROW_BYTES + file.name.len() + file.mime.len());
+    ROW_BYTES + message.text.len() + attachments.sum::<usize>() + 20 * message.mentions.len()
 }
 
 /// One multi-row INSERT.
@@ -34,7 +35,9 @@ impl MessageStore for SqlStores {
                 match runs.as_slice() {
                     [] => {}
                     // A single statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-                    [run] => drop(insert(run).exec_without_returning(attempt.single()).await?),
+                    [run] => {
+                        insert(run).exec_without_returning(attempt.single()).await?;
+                    }
                     runs => {
                         let transaction = attempt.begin().await?;
                         for run in runs {

@@ -1,0 +1,720 @@
+//! The one task that decides about membership and links. Everything that happens reaches it as an [`Event`], in order;
+//! it never waits for a peer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use ractor_cluster::{NodeServerMessage, NodeSessionMessage};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::handshake::{Opened, Outcome, SharedHandshaker};
+use super::lanes::LaneLimits;
+use super::link::Link;
+use super::membership::{Change, Event as Member, Membership};
+use super::router;
+use super::routing::Routing;
+use super::seldom::Seldom;
+use super::server;
+use super::slots::{Claim, Phase, Slots, Verdict, Wish};
+use super::stream::{LinkStream, Socket};
+use super::targets::{Progress, Target, Targets};
+use super::unix_ms;
+use super::view::{NodeInfo, NodeState, View};
+use crate::protocol::cluster::{Gossip, Leaving, LinkRefusal, item::Item};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a new node looks for the others before it takes part without them.
+const JOIN_MAX: Duration = Duration::from_millis(1500);
+/// How long a leaving node waits for the others to confirm.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+/// How often gossip is repeated, against anything lost.
+const GOSSIP_EVERY: Duration = Duration::from_secs(5);
+/// A tick this late says that this node stood still, and that the others' silence is its own.
+const STALL: Duration = Duration::from_secs(1);
+/// How often what has long been down is looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+
+/// What the manager is told.
+pub enum Event {
+    /// A preamble asks for a link.
+    Claim {
+        /// With whom.
+        info: NodeInfo,
+        /// Its number here.
+        epoch: u64,
+        /// What is wanted.
+        wish: Wish,
+        /// Told when it may be, or why not.
+        answer: oneshot::Sender<Result<(), LinkRefusal>>,
+    },
+    /// A preamble has ended well.
+    Opened(Box<Opened>),
+    /// A preamble has ended, and its claim is free.
+    Abandoned {
+        /// The claim.
+        epoch: u64,
+    },
+    /// A stream was refused here.
+    Refused,
+    /// `ractor_cluster` has made a session of a link.
+    SessionOpened {
+        /// Of which link.
+        epoch: u64,
+        /// The session.
+        session: ActorRef<NodeSessionMessage>,
+    },
+    /// The session has told us all of the peer's routers.
+    SessionReady {
+        /// Of which link.
+        epoch: u64,
+        /// The session's number, which its mirrors carry.
+        session: u64,
+    },
+    /// The session is over.
+    SessionEnded {
+        /// Of which link.
+        epoch: u64,
+    },
+    /// A dial has ended.
+    Dialed {
+        /// What was dialled.
+        address: String,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// A peer's gossip.
+    Gossip {
+        /// Over which link.
+        from: Arc<Link>,
+        /// The nodes it knows.
+        gossip: Gossip,
+    },
+    /// A peer leaves, or confirms that we do.
+    Leaving {
+        /// Over which link.
+        from: Arc<Link>,
+        /// Which of the two.
+        leaving: Leaving,
+    },
+    /// An actor that all links need has died and was made anew: links made before are of no use.
+    Reset(&'static str),
+    /// This node leaves. Told when the others know.
+    Leave(oneshot::Sender<()>),
+    /// This node stops. Told when all links are cut.
+    Stop(oneshot::Sender<()>),
+}
+
+/// See the module.
+pub struct Manager {
+    routing: Arc<Routing>,
+    handshaker: SharedHandshaker,
+    server: server::Server,
+    events: mpsc::UnboundedSender<Event>,
+    membership: Membership,
+    slots: Slots,
+    targets: Targets,
+    lost: HashMap<String, Instant>,
+    join_until: Option<Instant>,
+    leaving: Option<(HashSet<String>, Instant, Vec<oneshot::Sender<()>>)>,
+    grace_until: Instant,
+    next_heartbeat: Instant,
+    next_gossip: Instant,
+    next_forget: Instant,
+    seldom: Seldom,
+}
+
+impl Manager {
+    /// Knows nobody yet.
+    pub fn new(
+        info: NodeInfo,
+        routing: Arc<Routing>,
+        handshaker: SharedHandshaker,
+        server: server::Server,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let now = Instant::now();
+        let config = routing.config();
+        let targets = Targets::new(&config.seeds, config.redial_min, config.redial_max, now);
+        Self {
+            membership: Membership::new(info, unix_ms()),
+            slots: Slots::default(),
+            targets,
+            lost: HashMap::new(),
+            join_until: Some(now + JOIN_MAX),
+            leaving: None,
+            grace_until: now,
+            next_heartbeat: now,
+            next_gossip: now + GOSSIP_EVERY,
+            next_forget: now + FORGET_EVERY,
+            seldom: Seldom::default(),
+            routing,
+            handshaker,
+            server,
+            events,
+        }
+    }
+
+    /// Runs until the node stops.
+    pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        self.routing.publish(self.membership.view());
+        self.proceed();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last = Instant::now();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(Event::Stop(done)) => {
+                        self.stop();
+                        // Who asked may have gone.
+                        let _ = done.send(());
+                        return;
+                    }
+                    Some(event) => self.on_event(event),
+                    None => return,
+                },
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    self.on_tick(now, now.duration_since(last));
+                    last = now;
+                }
+            }
+            self.proceed();
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Claim { info, epoch, wish, answer } => self.decide(Claim { info, epoch, wish, answer }),
+            Event::Opened(opened) => self.on_opened(*opened),
+            Event::Abandoned { epoch } => {
+                if self.slots.by_epoch(epoch).is_some_and(|slot| slot.phase == Phase::Opening) {
+                    self.forget_slot(epoch);
+                }
+            }
+            Event::Refused => self.routing.counters.links_refused.increment(),
+            Event::SessionOpened { epoch, session } => match self.slots.by_epoch(epoch) {
+                Some(slot) => {
+                    if let Some(link) = &slot.link {
+                        link.set_session(session);
+                    }
+                }
+                None => session.stop(Some("link cut".to_owned())),
+            },
+            Event::SessionReady { epoch, session } => self.on_ready(epoch, session),
+            Event::SessionEnded { epoch } => self.on_ended(epoch),
+            Event::Dialed { address, outcome } => self.on_dialed(&address, outcome),
+            Event::Gossip { from, gossip } => self.on_gossip(&from, gossip),
+            Event::Leaving { from, leaving } => self.on_leaving(&from, leaving),
+            Event::Reset(what) => {
+                tracing::error!(target: "rookery::cluster", "the {what} has died; all links are made anew");
+                for name in self.slots.all().map(|slot| slot.info.name.clone()).collect::<Vec<_>>() {
+                    self.cut(&name);
+                }
+            }
+            Event::Leave(done) => self.leave(done),
+            // Handled where the loop can end.
+            Event::Stop(_) => {}
+        }
+    }
+
+    /// What follows from any event: dials that are due, and the end of joining and leaving.
+    fn proceed(&mut self) {
+        let now = Instant::now();
+        // Whether the node behind an address is linked, or a link to it is on its way.
+        let progress = |address: &str, target: &Target| {
+            let slots = self.slots.all().filter(|slot| slot.phase != Phase::Closing);
+            slots
+                .filter(|slot| {
+                    target.name.as_ref() == Some(&slot.info.name) || slot.info.cluster_address == address
+                })
+                .map(|slot| if slot.phase == Phase::Ready { Progress::Linked } else { Progress::Linking })
+                .max()
+                .unwrap_or(Progress::None)
+        };
+        let (_, my_state) = self.membership.me();
+        if my_state != NodeState::Leaving {
+            for address in self.targets.due(now, progress) {
+                let (handshaker, events) = (self.handshaker.clone(), self.events.clone());
+                tokio::spawn(async move {
+                    let outcome = handshaker.dial(&address).await;
+                    // The manager is gone only when the node is stopping.
+                    let _ = events.send(Event::Dialed { address, outcome });
+                });
+            }
+        }
+        if let Some(until) = self.join_until
+            && (now >= until || (self.targets.all_settled() && self.slots.all().all(|slot| slot.gossiped)))
+        {
+            self.join_until = None;
+            self.set_myself(NodeState::Up);
+        }
+        if let Some((names, until, _)) = &mut self.leaving {
+            names.retain(|name| self.slots.get(name).is_some_and(|slot| slot.phase == Phase::Ready));
+            if (names.is_empty() || now >= *until)
+                && let Some((names, _, waiting)) = self.leaving.take()
+            {
+                if !names.is_empty() {
+                    tracing::warn!(
+                        target: "rookery::cluster", ?names,
+                        "leaving was not confirmed by all nodes within {LEAVE_MAX:?}"
+                    );
+                }
+                for done in waiting {
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant, since_last: Duration) {
+        let config = self.routing.config().clone();
+        if since_last > TICK + STALL {
+            tracing::warn!(
+                target: "rookery::cluster",
+                "this node stood still for {since_last:?}; the others are given time to be heard again"
+            );
+            self.grace_until = now + config.heartbeat_interval * 2;
+            for at in self.lost.values_mut() {
+                *at += since_last;
+            }
+        }
+        if now >= self.next_heartbeat {
+            self.next_heartbeat = now + config.heartbeat_interval;
+            self.send_heartbeats();
+        }
+        if now >= self.next_gossip {
+            self.next_gossip = now + GOSSIP_EVERY;
+            self.gossip_to_all();
+        }
+        if now >= self.next_forget {
+            self.next_forget = now + FORGET_EVERY;
+            let change = self.membership.forget(unix_ms());
+            self.changed(change);
+        }
+        if now >= self.grace_until {
+            self.listen(config.suspect_after, config.down_after);
+        }
+        let long_lost: Vec<String> = self
+            .lost
+            .iter()
+            .filter(|(_, at)| now.saturating_duration_since(**at) >= config.down_after)
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in long_lost {
+            self.dead(&name, "its link was lost and it can't be reached");
+        }
+        for (epoch, name, phase) in self.slots.overdue(now) {
+            match phase {
+                Phase::Handed => {
+                    tracing::warn!(
+                        target: "rookery::cluster", node = %name,
+                        "a link was opened but did not get ready within {:?} (cluster.handshake_timeout); it is cut",
+                        config.handshake_timeout
+                    );
+                    self.cut(&name);
+                }
+                Phase::Closing => self.on_ended(epoch),
+                Phase::Opening => self.forget_slot(epoch),
+                Phase::Ready => {}
+            }
+        }
+    }
+
+    fn send_heartbeats(&self) {
+        let lane = self.routing.control_lane();
+        for link in self.routing.links() {
+            // What waits already says as much as another heartbeat would.
+            if link.is_idle(lane) {
+                let _ = link.push(lane, Item::Heartbeat(self.routing.heartbeat()));
+            }
+        }
+    }
+
+    /// Whoever is silent for too long is suspect, then down.
+    fn listen(&mut self, suspect_after: Duration, down_after: Duration) {
+        for link in self.routing.links() {
+            let silent = link.socket.silent_for();
+            let name = &link.peer.name;
+            if silent >= down_after {
+                self.dead(name, "it has been silent for cluster.down_after");
+            } else if silent >= suspect_after {
+                self.apply(Member::Silent(name.clone()));
+            } else if self.membership.peer(name).is_some_and(|peer| peer.state == NodeState::Suspect) {
+                self.apply(Member::Alive(name.clone()));
+            }
+        }
+    }
+
+    fn decide(&mut self, claim: Claim) {
+        let config = self.routing.config();
+        let opening_max = config.handshake_timeout + TICK;
+        let dead_after = config.heartbeat_interval * 2;
+        let (info, wish) = (claim.info.clone(), claim.wish);
+        match self.slots.claim(claim, opening_max, dead_after) {
+            Verdict::Settled => {}
+            Verdict::Cut(name) => self.cut(&name),
+            Verdict::Dial => self.dial_back(info),
+            Verdict::CutAndDial(name) => {
+                tracing::info!(
+                    target: "rookery::cluster", node = %name, ?wish,
+                    "the node has lost its end of the link; a new one is made"
+                );
+                self.cut(&name);
+                self.dial_back(info);
+            }
+        }
+    }
+
+    fn dial_back(&mut self, info: NodeInfo) {
+        let address = info.cluster_address.clone();
+        self.apply(Member::Met(info));
+        let now = Instant::now();
+        self.targets.add(&address, now);
+        self.targets.hurry(&address, now);
+    }
+
+    fn on_opened(&mut self, opened: Opened) {
+        let config = self.routing.config();
+        let limits = LaneLimits {
+            envelope_items: config.envelope_items,
+            envelope_bytes: config.envelope_bytes,
+            queue_items: config.lane_queue_items,
+        };
+        let until = Instant::now() + config.handshake_timeout;
+        let io_timeout = config.io_timeout;
+        let Some(slot) = self.slots.by_epoch(opened.epoch).filter(|slot| slot.phase == Phase::Opening) else {
+            // Another took its place; dropping the stream tells the peer.
+            return;
+        };
+        let socket = Arc::new(Socket::new(opened.tcp));
+        let link = Arc::new(Link::new(
+            (opened.epoch, opened.peer_epoch),
+            Arc::new(opened.info.clone()),
+            socket.clone(),
+            self.routing.incarnation(),
+            self.routing.control_lane() + 1,
+            limits,
+        ));
+        slot.flusher = Some(tokio::spawn(link.clone().keep_flushing()).abort_handle());
+        slot.link = Some(link.clone());
+        slot.info = opened.info;
+        slot.said = opened.said;
+        slot.phase = Phase::Handed;
+        slot.until = until;
+        self.routing.add_link(&link);
+        self.handshaker.note_seen(&link.peer.name, link.peer.incarnation, link.peer_epoch);
+        let stream = LinkStream { socket, io_timeout, label: server::label(opened.epoch) };
+        let handed = self.server.actor().cast(NodeServerMessage::ConnectionOpenedExternal {
+            stream: Box::new(stream),
+            is_server: opened.is_server,
+        });
+        if handed.is_err() {
+            let name = link.peer.name.clone();
+            self.cut(&name);
+        }
+    }
+
+    fn on_ready(&mut self, epoch: u64, session: u64) {
+        let Some(slot) = self.slots.by_epoch(epoch).filter(|slot| slot.phase == Phase::Handed) else {
+            return;
+        };
+        let Some(link) = slot.link.clone() else { return };
+        let (name, incarnation) = (slot.info.name.clone(), slot.info.incarnation);
+        let lanes = self.routing.control_lane() + 1;
+        let Some(routers) = router::routers_of(&name, incarnation, lanes, session) else {
+            tracing::error!(
+                target: "rookery::cluster", node = %name,
+                "the node has not all {lanes} routers; the link is made again"
+            );
+            return self.cut(&name);
+        };
+        slot.phase = Phase::Ready;
+        let (info, said) = (slot.info.clone(), slot.said);
+        link.attach(routers);
+        self.lost.remove(&name);
+        tracing::info!(
+            target: "rookery::cluster", node = %name, incarnation, address = %info.cluster_address, epoch,
+            "linked"
+        );
+        self.routing.link_ready(&link);
+        self.apply(Member::Linked { info, said });
+        self.gossip_to(&link);
+        if let (me, NodeState::Leaving) = self.membership.me() {
+            let leaving = Leaving { incarnation: me.incarnation, confirmed: false };
+            link.push_over(self.routing.control_lane(), Item::Leaving(leaving));
+        }
+    }
+
+    fn on_ended(&mut self, epoch: u64) {
+        if let Some(slot) = self.slots.by_epoch(epoch) {
+            let name = slot.info.name.clone();
+            self.cut(&name);
+        }
+        self.forget_slot(epoch);
+    }
+
+    /// Cuts the link to a node, if there is one; it has ended when its session has.
+    fn cut(&mut self, name: &str) {
+        let Some(slot) = self.slots.get(name) else { return };
+        let (epoch, was_ready) = (slot.epoch, slot.phase == Phase::Ready);
+        if slot.phase == Phase::Opening {
+            return self.forget_slot(epoch);
+        }
+        let Some(slot) = self.slots.close(name) else { return };
+        if let Some(flusher) = &slot.flusher {
+            flusher.abort();
+        }
+        let mut silent = Duration::ZERO;
+        if let Some(link) = &slot.link {
+            silent = link.socket.silent_for();
+            link.cut();
+        }
+        self.routing.remove_link(epoch);
+        if !was_ready {
+            return;
+        }
+        self.routing.counters.links_lost.increment();
+        tracing::warn!(target: "rookery::cluster", node = %name, epoch, "the link is lost");
+        self.apply(Member::Unlinked(name.to_owned()));
+        let Some(peer) = self.membership.peer(name) else { return };
+        let address = peer.info.cluster_address.clone();
+        let now = Instant::now();
+        if peer.state == NodeState::Suspect {
+            self.lost.insert(name.to_owned(), now.checked_sub(silent).unwrap_or(now));
+        }
+        if peer.is_wanted() {
+            self.targets.add(&address, now);
+            self.targets.hurry(&address, now);
+        }
+    }
+
+    fn forget_slot(&mut self, epoch: u64) {
+        let Some((slot, waiting)) = self.slots.ended(epoch) else { return };
+        if let Some(flusher) = &slot.flusher {
+            flusher.abort();
+        }
+        for claim in waiting {
+            self.decide(claim);
+        }
+    }
+
+    fn dead(&mut self, name: &str, why: &str) {
+        let Some(peer) = self.membership.peer(name) else { return };
+        if peer.state == NodeState::Down {
+            self.lost.remove(name);
+            return;
+        }
+        tracing::warn!(target: "rookery::cluster", node = %name, "the node is down: {why}");
+        // Down first: what was asked of it goes to others at once, and not back over a new link.
+        self.apply(Member::Dead(name.to_owned()));
+        self.cut(name);
+        self.lost.remove(name);
+    }
+
+    fn on_dialed(&mut self, address: &str, outcome: Outcome) {
+        let now = Instant::now();
+        let wait = self.routing.config().handshake_timeout;
+        match outcome {
+            Outcome::Opened(info) | Outcome::Busy(info) => {
+                self.targets.succeeded(address, &info.name, wait, now);
+                self.someone_else(address, &info);
+            }
+            Outcome::Knocked(info) => {
+                self.targets.succeeded(address, &info.name, wait, now);
+                self.someone_else(address, &info);
+                if let Some(target) = self.targets.get_mut(address) {
+                    let before = target.knocked_at.replace(now);
+                    if before.is_some() && self.seldom.allows(&format!("knock {address}")) {
+                        let (me, _) = self.membership.me();
+                        tracing::warn!(
+                            target: "rookery::cluster", node = %info.name, address,
+                            "the node was asked to dial this one at {} and has not; check cluster.advertise here and \
+                             the way there",
+                            me.cluster_address
+                        );
+                    }
+                }
+                self.apply(Member::Met(info));
+            }
+            Outcome::Itself => self.targets.remove(address),
+            Outcome::Refused(refusal) => {
+                self.routing.counters.links_refused.increment();
+                if self.seldom.allows(&format!("{address} {}", refusal.message)) {
+                    tracing::warn!(
+                        target: "rookery::cluster", address,
+                        "a link to {address} is refused: {}", refusal.message
+                    );
+                }
+                self.targets.failed(address, now);
+            }
+            Outcome::Nobody(error) => {
+                self.unreachable(address, &error.to_string());
+                self.targets.failed(address, now);
+                let gone: Vec<String> = self.unlinked_at(address).collect();
+                for name in gone {
+                    self.dead(&name, "nobody listens on its port any more");
+                }
+            }
+            Outcome::Failed(error) => {
+                self.unreachable(address, &error);
+                self.targets.failed(address, now);
+            }
+        }
+    }
+
+    fn unreachable(&mut self, address: &str, error: &str) {
+        let seed = self.targets.get_mut(address).is_some_and(|target| target.seed);
+        if !self.seldom.allows(&format!("{address} unreachable")) {
+            return;
+        }
+        if seed {
+            tracing::warn!(
+                target: "rookery::cluster", address, error,
+                "a seed can't be reached; it is dialled again until it can. Check cluster.seeds if that lasts"
+            );
+        } else {
+            tracing::info!(target: "rookery::cluster", address, error, "a node can't be reached; it is dialled again");
+        }
+    }
+
+    /// Another node answers at this address: whoever was there is gone.
+    fn someone_else(&mut self, address: &str, info: &NodeInfo) {
+        if address != info.cluster_address {
+            return;
+        }
+        let gone: Vec<String> = self.unlinked_at(address).filter(|name| *name != info.name).collect();
+        for name in gone {
+            self.dead(&name, "another node answers at its address");
+        }
+    }
+
+    fn unlinked_at(&self, address: &str) -> impl Iterator<Item = String> {
+        self.membership
+            .peers()
+            .filter(move |peer| !peer.linked && peer.info.cluster_address == address)
+            .map(|peer| peer.info.name.clone())
+    }
+
+    fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
+        if let Some(slot) = self.slots.by_epoch(from.epoch) {
+            slot.gossiped = true;
+        }
+        for member in gossip.members {
+            let (info, state) = NodeInfo::from_member(member);
+            if info.name == from.peer.name {
+                self.apply(Member::Said { name: info.name, incarnation: info.incarnation, state });
+            } else if info.name != self.routing.name() {
+                self.apply(Member::Heard { info, leaving: state == NodeState::Leaving });
+            }
+        }
+    }
+
+    fn on_leaving(&mut self, from: &Link, leaving: Leaving) {
+        let name = from.peer.name.clone();
+        if leaving.confirmed {
+            if let Some((names, _, _)) = &mut self.leaving {
+                names.remove(&name);
+            }
+            return;
+        }
+        let incarnation = from.peer.incarnation;
+        self.apply(Member::Said { name, incarnation, state: NodeState::Leaving });
+        let confirmed = Leaving { incarnation, confirmed: true };
+        from.push_over(self.routing.control_lane(), Item::Leaving(confirmed));
+    }
+
+    fn leave(&mut self, done: oneshot::Sender<()>) {
+        self.join_until = None;
+        self.set_myself(NodeState::Leaving);
+        let until = Instant::now() + LEAVE_MAX;
+        let lane = self.routing.control_lane();
+        let incarnation = self.routing.incarnation();
+        let mut names = HashSet::new();
+        for link in self.routing.links() {
+            link.push_over(lane, Item::Leaving(Leaving { incarnation, confirmed: false }));
+            names.insert(link.peer.name.clone());
+        }
+        self.leaving.get_or_insert_with(|| (names, until, Vec::new())).2.push(done);
+    }
+
+    fn stop(&mut self) {
+        for slot in self.slots.all() {
+            if let Some(flusher) = &slot.flusher {
+                flusher.abort();
+            }
+            if let Some(link) = &slot.link {
+                self.routing.remove_link(slot.epoch);
+                link.cut();
+            }
+        }
+        self.server.stop();
+        self.routing.fail_all();
+    }
+
+    fn set_myself(&mut self, state: NodeState) {
+        self.handshaker.set_said(state);
+        self.apply(Member::Myself(state));
+        self.gossip_to_all();
+    }
+
+    fn apply(&mut self, event: Member) {
+        let change = self.membership.apply(event, unix_ms());
+        self.changed(change);
+    }
+
+    fn changed(&mut self, change: Change) {
+        if change.view {
+            let (before, after) = (self.routing.view(), self.membership.view());
+            log_changes(&before, &after);
+            self.routing.publish(after);
+            let membership = &self.membership;
+            self.targets.retain(|address| {
+                membership.peers().any(|peer| peer.is_wanted() && peer.info.cluster_address == address)
+            });
+            let now = Instant::now();
+            for peer in self.membership.peers().filter(|peer| peer.is_wanted()) {
+                self.targets.add(&peer.info.cluster_address, now);
+            }
+        }
+        if change.learned {
+            self.gossip_to_all();
+        }
+    }
+
+    fn gossip_to_all(&self) {
+        for link in self.routing.links() {
+            self.gossip_to(&link);
+        }
+    }
+
+    fn gossip_to(&self, link: &Link) {
+        let view = self.membership.view();
+        let members = view
+            .nodes
+            .iter()
+            .filter(|node| node.state != NodeState::Down)
+            .map(|node| node.info.to_member(node.state))
+            .collect();
+        // A peer that does not take it is found out by its silence, and gossip is repeated.
+        let _ = link.push(self.routing.control_lane(), Item::Gossip(Gossip { members }));
+    }
+}
+
+fn log_changes(before: &View, after: &View) {
+    for node in &after.nodes {
+        let was = before.node(&node.info.name).map(|node| node.state);
+        if was != Some(node.state) {
+            tracing::info!(
+                target: "rookery::cluster", node = %node.info.name, incarnation = node.info.incarnation,
+                was = was.map_or("unknown", NodeState::as_str), is = node.state.as_str(), view = after.version,
+                "the view changes"
+            );
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! The open questions of this node to others: each is answered once, sent again when its owner or its link changes,
+//! and for one address always in the order in which they were asked. Pure but for the sending, which is a trait.
+//!
+//! There is one shard for each lane. All addresses of a lane are in one shard, so its lock decides their order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::address::Address;
+use super::reply::ReplyTo;
+use crate::domain::Error;
+use crate::protocol::cluster::{NodeReply, Reply};
+
+/// The low bits of a question's number name its lane.
+pub const LANE_BITS: u32 = 8;
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Goal {
+    /// Whoever owns the address.
+    Address(Address),
+    /// This node and no other.
+    Node(Arc<str>),
+}
+
+/// Who waits for the answer.
+pub enum Asker {
+    /// Of an actor's answer.
+    Actor(ReplyTo<Reply>),
+    /// Of a node's answer.
+    Node(ReplyTo<NodeReply>),
+}
+
+impl Asker {
+    /// Answers with an error.
+    pub fn fail(self, error: Error) {
+        match self {
+            Self::Actor(reply) => reply.send(Err(error)),
+            Self::Node(reply) => reply.send(Err(error)),
+        }
+    }
+}
+
+/// What carries questions: a link that is ready.
+pub trait Carrier {
+    /// Its number, never used twice.
+    fn epoch(&self) -> u64;
+    /// Sends a question. `anyway`: even if too much waits. False: too much waits.
+    fn carry(&self, id: u64, question: &Question, anyway: bool) -> bool;
+}
+
+/// Where a question should go now.
+pub enum Way<C> {
+    /// To this node's own actors.
+    Here,
+    /// Over this link.
+    Over(C),
+    /// Nowhere yet: nobody owns it, or its owner can't be reached at the moment.
+    Nowhere,
+    /// Nowhere any more.
+    Gone,
+}
+
+/// What is asked, and of whom.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Of whom.
+    pub goal: Goal,
+    /// A `Request`, encoded.
+    pub request: Bytes,
+    /// Until when.
+    pub deadline: Instant,
+    /// How often it has been sent.
+    pub attempt: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Over the link of that epoch.
+    Sent(u64),
+    /// For a way.
+    Waiting,
+    /// The node behind the link of that epoch said that it is not the owner; or an earlier question for the same
+    /// address was told so.
+    Parked(u64),
+}
+
+struct Open {
+    question: Question,
+    stage: Stage,
+    asker: Asker,
+}
+
+/// What became of questions that will not be answered by another node.
+#[derive(Default)]
+pub struct Moved {
+    /// Now for this node's own actors, in order.
+    pub home: Vec<(Address, Bytes, ReplyTo<Reply>)>,
+    /// To be failed: the node asked is gone.
+    pub gone: Vec<Asker>,
+    /// How many were sent again.
+    pub resent: u64,
+}
+
+/// Open questions whose addresses share a lane.
+pub struct Shard {
+    lane: usize,
+    limit: usize,
+    count: u64,
+    open: BTreeMap<u64, Open>,
+    parked: HashMap<Address, Instant>,
+}
+
+/// Why a question was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untaken {
+    /// Too many are open, or wait for the link.
+    Full,
+    /// This node's own actors are to be asked.
+    Here,
+    /// The node asked is gone.
+    Gone,
+}
+
+impl Shard {
+    /// No questions. At most `limit` are open at once.
+    pub fn new(lane: usize, limit: usize) -> Self {
+        Self { lane, limit, count: 0, open: BTreeMap::new(), parked: HashMap::new() }
+    }
+
+    /// The lane whose questions carry this number.
+    pub fn lane_of(id: u64) -> usize {
+        (id & ((1 << LANE_BITS) - 1)) as usize
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Takes a question and sends it, or keeps it until there is a way. A question that is not taken comes back.
+    pub fn ask<C: Carrier>(
+        &mut self,
+        mut question: Question,
+        asker: Asker,
+        way: Way<C>,
+    ) -> Result<(), (Untaken, Asker)> {
+        let carrier = match way {
+            Way::Here => return Err((Untaken::Here, asker)),
+            Way::Gone => return Err((Untaken::Gone, asker)),
+            Way::Nowhere => None,
+            Way::Over(carrier) => Some(carrier),
+        };
+        if self.open.len() >= self.limit {
+            return Err((Untaken::Full, asker));
+        }
+        let id = ((self.count + 1) << LANE_BITS) | self.lane as u64;
+        let stage = match (carrier, &question.goal) {
+            (None, _) => Stage::Waiting,
+            // It must not overtake the one that is parked.
+            (Some(carrier), Goal::Address(address)) if self.parked.contains_key(address) => {
+                Stage::Parked(carrier.epoch())
+            }
+            (Some(carrier), _) => {
+                question.attempt = 1;
+                if !carrier.carry(id, &question, false) {
+                    return Err((Untaken::Full, asker));
+                }
+                Stage::Sent(carrier.epoch())
+            }
+        };
+        self.count += 1;
+        self.open.insert(id, Open { question, stage, asker });
+        Ok(())
+    }
+
+    /// Looks at every question again, in order, after owners or links have changed: `way` says where each should go
+    /// now.
+    pub fn refresh<C: Carrier>(&mut self, way: impl Fn(&Goal) -> Way<C>) -> Moved {
+        let mut moved = Moved::default();
+        let mut leaving = Vec::new();
+        for (id, open) in &mut self.open {
+            match way(&open.question.goal) {
+                Way::Over(carrier) => {
+                    let epoch = carrier.epoch();
+                    if matches!(open.stage, Stage::Sent(at) | Stage::Parked(at) if at == epoch) {
+                        continue;
+                    }
+                    open.question.attempt += 1;
+                    moved.resent += u64::from(open.question.attempt > 1);
+                    carrier.carry(*id, &open.question, true);
+                    open.stage = Stage::Sent(epoch);
+                }
+                Way::Nowhere => open.stage = Stage::Waiting,
+                Way::Here | Way::Gone => leaving.push(*id),
+            }
+        }
+        for id in leaving {
+            let Some(open) = self.open.remove(&id) else { continue };
+            match (open.question.goal, open.asker) {
+                (Goal::Address(address), Asker::Actor(reply)) => {
+                    moved.home.push((address, open.question.request, reply));
+                }
+                (_, asker) => moved.gone.push(asker),
+            }
+        }
+        self.tidy_parked();
+        moved
+    }
+
+    /// An answer has come. Gives back who waits for it; none if nobody does, or if the answer is a failure of an
+    /// earlier attempt, as the later one will bring its own.
+    pub fn answered(&mut self, id: u64, attempt: u32, failed: bool) -> Option<Asker> {
+        let open = self.open.get(&id)?;
+        if failed && attempt < open.question.attempt {
+            return None;
+        }
+        self.open.remove(&id).map(|open| open.asker)
+    }
+
+    /// The node asked does not own the address: the question, and all later ones for that address, pause.
+    pub fn not_owned(&mut self, id: u64, attempt: u32, retry_at: Instant) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if let (Stage::Sent(epoch), Goal::Address(address)) = (open.stage, &open.question.goal)
+            && attempt == open.question.attempt
+        {
+            open.stage = Stage::Parked(epoch);
+            self.parked.entry(*address).or_insert(retry_at);
+        }
+    }
+
+    /// Takes out the questions whose deadline has passed.
+    pub fn expire(&mut self, now: Instant) -> Vec<Asker> {
+        let late: Vec<u64> =
+            self.open.iter().filter(|(_, open)| open.question.deadline <= now).map(|(id, _)| *id).collect();
+        let expired = late.iter().filter_map(|id| self.open.remove(id)).map(|open| open.asker).collect();
+        self.tidy_parked();
+        expired
+    }
+
+    /// Ends the pauses that are over. True: [`Shard::refresh`] has something to send.
+    pub fn unpark(&mut self, now: Instant) -> bool {
+        let due: HashSet<Address> =
+            self.parked.iter().filter(|(_, at)| **at <= now).map(|(address, _)| *address).collect();
+        if due.is_empty() {
+            return false;
+        }
+        self.parked.retain(|address, _| !due.contains(address));
+        for open in self.open.values_mut() {
+            if let (Goal::Address(address), Stage::Parked(_)) = (&open.question.goal, open.stage)
+                && due.contains(address)
+            {
+                open.stage = Stage::Waiting;
+            }
+        }
+        true
+    }
+
+    /// Takes out everything.
+    pub fn clear(&mut self) -> Vec<Asker> {
+        self.parked.clear();
+        std::mem::take(&mut self.open).into_values().map(|open| open.asker).collect()
+    }
+
+    /// An address is parked only as long as a question for it is.
+    fn tidy_parked(&mut self) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let still: HashSet<Address> = self
+            .open
+            .values()
+            .filter_map(|open| match (&open.question.goal, open.stage) {
+                (Goal::Address(address), Stage::Parked(_)) => Some(*address),
+                _ => None,
+            })
+            .collect();
+        self.parked.retain(|address, _| still.contains(address));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A link of the test: keeps what it carried, in order.
+    #[derive(Default)]
+    struct Wire {
+        epoch: u64,
+        carried: RefCell<VecDeque<(u64, u32, Bytes)>>,
+        full: Cell<bool>,
+    }
+
+    impl Carrier for &Wire {
+        fn epoch(&self) -> u64 {
+            self.epoch
+        }
+
+        fn carry(&self, id: u64, question: &Question, anyway: bool) -> bool {
+            if self.full.get() && !anyway {
+                return false;
+            }
+            self.carried.borrow_mut().push_back((id, question.attempt, question.request.clone()));
+            true
+        }
+    }
+
+    fn wire(epoch: u64) -> Wire {
+        Wire { epoch, ..Wire::default() }
+    }
+
+    fn question(number: u8) -> Question {
+        Question {
+            goal: Goal::Address(Address::room(1)),
+            request: vec![number].into(),
+            deadline: Instant::now() + Duration::from_secs(5),
+            attempt: 0,
+        }
+    }
+
+    fn numbers(wire: &Wire) -> Vec<u8> {
+        wire.carried.borrow().iter().map(|(_, _, request)| request[0]).collect()
+    }
+
+    /// An asker that notes how often it was answered.
+    fn asker(answers: &Arc<Mutex<Vec<u8>>>, number: u8) -> Asker {
+        let answers = answers.clone();
+        Asker::Actor(ReplyTo::new(move |_| answers.lock().push(number)))
+    }
+
+    fn ignore() -> Asker {
+        Asker::Actor(ReplyTo::ignore())
+    }
+
+    #[test]
+    fn questions_wait_for_a_way_and_leave_in_order() {
+        let mut shard = Shard::new(3, 10);
+        for number in 0..3 {
+            shard
+                .ask(question(number), ignore(), Way::<&Wire>::Nowhere)
+                .map_err(|(why, _)| why)
+                .expect("taken");
+        }
+        let link = wire(1);
+        let moved = shard.refresh(|_| Way::Over(&link));
+        assert_eq!(numbers(&link), [0, 1, 2]);
+        assert_eq!(moved.resent, 0);
+        assert!(
+            link.carried.borrow().iter().all(|(id, attempt, _)| Shard::lane_of(*id) == 3 && *attempt == 1)
+        );
+        shard.refresh(|_| Way::Over(&link));
+        assert_eq!(numbers(&link).len(), 3, "nothing is sent twice over one link");
+    }
+
+    #[test]
+    fn a_lost_link_sends_again_over_the_next() {
+        let mut shard = Shard::new(0, 10);
+        let (first, second) = (wire(1), wire(2));
+        for number in 0..2 {
+            shard.ask(question(number), ignore(), Way::Over(&first)).map_err(|(why, _)| why).expect("taken");
+        }
+        shard.refresh(|_| Way::<&Wire>::Nowhere);
+        assert_eq!(shard.refresh(|_| Way::Over(&second)).resent, 2);
+        assert_eq!(numbers(&second), [0, 1]);
+        let (id, attempt, _) = second.carried.borrow()[0].clone();
+        assert!(
+            shard.answered(id, attempt - 1, true).is_none(),
+            "a failure of an earlier attempt is not final"
+        );
+        assert!(shard.answered(id, attempt - 1, false).is_some());
+        assert!(shard.answered(id, attempt, false).is_none(), "a question is answered once");
+    }
+
+    #[test]
+    fn what_comes_home_comes_in_order() {
+        let mut shard = Shard::new(0, 10);
+        let link = wire(1);
+        for number in 0..3 {
+            shard.ask(question(number), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
+        }
+        let moved = shard.refresh(|_| Way::<&Wire>::Here);
+        assert_eq!(moved.home.iter().map(|(_, request, _)| request[0]).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(shard.is_empty());
+    }
+
+    #[test]
+    fn a_question_does_not_overtake_one_that_is_parked() {
+        let mut shard = Shard::new(0, 10);
+        let link = wire(1);
+        let now = Instant::now();
+        shard.ask(question(0), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
+        let (id, attempt, _) = link.carried.borrow_mut().pop_front().expect("it was sent");
+        shard.not_owned(id, attempt, now);
+        shard.ask(question(1), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
+        shard.refresh(|_| Way::Over(&link));
+        assert!(numbers(&link).is_empty());
+        assert!(shard.unpark(now));
+        shard.refresh(|_| Way::Over(&link));
+        assert_eq!(numbers(&link), [0, 1]);
+    }
+
+    #[test]
+    fn what_can_not_be_taken_comes_back() {
+        let mut shard = Shard::new(0, 1);
+        let link = wire(1);
+        let why = |result: Result<(), (Untaken, Asker)>| result.err().map(|(why, _)| why);
+        assert_eq!(why(shard.ask(question(0), ignore(), Way::<&Wire>::Here)), Some(Untaken::Here));
+        assert_eq!(why(shard.ask(question(0), ignore(), Way::<&Wire>::Gone)), Some(Untaken::Gone));
+        link.full.set(true);
+        assert_eq!(why(shard.ask(question(0), ignore(), Way::Over(&link))), Some(Untaken::Full));
+        link.full.set(false);
+        assert_eq!(why(shard.ask(question(0), ignore(), Way::Over(&link))), None);
+        assert_eq!(why(shard.ask(question(1), ignore(), Way::Over(&link))), Some(Untaken::Full));
+        assert_eq!(shard.expire(Instant::now()).len(), 0);
+        assert_eq!(shard.expire(Instant::now() + Duration::from_secs(6)).len(), 1);
+    }
+
+    proptest! {
+        /// Owners and links change at random, answers come or get lost: each question is answered once, and the owners
+        /// see the first occurrences of one address's questions in the order in which they were asked.
+        #[test]
+        fn each_question_is_answered_once_and_seen_in_order(
+            steps in proptest::collection::vec((0_u8..6, any::<bool>()), 1..120),
+        ) {
+            let answers = Arc::new(Mutex::new(Vec::new()));
+            let mut shard = Shard::new(0, 1000);
+            let mut wires = vec![wire(1)];
+            let mut linked = true;
+            let mut asked = 0_u8;
+            let mut seen: Vec<u8> = Vec::new();
+            let now = Instant::now();
+            let see = |seen: &mut Vec<u8>, number: u8| {
+                if !seen.contains(&number) {
+                    seen.push(number);
+                }
+            };
+            let answer = |shard: &mut Shard, wires: &[Wire], lose: bool, seen: &mut Vec<u8>| {
+                let Some((id, attempt, request)) =
+                    wires[wires.len() - 1].carried.borrow_mut().pop_front() else { return };
+                see(seen, request[0]);
+                if !lose && let Some(Asker::Actor(reply)) = shard.answered(id, attempt, false) {
+                    reply.send(Ok(Reply::default()));
+                }
+            };
+            for (what, flag) in steps {
+                match what {
+                    0 | 1 => {
+                        let way = if linked { Way::Over(&wires[wires.len() - 1]) } else { Way::Nowhere };
+                        let taken = shard.ask(question(asked), asker(&answers, asked), way);
+                        prop_assert!(taken.is_ok());
+                        asked += 1;
+                    }
+                    2 => answer(&mut shard, &wires, flag, &mut seen),
+                    // The owner's link is lost, with what it carried.
+                    3 => {
+                        linked = false;
+                        shard.refresh(|_| Way::<&Wire>::Nowhere);
+                    }
+                    // Another owner, or another link.
+                    4 => {
+                        linked = true;
+                        let epoch = wires.len() as u64 + 1;
+                        wires.push(wire(epoch));
+                        shard.refresh(|_| Way::Over(&wires[wires.len() - 1]));
+                    }
+                    // All that is on its way is refused, as the node is not the owner, and tried again.
+                    _ => {
+                        let carried = wires[wires.len() - 1].carried.take();
+                        for (id, attempt, _) in carried {
+                            shard.not_owned(id, attempt, now);
+                        }
+                        shard.unpark(now);
+                        if linked {
+                            shard.refresh(|_| Way::Over(&wires[wires.len() - 1]));
+                        }
+                    }
+                }
+            }
+            let epoch = wires.len() as u64 + 1;
+            wires.push(wire(epoch));
+            shard.refresh(|_| Way::Over(&wires[wires.len() - 1]));
+            for _ in 0..asked {
+                answer(&mut shard, &wires, false, &mut seen);
+            }
+            prop_assert!(shard.is_empty());
+            prop_assert!(seen.is_sorted(), "seen {:?}", seen);
+            let mut answers = answers.lock().clone();
+            answers.sort_unstable();
+            prop_assert_eq!(answers, (0..asked).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,742 @@
+//! Routing: what is told or asked of an address goes to this node's own actors or over a link, and back.
+//!
+//! Locks are taken in this order, and never held while actors or askers are called: shards (by number), gate, view,
+//! routes, lanes. The view and the ready links change only while all shards are locked, so whoever holds one shard sees
+//! both stand still, and questions that are sent again go before newer ones.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+use super::address::Address;
+use super::counters::Counters;
+use super::gate::Gate;
+use super::lanes::Received;
+use super::link::Link;
+use super::manager::Event;
+use super::pending::{Asker, Carrier, Goal, Moved, Question, Shard, Untaken, Way};
+use super::reply::ReplyTo;
+use super::view::{NodeState, View};
+use super::{Inbound, placement};
+use crate::config::ClusterConfig;
+use crate::domain::{Error, Result};
+use crate::protocol::cluster::{
+    ActorAddress, Answer, Ask, Envelope, Heartbeat, NodeReply, NodeRequest, NotOwner, Reply, Request, Tell,
+    actor_address, answer, item::Item, reply, request,
+};
+use crate::protocol::codec;
+
+/// How often open questions are looked at for deadlines and pauses, while there are any.
+const SWEEP_EVERY: Duration = Duration::from_millis(10);
+
+/// What reaches this node's own actors.
+enum Delivery {
+    Tell(Address, Request),
+    Ask(Address, Request, ReplyTo<Reply>),
+}
+
+/// The links, by what they are looked up by.
+#[derive(Default)]
+struct Routes {
+    /// All links, ready or not, by the number that envelopes carry.
+    by_epoch: HashMap<u64, Arc<Link>>,
+    /// Ready links, by the peer's name.
+    ready: HashMap<String, Arc<Link>>,
+}
+
+/// What all parts of a node's cluster share.
+pub struct Routing {
+    name: Arc<str>,
+    incarnation: u64,
+    started: Instant,
+    config: ClusterConfig,
+    inbound: OnceLock<Arc<dyn Inbound>>,
+    shards: Vec<Mutex<Shard>>,
+    gate: Gate<Delivery>,
+    view: RwLock<Arc<View>>,
+    views: watch::Sender<Arc<View>>,
+    routes: RwLock<Routes>,
+    sweep: Notify,
+    events: mpsc::UnboundedSender<Event>,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+/// A ready link and this node's name: carries questions.
+struct Over<'a> {
+    link: &'a Arc<Link>,
+    routing: &'a Routing,
+}
+
+impl Carrier for Over<'_> {
+    fn epoch(&self) -> u64 {
+        self.link.epoch
+    }
+
+    fn carry(&self, id: u64, question: &Question, anyway: bool) -> bool {
+        let to = match &question.goal {
+            Goal::Address(address) => (*address).into(),
+            Goal::Node(_) => node_address(),
+        };
+        let left = question.deadline.saturating_duration_since(Instant::now());
+        let ask = Item::Ask(Ask {
+            to: Some(to),
+            hops: 0,
+            ask_id: id,
+            asker: self.routing.name.to_string(),
+            asker_incarnation: self.routing.incarnation,
+            deadline_ms: left.as_millis() as u32,
+            request: question.request.clone(),
+            attempt: question.attempt,
+        });
+        let lane = Shard::lane_of(id);
+        if anyway {
+            self.link.push_over(lane, ask);
+            return true;
+        }
+        self.link.push(lane, ask).is_ok()
+    }
+}
+
+/// Where a remote question came from, and so where its answer goes.
+struct Return {
+    asker: String,
+    incarnation: u64,
+    /// The link it came over.
+    epoch: u64,
+    id: u64,
+    attempt: u32,
+}
+
+impl Routing {
+    /// Routes for the node of that name and incarnation. Events go to the manager.
+    pub fn new(
+        name: &str,
+        incarnation: u64,
+        config: ClusterConfig,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        let view = Arc::new(View::new(0, Vec::new(), name));
+        Self {
+            name: name.into(),
+            incarnation,
+            started: Instant::now(),
+            inbound: OnceLock::new(),
+            shards: (0..config.lanes)
+                .map(|lane| Mutex::new(Shard::new(lane, config.lane_queue_items)))
+                .collect(),
+            gate: Gate::new(config.lane_queue_items),
+            view: RwLock::new(view.clone()),
+            views: watch::Sender::new(view),
+            routes: RwLock::new(Routes::default()),
+            sweep: Notify::new(),
+            events,
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// This node's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// This node's incarnation.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
+    }
+
+    /// The lane of heartbeats and gossip.
+    pub fn control_lane(&self) -> usize {
+        self.config.lanes
+    }
+
+    /// Sets what takes messages here. False: it has been set before.
+    pub fn set_inbound(&self, inbound: Arc<dyn Inbound>) -> bool {
+        self.inbound.set(inbound).is_ok()
+    }
+
+    /// What takes messages here.
+    pub fn inbound(&self) -> Option<&Arc<dyn Inbound>> {
+        self.inbound.get()
+    }
+
+    /// The present view.
+    pub fn view(&self) -> Arc<View> {
+        self.view.read().clone()
+    }
+
+    /// The view and its changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.views.subscribe()
+    }
+
+    /// Whether this node owns the address.
+    pub fn owns(&self, address: &Address) -> bool {
+        self.view.read().owned_here(address)
+    }
+
+    /// The ready link to the node.
+    pub fn link_to(&self, node: &str) -> Option<Arc<Link>> {
+        self.routes.read().ready.get(node).cloned()
+    }
+
+    /// All ready links.
+    pub fn links(&self) -> Vec<Arc<Link>> {
+        self.routes.read().ready.values().cloned().collect()
+    }
+
+    /// Sends to the owner of the address.
+    pub fn tell(&self, to: Address, request: Request) {
+        let link = {
+            let view = self.view.read();
+            if view.owned_here(&to) {
+                None
+            } else {
+                match view.owner(&to).and_then(|owner| self.link_to(owner)) {
+                    Some(link) => Some(link),
+                    None => return self.counters.tells_unreachable.increment(),
+                }
+            }
+        };
+        match link {
+            None => self.deliver(Delivery::Tell(to, request)),
+            Some(link) => {
+                let lane = placement::lane(&to, self.config.lanes);
+                self.tell_over(&link, lane, to.into(), codec::encode_cluster(&request).into(), 0);
+            }
+        }
+    }
+
+    /// Asks the owner of the address.
+    pub fn ask(&self, to: Address, request: Request, deadline: Duration, reply: ReplyTo<Reply>) {
+        if self.owns(&to) {
+            return self.deliver(Delivery::Ask(to, request, reply));
+        }
+        let encoded: Bytes = codec::encode_cluster(&request).into();
+        if let Err(error) = self.check_size(encoded.len()) {
+            return reply.send(Err(error));
+        }
+        let lane = placement::lane(&to, self.config.lanes);
+        match self.open(lane, Goal::Address(to), encoded, deadline, Asker::Actor(reply)) {
+            // It has become ours between the two looks.
+            Err((Untaken::Here, Asker::Actor(reply))) => self.deliver(Delivery::Ask(to, request, reply)),
+            Err((why, asker)) => asker.fail(self.untaken(why)),
+            Ok(()) => {}
+        }
+    }
+
+    /// Sends to a node. What has the same key arrives in order.
+    pub fn tell_node(&self, node: &str, key: u64, request: NodeRequest) {
+        if node == &*self.name {
+            if let Some(inbound) = self.inbound() {
+                inbound.tell_node(&self.name, request);
+            }
+            return;
+        }
+        let Some(link) = self.link_to(node) else {
+            return self.counters.tells_unreachable.increment();
+        };
+        let request = Request { request: Some(request::Request::Node(request)) };
+        let lane = (key % self.config.lanes as u64) as usize;
+        self.tell_over(&link, lane, node_address(), codec::encode_cluster(&request).into(), 0);
+    }
+
+    /// Asks a node.
+    pub fn ask_node(&self, node: &str, request: NodeRequest, deadline: Duration, reply: ReplyTo<NodeReply>) {
+        if node == &*self.name {
+            return match self.inbound() {
+                Some(inbound) => inbound.ask_node(&self.name, request, reply),
+                None => reply.send(Err(not_started())),
+            };
+        }
+        let request = Request { request: Some(request::Request::Node(request)) };
+        let encoded: Bytes = codec::encode_cluster(&request).into();
+        if let Err(error) = self.check_size(encoded.len()) {
+            return reply.send(Err(error));
+        }
+        let goal = Goal::Node(node.into());
+        if let Err((why, asker)) = self.open(0, goal, encoded, deadline, Asker::Node(reply)) {
+            asker.fail(self.untaken(why));
+        }
+    }
+
+    /// Publishes a view: questions whose owner it changes are sent again, before anything newer.
+    pub fn publish(&self, view: View) {
+        let view = Arc::new(view);
+        let mut shards = self.lock_shards();
+        let mut moved = Moved::default();
+        {
+            let mut waiting = self.gate.close();
+            *self.view.write() = view.clone();
+            self.refresh(&mut shards, &mut moved);
+            waiting.extend(moved.home.drain(..).map(|(address, request, reply)| {
+                // It was encoded here, so it can be decoded; if not, the actor answers that it is empty.
+                let request = codec::decode_cluster_shared(request).unwrap_or_default();
+                Delivery::Ask(address, request, reply)
+            }));
+        }
+        drop(shards);
+        self.gate.drain(|delivery| self.hand_in(delivery));
+        self.finish(moved);
+        self.views.send_replace(view);
+    }
+
+    /// A link has been opened: envelopes may come over it.
+    pub fn add_link(&self, link: &Arc<Link>) {
+        self.routes.write().by_epoch.insert(link.epoch, link.clone());
+    }
+
+    /// A link is ready: questions that waited for it leave.
+    pub fn link_ready(&self, link: &Arc<Link>) {
+        self.counters.links_ready.increment();
+        self.change_routes(|routes| {
+            routes.ready.insert(link.peer.name.clone(), link.clone());
+        });
+    }
+
+    /// A link has ended: nothing is taken from it any more, and its open questions wait for another.
+    pub fn remove_link(&self, epoch: u64) {
+        self.change_routes(|routes| {
+            routes.by_epoch.remove(&epoch);
+            routes.ready.retain(|_, link| link.epoch != epoch);
+        });
+    }
+
+    /// An envelope has come on a lane.
+    pub fn on_envelope(self: &Arc<Self>, lane: usize, bytes: Bytes) {
+        let Ok(envelope) = codec::decode_cluster_shared::<Envelope>(bytes) else {
+            self.counters.envelopes_unreadable.increment();
+            tracing::error!(target: "rookery::cluster", lane, "an envelope can't be read and is dropped");
+            return;
+        };
+        let link = self.routes.read().by_epoch.get(&envelope.link_epoch).cloned();
+        let Some(link) = link.filter(|link| link.peer.incarnation == envelope.incarnation) else {
+            return self.counters.envelopes_stale.increment();
+        };
+        match link.on_envelope(lane, envelope.lane_seq, envelope.acked_seq) {
+            Received::Next => {}
+            Received::Stale => return self.counters.envelopes_stale.increment(),
+            Received::Gap => {
+                self.counters.envelopes_missing.increment();
+                tracing::error!(
+                    target: "rookery::cluster", peer = %link.peer.name, lane, seq = envelope.lane_seq,
+                    "an envelope was lost on the way; the link is cut and made again"
+                );
+                return link.cut();
+            }
+        }
+        for item in envelope.items {
+            if let Some(item) = item.item {
+                self.on_item(&link, lane, item);
+            }
+        }
+    }
+
+    /// Answers what is open with `unavailable`; for the end.
+    pub fn fail_all(&self) {
+        let askers: Vec<Asker> = self.shards.iter().flat_map(|shard| shard.lock().clear()).collect();
+        for asker in askers {
+            asker.fail(Error::unavailable("this node is stopping; ask another"));
+        }
+    }
+
+    /// Watches over deadlines and pauses. Runs until it is dropped.
+    pub async fn keep_sweeping(self: Arc<Self>) {
+        loop {
+            self.sweep.notified().await;
+            while self.shards.iter().any(|shard| !shard.lock().is_empty()) {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                self.sweep_once(Instant::now());
+            }
+        }
+    }
+
+    fn sweep_once(&self, now: Instant) {
+        for shard in &self.shards {
+            let mut moved = Moved::default();
+            let expired = {
+                let mut shard = shard.lock();
+                let expired = shard.expire(now);
+                if shard.unpark(now) {
+                    self.refresh(std::slice::from_mut(&mut shard), &mut moved);
+                }
+                expired
+            };
+            for asker in expired {
+                self.counters.asks_expired.increment();
+                asker.fail(Error::new(
+                    crate::protocol::ErrorCode::DeadlineExceeded,
+                    "the node asked has not answered in time; try again, a send with the same client_id",
+                ));
+            }
+            // Ownership changes only by `publish`, which leaves nothing here that is ours.
+            for (address, request, reply) in std::mem::take(&mut moved.home) {
+                let request = codec::decode_cluster_shared(request).unwrap_or_default();
+                self.deliver(Delivery::Ask(address, request, reply));
+            }
+            self.finish(moved);
+        }
+    }
+
+    fn open(
+        &self,
+        lane: usize,
+        goal: Goal,
+        request: Bytes,
+        deadline: Duration,
+        asker: Asker,
+    ) -> Result<(), (Untaken, Asker)> {
+        let question = Question { goal, request, deadline: Instant::now() + deadline, attempt: 0 };
+        let mut shard = self.shards[lane].lock();
+        let first = shard.is_empty();
+        let view = self.view.read();
+        let routes = self.routes.read();
+        let way = self.way(&view, &routes, &question.goal);
+        shard.ask(question, asker, way)?;
+        if first {
+            self.sweep.notify_one();
+        }
+        Ok(())
+    }
+
+    fn way<'a>(&'a self, view: &View, routes: &'a Routes, goal: &Goal) -> Way<Over<'a>> {
+        let owner = match goal {
+            Goal::Address(address) if view.owned_here(address) => return Way::Here,
+            Goal::Address(address) => match view.owner(address) {
+                Some(owner) => owner,
+                None => return Way::Nowhere,
+            },
+            Goal::Node(node) => match view.node(node) {
+                Some(known) if known.state != NodeState::Down => node,
+                _ => return Way::Gone,
+            },
+        };
+        match routes.ready.get(owner) {
+            Some(link) => Way::Over(Over { link, routing: self }),
+            None => Way::Nowhere,
+        }
+    }
+
+    fn lock_shards(&self) -> Vec<MutexGuard<'_, Shard>> {
+        self.shards.iter().map(|shard| shard.lock()).collect()
+    }
+
+    fn refresh(&self, shards: &mut [MutexGuard<'_, Shard>], moved: &mut Moved) {
+        let view = self.view.read();
+        let routes = self.routes.read();
+        for shard in shards {
+            let more = shard.refresh(|goal| self.way(&view, &routes, goal));
+            moved.home.extend(more.home);
+            moved.gone.extend(more.gone);
+            moved.resent += more.resent;
+        }
+    }
+
+    fn change_routes(&self, change: impl FnOnce(&mut Routes)) {
+        let mut moved = Moved::default();
+        {
+            let mut shards = self.lock_shards();
+            change(&mut self.routes.write());
+            self.refresh(&mut shards, &mut moved);
+        }
+        self.finish(moved);
+    }
+
+    fn finish(&self, moved: Moved) {
+        for _ in 0..moved.resent {
+            self.counters.asks_resent.increment();
+        }
+        for asker in moved.gone {
+            asker.fail(Error::unavailable("the node asked is gone"));
+        }
+    }
+
+    fn untaken(&self, why: Untaken) -> Error {
+        match why {
+            Untaken::Full => {
+                self.counters.asks_overflowed.increment();
+                Error::unavailable("too much waits for the node that owns this; try again in a moment")
+            }
+            Untaken::Gone => Error::unavailable("the node asked is not in the cluster"),
+            Untaken::Here => Error::internal("a node was asked through a link to itself"),
+        }
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.config.item_bytes_max {
+            return Ok(());
+        }
+        self.counters.items_oversized.increment();
+        Err(Error::exhausted(
+            format!("{bytes} bytes are too many for one message between nodes (cluster.item_bytes_max)"),
+            Duration::ZERO,
+        ))
+    }
+
+    fn tell_over(&self, link: &Link, lane: usize, to: ActorAddress, request: Bytes, hops: u32) {
+        if self.check_size(request.len()).is_err() {
+            return;
+        }
+        if link.push(lane, Item::Tell(Tell { to: Some(to), hops, request })).is_err() {
+            self.counters.tells_overflowed.increment();
+        }
+    }
+
+    fn deliver(&self, delivery: Delivery) {
+        match self.gate.pass(delivery) {
+            Ok(Some(delivery)) => self.hand_in(delivery),
+            Ok(None) => {}
+            Err(Delivery::Ask(_, _, reply)) => reply.send(Err(self.untaken(Untaken::Full))),
+            Err(Delivery::Tell(..)) => self.counters.tells_overflowed.increment(),
+        }
+    }
+
+    fn hand_in(&self, delivery: Delivery) {
+        let Some(inbound) = self.inbound() else {
+            if let Delivery::Ask(_, _, reply) = delivery {
+                reply.send(Err(not_started()));
+            }
+            return;
+        };
+        match delivery {
+            Delivery::Tell(to, request) => inbound.tell(to, request),
+            Delivery::Ask(to, request, reply) => inbound.ask(to, request, reply),
+        }
+    }
+
+    fn on_item(self: &Arc<Self>, link: &Arc<Link>, lane: usize, item: Item) {
+        match item {
+            Item::Tell(tell) => self.on_tell(link, lane, tell),
+            Item::Ask(ask) => self.on_ask(link, lane, ask),
+            Item::Answer(answer) => self.on_answer(answer),
+            Item::Heartbeat(beat) => self.on_heartbeat(link, beat),
+            Item::Gossip(gossip) => self.inform(Event::Gossip { from: link.clone(), gossip }),
+            Item::Leaving(leaving) => self.inform(Event::Leaving { from: link.clone(), leaving }),
+        }
+    }
+
+    fn inform(&self, event: Event) {
+        // The manager is gone only when the node is stopping.
+        let _ = self.events.send(event);
+    }
+
+    fn on_tell(&self, link: &Link, lane: usize, tell: Tell) {
+        let to = tell.to.unwrap_or_default();
+        if to.kind() == actor_address::Kind::Node {
+            match (decode(tell.request), self.inbound()) {
+                (Some(request::Request::Node(request)), Some(inbound)) => {
+                    inbound.tell_node(&link.peer.name, request);
+                }
+                _ => self.counters.envelopes_unreadable.increment(),
+            }
+            return;
+        }
+        let Ok(address) = Address::try_from(&to) else {
+            return self.counters.envelopes_unreadable.increment();
+        };
+        if self.owns(&address) {
+            return match codec::decode_cluster_shared::<Request>(tell.request) {
+                Ok(request) => self.deliver(Delivery::Tell(address, request)),
+                Err(_) => self.counters.envelopes_unreadable.increment(),
+            };
+        }
+        match self.owner_link(&address) {
+            Some(next) if tell.hops == 0 => {
+                self.counters.items_forwarded.increment();
+                self.tell_over(&next, lane, to, tell.request, 1);
+            }
+            _ => self.counters.tells_unreachable.increment(),
+        }
+    }
+
+    fn on_ask(self: &Arc<Self>, link: &Arc<Link>, lane: usize, mut ask: Ask) {
+        let to = ask.to.unwrap_or_default();
+        let back = Return {
+            asker: std::mem::take(&mut ask.asker),
+            incarnation: ask.asker_incarnation,
+            epoch: link.epoch,
+            id: ask.ask_id,
+            attempt: ask.attempt,
+        };
+        if to.kind() == actor_address::Kind::Node {
+            return match (decode(ask.request), self.inbound()) {
+                (Some(request::Request::Node(request)), Some(inbound)) => {
+                    let routing = self.clone();
+                    let asker = back.asker.clone();
+                    let reply = ReplyTo::new(move |result: Result<NodeReply>| {
+                        let result = result.map(|reply| Reply { reply: Some(reply::Reply::Node(reply)) });
+                        routing.answer(back, result_of(result));
+                    });
+                    inbound.ask_node(&asker, request, reply);
+                }
+                _ => self.answer(back, unreadable()),
+            };
+        }
+        let Ok(address) = Address::try_from(&to) else { return self.answer(back, unreadable()) };
+        if self.owns(&address) {
+            return match codec::decode_cluster_shared::<Request>(ask.request) {
+                Ok(request) => {
+                    let routing = self.clone();
+                    let reply = ReplyTo::new(move |result| routing.answer(back, result_of(result)));
+                    self.deliver(Delivery::Ask(address, request, reply));
+                }
+                Err(_) => self.answer(back, unreadable()),
+            };
+        }
+        match self.owner_link(&address) {
+            Some(next) if ask.hops == 0 => {
+                let forwarded = Item::Ask(Ask { hops: 1, asker: back.asker.clone(), ..ask });
+                self.counters.items_forwarded.increment();
+                if next.push(lane, forwarded).is_err() {
+                    self.counters.asks_overflowed.increment();
+                    let full = Error::unavailable("too much waits for the node that owns this; try again");
+                    self.answer(back, answer::Result::Error(full.into()));
+                }
+            }
+            _ => {
+                self.counters.asks_not_owned.increment();
+                self.answer(back, answer::Result::NotOwner(NotOwner {}));
+            }
+        }
+    }
+
+    /// Sends an answer straight to the asker, or through the node that passed the question on.
+    fn answer(&self, back: Return, result: answer::Result) {
+        let mut answer = Answer {
+            ask_id: back.id,
+            result: Some(result),
+            attempt: back.attempt,
+            relay_to: String::new(),
+            relay_incarnation: 0,
+        };
+        if back.asker == *self.name {
+            return self.on_answer(answer);
+        }
+        let size = codec::cluster_len(&answer);
+        if let Err(error) = self.check_size(size) {
+            answer.result = Some(answer::Result::Error(error.into()));
+        }
+        let lane = Shard::lane_of(back.id) % self.config.lanes;
+        let (straight, arrived) = {
+            let routes = self.routes.read();
+            (routes.ready.get(&back.asker).cloned(), routes.by_epoch.get(&back.epoch).cloned())
+        };
+        // Answers are bounded by the questions that the asker may have open.
+        if let Some(link) = straight.filter(|link| link.peer.incarnation == back.incarnation) {
+            return link.push_over(lane, Item::Answer(answer));
+        }
+        match arrived {
+            Some(link) if link.peer.name == back.asker => link.push_over(lane, Item::Answer(answer)),
+            Some(link) => {
+                answer.relay_to = back.asker;
+                answer.relay_incarnation = back.incarnation;
+                link.push_over(lane, Item::Answer(answer));
+            }
+            None => self.counters.answers_lost.increment(),
+        }
+    }
+
+    fn on_answer(&self, mut answer: Answer) {
+        if !answer.relay_to.is_empty() && answer.relay_to != *self.name {
+            let to = std::mem::take(&mut answer.relay_to);
+            let link = self.link_to(&to).filter(|link| link.peer.incarnation == answer.relay_incarnation);
+            let lane = Shard::lane_of(answer.ask_id) % self.config.lanes;
+            return match link {
+                Some(link) => link.push_over(lane, Item::Answer(answer)),
+                None => self.counters.answers_lost.increment(),
+            };
+        }
+        let Some(shard) = self.shards.get(Shard::lane_of(answer.ask_id)) else {
+            return self.counters.envelopes_unreadable.increment();
+        };
+        let (id, attempt) = (answer.ask_id, answer.attempt);
+        let result = match answer.result {
+            Some(answer::Result::NotOwner(NotOwner {})) => {
+                let retry_at = Instant::now() + self.config.reroute_pause;
+                return shard.lock().not_owned(id, attempt, retry_at);
+            }
+            Some(answer::Result::Reply(reply)) => Ok(reply),
+            Some(answer::Result::Error(error)) => Err(Error::from(error)),
+            None => Err(Error::internal("an answer of another node is empty")),
+        };
+        let asker = shard.lock().answered(id, attempt, result.is_err());
+        match (asker, result) {
+            (None, _) => self.counters.answers_late.increment(),
+            (Some(asker), Err(error)) => asker.fail(error),
+            (Some(Asker::Actor(reply)), Ok(answer)) => reply.send(Ok(answer)),
+            (Some(Asker::Node(reply)), Ok(Reply { reply: Some(reply::Reply::Node(answer)) })) => {
+                reply.send(Ok(answer));
+            }
+            (Some(asker), Ok(_)) => asker.fail(Error::internal("an answer is of the wrong kind")),
+        }
+    }
+
+    fn on_heartbeat(&self, link: &Link, beat: Heartbeat) {
+        link.sessions.store(beat.sessions, Ordering::Relaxed);
+        link.rooms.store(beat.rooms, Ordering::Relaxed);
+        if beat.echo_us > 0 {
+            let rtt = self.now_us().saturating_sub(beat.echo_us);
+            return link.rtt_us.store(rtt.max(1), Ordering::Relaxed);
+        }
+        let answer = Heartbeat { sent_at_us: 0, echo_us: beat.sent_at_us, ..self.heartbeat() };
+        // A peer that does not take it is found out by its silence.
+        let _ = link.push(self.control_lane(), Item::Heartbeat(answer));
+    }
+
+    /// A heartbeat of this moment.
+    pub fn heartbeat(&self) -> Heartbeat {
+        let (sessions, rooms) = self.inbound().map_or((0, 0), |inbound| inbound.load());
+        Heartbeat {
+            sent_at_us: self.now_us(),
+            echo_us: 0,
+            view_version: self.view.read().version,
+            sessions,
+            rooms,
+        }
+    }
+
+    fn now_us(&self) -> u64 {
+        // From one, as zero says that there is none.
+        self.started.elapsed().as_micros() as u64 + 1
+    }
+
+    fn owner_link(&self, address: &Address) -> Option<Arc<Link>> {
+        let view = self.view.read();
+        view.owner(address).and_then(|owner| self.link_to(owner))
+    }
+}
+
+fn node_address() -> ActorAddress {
+    ActorAddress { kind: actor_address::Kind::Node as i32, key: 0 }
+}
+
+fn decode(request: Bytes) -> Option<request::Request> {
+    codec::decode_cluster_shared::<Request>(request).ok().and_then(|request| request.request)
+}
+
+fn result_of(result: Result<Reply>) -> answer::Result {
+    match result {
+        Ok(reply) => answer::Result::Reply(reply),
+        Err(error) => answer::Result::Error(error.into()),
+    }
+}
+
+fn unreadable() -> answer::Result {
+    answer::Result::Error(Error::internal("the node asked can't read the question; run one release").into())
+}
+
+fn not_started() -> Error {
+    Error::unavailable("this node is starting; try again")
+}

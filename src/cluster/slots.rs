@@ -1,0 +1,235 @@
+//! Decides which link there may be to a node: one at a time, and a new one only when the old one has ended.
+//!
+//! `ractor_cluster` would let two links to one node fight it out, and either may win; so a second one is never shown to
+//! it. Of two nodes the one whose name sorts first dials, the other accepts. So the dialer knows best whether there is
+//! a link: what it dials replaces what the acceptor still has.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::link::Link;
+use super::preamble::refusal;
+use super::view::{NodeInfo, NodeState};
+use crate::protocol::cluster::{LinkRefusal, link_refusal::Code};
+
+/// How long a link that was cut may take to end, before it is taken for ended.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+/// Most claims that wait for one link to end.
+const WAITING_MAX: usize = 4;
+
+/// What a stream wants to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// A link that this node dials.
+    Dial,
+    /// A link that the other node dials.
+    Accept,
+    /// No link: the other node asks to be dialled, as it has none. It has had one under that number of ours.
+    Knock {
+        /// 0: never.
+        seen_epoch: u64,
+    },
+}
+
+/// A wish, and whom to tell.
+pub struct Claim {
+    /// The other node.
+    pub info: NodeInfo,
+    /// The number of the link to be.
+    pub epoch: u64,
+    /// What is wanted.
+    pub wish: Wish,
+    /// Told when it may be, or why not.
+    pub answer: oneshot::Sender<Result<(), LinkRefusal>>,
+}
+
+/// How far a link has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The preamble runs.
+    Opening,
+    /// `ractor_cluster` has the stream.
+    Handed,
+    /// Its routers are known.
+    Ready,
+    /// It has been cut and will end.
+    Closing,
+}
+
+/// The link to one node.
+pub struct Slot {
+    /// Its number.
+    pub epoch: u64,
+    /// To which incarnation.
+    pub info: NodeInfo,
+    /// How far it has come.
+    pub phase: Phase,
+    /// When the phase has taken too long; unused while it is ready.
+    pub until: Instant,
+    /// What the node said of itself.
+    pub said: NodeState,
+    /// The link, once the preamble is over.
+    pub link: Option<Arc<Link>>,
+    /// Its flushing task.
+    pub flusher: Option<AbortHandle>,
+    /// Whether the node has told whom it knows.
+    pub gossiped: bool,
+    waiting: Vec<Claim>,
+}
+
+/// What a claim makes necessary.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: it has been answered, or waits.
+    Settled,
+    /// The link to the node named is to be cut; the claim waits for its end.
+    Cut(String),
+    /// The node has knocked and is to be dialled.
+    Dial,
+    /// The node has knocked, and its link of this side is lost: cut and dial.
+    CutAndDial(String),
+}
+
+/// The links by the names of their nodes.
+#[derive(Default)]
+pub struct Slots {
+    slots: HashMap<String, Slot>,
+}
+
+impl Slots {
+    /// Decides on a claim. `opening_max` bounds the preamble; a link silent for `dead_after` may be replaced by another
+    /// incarnation.
+    pub fn claim(&mut self, claim: Claim, opening_max: Duration, dead_after: Duration) -> Verdict {
+        let now = Instant::now();
+        let name = claim.info.name.clone();
+        let Some(slot) = self.slots.get_mut(&name) else {
+            return self.grant(claim, now + opening_max);
+        };
+        if slot.phase == Phase::Closing {
+            if matches!(claim.wish, Wish::Knock { .. }) {
+                return answer(claim, Ok(()), Verdict::Dial);
+            }
+            return slot.wait(claim);
+        }
+        let same = slot.info.incarnation == claim.info.incarnation;
+        if !same && !slot.is_dead(&claim.info, dead_after) {
+            let refusal = refusal(
+                Code::DuplicateName,
+                format!(
+                    "two nodes are named '{name}', at {} and {}; give one of them another node.name",
+                    slot.info.cluster_address, claim.info.cluster_address
+                ),
+            );
+            return answer(claim, Err(refusal), Verdict::Settled);
+        }
+        match claim.wish {
+            Wish::Dial if same => {
+                let busy = refusal(Code::Busy, "there is a link already, or one is being made");
+                answer(claim, Err(busy), Verdict::Settled)
+            }
+            Wish::Knock { seen_epoch } if same && slot.epoch > seen_epoch => {
+                // It knocked before it saw the link that is there, or is coming.
+                answer(claim, Ok(()), Verdict::Settled)
+            }
+            Wish::Knock { .. } if slot.phase == Phase::Opening => {
+                self.slots.remove(&name);
+                answer(claim, Ok(()), Verdict::Dial)
+            }
+            Wish::Knock { .. } => answer(claim, Ok(()), Verdict::CutAndDial(name)),
+            // Nothing but a preamble that nobody waits for any more.
+            _ if slot.phase == Phase::Opening => self.grant(claim, now + opening_max),
+            _ => {
+                slot.wait(claim);
+                Verdict::Cut(name)
+            }
+        }
+    }
+
+    /// The link of that number.
+    pub fn by_epoch(&mut self, epoch: u64) -> Option<&mut Slot> {
+        self.slots.values_mut().find(|slot| slot.epoch == epoch)
+    }
+
+    /// The link to that node.
+    pub fn get(&self, name: &str) -> Option<&Slot> {
+        self.slots.get(name)
+    }
+
+    /// All links.
+    pub fn all(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.values()
+    }
+
+    /// Marks a link as cut. None: there is none to be cut.
+    pub fn close(&mut self, name: &str) -> Option<&Slot> {
+        let slot = self.slots.get_mut(name).filter(|slot| slot.phase != Phase::Closing)?;
+        slot.phase = Phase::Closing;
+        slot.until = Instant::now() + CLOSING_MAX;
+        Some(slot)
+    }
+
+    /// A link has ended. Gives it back with the claims that waited for that, to be decided anew.
+    pub fn ended(&mut self, epoch: u64) -> Option<(Slot, Vec<Claim>)> {
+        let name = self.by_epoch(epoch)?.info.name.clone();
+        let mut slot = self.slots.remove(&name)?;
+        let waiting = std::mem::take(&mut slot.waiting);
+        Some((slot, waiting))
+    }
+
+    /// The links whose phase has taken too long.
+    pub fn overdue(&self, now: Instant) -> Vec<(u64, String, Phase)> {
+        self.slots
+            .values()
+            .filter(|slot| slot.phase != Phase::Ready && slot.until <= now)
+            .map(|slot| (slot.epoch, slot.info.name.clone(), slot.phase))
+            .collect()
+    }
+
+    fn grant(&mut self, claim: Claim, until: Instant) -> Verdict {
+        if let Wish::Knock { .. } = claim.wish {
+            return answer(claim, Ok(()), Verdict::Dial);
+        }
+        let slot = Slot {
+            epoch: claim.epoch,
+            info: claim.info.clone(),
+            phase: Phase::Opening,
+            until,
+            said: NodeState::Joining,
+            link: None,
+            flusher: None,
+            gossiped: false,
+            waiting: Vec::new(),
+        };
+        self.slots.insert(claim.info.name.clone(), slot);
+        answer(claim, Ok(()), Verdict::Settled)
+    }
+}
+
+impl Slot {
+    /// Whether another incarnation of the node may take the place of this one: it listens where this one did, or this
+    /// one is silent.
+    fn is_dead(&self, other: &NodeInfo, dead_after: Duration) -> bool {
+        self.info.cluster_address == other.cluster_address
+            || self.link.as_ref().is_none_or(|link| link.socket.silent_for() >= dead_after)
+    }
+
+    fn wait(&mut self, claim: Claim) -> Verdict {
+        if self.waiting.len() >= WAITING_MAX {
+            let busy = refusal(Code::Busy, "an old link to the node is still ending");
+            return answer(claim, Err(busy), Verdict::Settled);
+        }
+        self.waiting.push(claim);
+        Verdict::Settled
+    }
+}
+
+fn answer(claim: Claim, answer: Result<(), LinkRefusal>, verdict: Verdict) -> Verdict {
+    // Who gave up meanwhile gives the claim back, or never held it.
+    let _ = claim.answer.send(answer);
+    verdict
+}

@@ -183,7 +183,8 @@ async fn users_are_found_by_the_beginning_of_a_name_page_by_page() {
     }
     let (mut found, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = ada.gets(&format!("/users?query={}&limit=2&cursor={cursor}", stem.to_uppercase())).await.is(200);
+        let page =
+            ada.gets(&format!("/users?query={}&limit=2&cursor={cursor}", stem.to_uppercase())).await.is(200);
         assert!(items(&page).len() <= 2);
         found.extend(items(&page).iter().map(|user| number(user, "user_id")));
         cursor = page["next_cursor"].as_str().expect("a string").to_owned();
@@ -194,8 +195,8 @@ async fn users_are_found_by_the_beginning_of_a_name_page_by_page() {
     found.sort_unstable();
     assert_eq!(found, ids);
     // What a pattern language would take for a wildcard is a letter like any other.
-    for odd in ["%25", "_", "%25%25", "find%25"] {
-        assert!(items(&ada.gets(&format!("/users?query={odd}")).await.is(200)).is_empty(), "{odd}");
+    for odd in ["_", "%25", "\\"] {
+        assert!(items(&ada.gets(&format!("/users?query={stem}{odd}")).await.is(200)).is_empty(), "{odd}");
     }
     ada.gets("/users?query=").await.is_refused(400, "invalid_argument");
 }
@@ -218,7 +219,9 @@ async fn a_profile_is_changed_by_its_owner_and_seen_by_others() {
 async fn a_new_password_replaces_the_old_one() {
     let ada = World::shared().person("ada").await;
     let change = |old: &str, new: &str| json!({"old_password": old, "new_password": new});
-    ada.puts("/users/me/password", change("wrong one", "another one")).await.is_refused(403, "permission_denied");
+    ada.puts("/users/me/password", change("wrong one", "another one"))
+        .await
+        .is_refused(403, "permission_denied");
     ada.puts("/users/me/password", change(PASSWORD, "short")).await.is_refused(400, "invalid_argument");
     ada.puts("/users/me/password", change(PASSWORD, "another one")).await.is(204);
     signs_in(&ada.world, &ada.name, PASSWORD).await.is_refused(401, "unauthenticated");

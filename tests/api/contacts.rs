@@ -100,7 +100,10 @@ async fn one_does_not_accept_ones_own_request() {
 async fn requests_to_nobody_oneself_or_without_a_name_are_refused() {
     let ada = World::shared().person("ada").await;
     ada.posts("/contacts", json!({"user_id": 4_000_000_000_u64})).await.is_refused(404, "not_found");
-    ada.posts("/contacts", json!({"user_id": ada.id})).await.is_refused(400, "invalid_argument").naming("user_id");
+    ada.posts("/contacts", json!({"user_id": ada.id}))
+        .await
+        .is_refused(400, "invalid_argument")
+        .naming("user_id");
     ada.posts("/contacts", json!({})).await.is_refused(400, "invalid_argument").naming("user_id");
     ada.posts("/contacts", json!({"user_id": -5})).await.is_refused(400, "invalid_argument");
     assert!(items(&ada.gets("/contacts").await.is(200)).is_empty());

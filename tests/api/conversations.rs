@@ -42,11 +42,17 @@ async fn a_group_that_names_a_bad_member_is_not_created_at_all() {
         .await
         .is_refused(400, "invalid_argument")
         .naming("member_ids");
-    ada.posts("/conversations", group(json!([ada.id]))).await.is_refused(400, "invalid_argument").naming("member_ids");
+    ada.posts("/conversations", group(json!([ada.id])))
+        .await
+        .is_refused(400, "invalid_argument")
+        .naming("member_ids");
     ada.posts("/conversations", group(json!([-1]))).await.is_refused(400, "invalid_argument");
     ada.posts("/conversations", group(json!("all"))).await.is_refused(400, "invalid_argument");
     let many: Vec<u64> = (1..=1001).collect();
-    ada.posts("/conversations", group(json!(many))).await.is_refused(400, "invalid_argument").naming("member_ids");
+    ada.posts("/conversations", group(json!(many)))
+        .await
+        .is_refused(400, "invalid_argument")
+        .naming("member_ids");
     for person in [ada, bob] {
         assert!(items(&person.gets("/conversations").await.is(200)).is_empty());
     }
@@ -124,7 +130,10 @@ async fn a_message_sent_by_rest_reaches_everybodys_sockets_and_all_of_the_sender
     assert_eq!((&sent["client_id"], &sent["duplicate"]), (&json!("k"), &json!(false)), "{sent}");
     for live in [&mut ada_live, &mut bob_live] {
         let heard = live.hears_a_message().await;
-        assert_eq!((heard.text.as_str(), heard.sender_id, heard.mentions.as_slice()), ("by REST", ada.id, &[bob.id][..]));
+        assert_eq!(
+            (heard.text.as_str(), heard.sender_id, heard.mentions.as_slice()),
+            ("by REST", ada.id, &[bob.id][..])
+        );
     }
     let direct = json!({"client_id": "k2", "text": "to a user"});
     let sent = ada.posts(&format!("/users/{}/messages", bob.id), direct).await.is(201);

@@ -26,9 +26,10 @@ async fn a_repeat_has_the_first_answer_over_every_transport_and_by_rest() {
             assert_eq!(elsewhere.sends(other).await, again, "{first_over:?}, then {then_over:?}");
         }
         let body = json!({"client_id": send.client_id, "text": send.text});
-        for path in
-            [format!("/users/{}/messages", bob.id), format!("/conversations/{}/messages", first.conversation_id)]
-        {
+        for path in [
+            format!("/users/{}/messages", bob.id),
+            format!("/conversations/{}/messages", first.conversation_id),
+        ] {
             let answer = ada.posts(&path, body.clone()).await.succeeds();
             assert_eq!(answer["duplicate"], true, "{answer}");
             assert_eq!(number(&answer, "seq"), first.seq);
@@ -52,7 +53,9 @@ async fn a_client_id_is_the_senders_own_and_each_conversations_own() {
     let (ada, bob) = World::shared().two("ada", "bob").await;
     let (direct, group) = (ada.direct_with(&bob).await, ada.founds_a_group("club", &[&bob]).await);
     let (ada_live, bob_live) = (ada.opens(Transport::Tcp).await, bob.opens(Transport::Tcp).await);
-    for (live, conversation_id) in [(&ada_live, direct), (&bob_live, direct), (&ada_live, group), (&bob_live, group)] {
+    for (live, conversation_id) in
+        [(&ada_live, direct), (&bob_live, direct), (&ada_live, group), (&bob_live, group)]
+    {
         let send = Send { client_id: "same".into(), ..a_text(conversation_id, "hello") };
         assert!(!live.sends(send).await.duplicate);
     }

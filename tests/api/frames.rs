@@ -67,8 +67,13 @@ async fn every_sendable_kind_and_attachment_arrives_as_it_was_sent() {
             width: 640,
             height: 480,
         };
-        for kind in [MessageKind::Image, MessageKind::Audio, MessageKind::Video, MessageKind::File, MessageKind::Custom]
-        {
+        for kind in [
+            MessageKind::Image,
+            MessageKind::Audio,
+            MessageKind::Video,
+            MessageKind::File,
+            MessageKind::Custom,
+        ] {
             let send = Send { kind: kind as i32, attachments: vec![file.clone()], ..a_text(talk.id, "see") };
             // A server may insist that a file exists; what it takes must arrive whole.
             let sent = talk.ada_live.sends(send).await;
@@ -100,7 +105,10 @@ async fn the_sender_is_told_what_the_peer_got_and_read() {
 
         talk.bob_live.has_got(talk.id, sent.seq).await;
         let receipt = talk.ada_live.hears_a_receipt_of(talk.bob.id).await;
-        assert_eq!((receipt.conversation_id, receipt.delivered_seq, receipt.read_seq), (talk.id, sent.seq, 0));
+        assert_eq!(
+            (receipt.conversation_id, receipt.delivered_seq, receipt.read_seq),
+            (talk.id, sent.seq, 0)
+        );
 
         talk.bob_live.has_read(talk.id, sent.seq).await;
         let receipt = talk.ada_live.hears_a_receipt_of(talk.bob.id).await;
@@ -124,7 +132,8 @@ async fn what_was_read_is_no_longer_unread_in_the_list() {
 
         talk.bob_live.has_read(talk.id, last.seq).await;
         let list = talk.bob_live.syncs(SyncRequest::default()).await;
-        let seen = list.conversations.iter().find(|seen| seen.conversation_id == talk.id).expect("it is listed");
+        let seen =
+            list.conversations.iter().find(|seen| seen.conversation_id == talk.id).expect("it is listed");
         assert_eq!((seen.unread, seen.read_seq, seen.last_seq), (0, last.seq, last.seq), "{transport:?}");
         assert_eq!(number(&talk.bob.sees(talk.id).await, "unread"), 0);
         // One's own messages are never unread, and sending counts as having read.
@@ -187,7 +196,12 @@ async fn history_goes_both_ways_within_its_limits() {
             talk.ada_live.says(talk.id, text).await;
         }
         let ask = |before_seq, after_seq, limit| {
-            talk.bob_live.looks_back(HistoryRequest { conversation_id: talk.id, before_seq, after_seq, limit })
+            talk.bob_live.looks_back(HistoryRequest {
+                conversation_id: talk.id,
+                before_seq,
+                after_seq,
+                limit,
+            })
         };
         let seqs = |page: &rookery::protocol::v1::HistoryPage| {
             page.messages.iter().map(|message| message.seq).collect::<Vec<_>>()
@@ -257,8 +271,10 @@ async fn a_conversation_is_made_once_though_both_begin_it_at_the_same_moment() {
         let (ada, bob) = World::shared().two("ada", "bob").await;
         let (ada_live, bob_live) =
             (ada.opens(Transport::Tcp).await, bob.opens(Transport::WebSocketJson).await);
-        let (there, back) =
-            tokio::join!(ada_live.sends(a_text_to(&bob, "first!")), bob_live.sends(a_text_to(&ada, "no, me!")));
+        let (there, back) = tokio::join!(
+            ada_live.sends(a_text_to(&bob, "first!")),
+            bob_live.sends(a_text_to(&ada, "no, me!"))
+        );
         assert_eq!(there.conversation_id, back.conversation_id);
         assert_ne!(there.seq, back.seq);
     }
@@ -283,7 +299,11 @@ async fn bad_requests_are_refused_by_code_and_field_and_close_nothing() {
             (Send { conversation_id: nobody, ..good.clone() }, ErrorCode::NotFound, ""),
             (Send { conversation_id: theirs, ..good.clone() }, ErrorCode::PermissionDenied, ""),
             (Send { conversation_id: 0, to_user_id: nobody, ..good.clone() }, ErrorCode::NotFound, ""),
-            (Send { conversation_id: 0, to_user_id: talk.ada.id, ..good.clone() }, ErrorCode::InvalidArgument, "to_user_id"),
+            (
+                Send { conversation_id: 0, to_user_id: talk.ada.id, ..good.clone() },
+                ErrorCode::InvalidArgument,
+                "to_user_id",
+            ),
         ];
         for (send, code, field) in cases {
             let error = talk.ada_live.is_refused(Request::Send(send)).await;
@@ -294,7 +314,10 @@ async fn bad_requests_are_refused_by_code_and_field_and_close_nothing() {
         for (request, code) in [
             (Request::Read(elsewhere), ErrorCode::PermissionDenied),
             (Request::Delivered(nowhere), ErrorCode::NotFound),
-            (Request::Typing(TypingState { conversation_id: theirs, active: true }), ErrorCode::PermissionDenied),
+            (
+                Request::Typing(TypingState { conversation_id: theirs, active: true }),
+                ErrorCode::PermissionDenied,
+            ),
             (
                 Request::History(HistoryRequest { conversation_id: theirs, ..HistoryRequest::default() }),
                 ErrorCode::PermissionDenied,

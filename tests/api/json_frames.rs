@@ -53,7 +53,8 @@ async fn answers_and_events_have_the_names_and_forms_of_the_protocol() {
     assert_eq!(listed["last_message"]["text"], "hello", "{page}");
     assert!(page["sync_page"]["sync_token"].as_str().is_some_and(|token| !token.is_empty()), "{page}");
 
-    let error = ada_socket.asks(json!({"id": 9, "send": {"conversation_id": number(sent, "conversation_id")}})).await;
+    let error =
+        ada_socket.asks(json!({"id": 9, "send": {"conversation_id": number(sent, "conversation_id")}})).await;
     assert!(is_plain(&error), "{error}");
     assert_eq!(error["error"]["code"], "invalid_argument", "{error}");
     assert!(error["error"]["field"].is_string() && error["error"]["message"].is_string(), "{error}");
@@ -76,7 +77,8 @@ async fn numbers_may_be_strings_null_is_the_default_and_unknown_fields_are_ignor
     socket.says(frame).await;
     let answer = socket.hears_answer(41).await;
     let id = number(&answer["sent"], "conversation_id");
-    let history = socket.asks(json!({"id": 42, "history": {"conversation_id": id.to_string(), "limit": "5"}})).await;
+    let history =
+        socket.asks(json!({"id": 42, "history": {"conversation_id": id.to_string(), "limit": "5"}})).await;
     let message = &history["history_page"]["messages"][0];
     assert_eq!(message["mentions"], json!([bob.id, ada.id]), "{history}");
     // A null request is an absent one.
@@ -192,7 +194,10 @@ async fn a_bad_frame_is_answered_under_its_id_and_closes_nothing() {
         (r#"{"id": 13, "send": {"conversation_id": "seven", "client_id": "k", "text": "x"}}"#, Some(13)),
         (r#"{"id": 14, "send": {"to_user_id": 1, "client_id": 5, "text": {}}}"#, Some(14)),
         (r#"{"id": 15, "send": [1, 2]}"#, Some(15)),
-        (r#"{"id": 16, "send": {"kind": "telepathy", "to_user_id": 1, "client_id": "k", "text": "x"}}"#, Some(16)),
+        (
+            r#"{"id": 16, "send": {"kind": "telepathy", "to_user_id": 1, "client_id": "k", "text": "x"}}"#,
+            Some(16),
+        ),
         (r#"{"id": 17, "fly": {}}"#, Some(17)),
         (r#"{"id": 18}"#, Some(18)),
         ("this is no JSON", None),
@@ -227,7 +232,8 @@ async fn ten_bad_frames_in_a_row_close_and_a_good_one_between_forgives() {
         let live = ada.opens(transport).await;
         for _ in 0..10 {
             let bad: &[u8] = b"\xff\xff\xff\xff";
-            let framed = if transport == Transport::Tcp { [&[0, 0, 0, 4], bad].concat() } else { bad.to_vec() };
+            let framed =
+                if transport == Transport::Tcp { [&[0, 0, 0, 4], bad].concat() } else { bad.to_vec() };
             drop(live.connection.send_raw(framed).await);
         }
         let close = live.is_closed().await;
@@ -281,7 +287,9 @@ async fn the_subprotocol_is_the_first_known_one_of_the_clients_and_json_when_it_
         (Some("rookery.v1+proto,rookery.v1+json"), Some("rookery.v1+proto"), false),
     ] {
         let upgrade = Upgrade { subprotocols: offered, bearer: Some(&ada.token) };
-        let Ok(mut socket) = ada.world.tries_to_upgrade(upgrade).await else { panic!("{offered:?} was refused") };
+        let Ok(mut socket) = ada.world.tries_to_upgrade(upgrade).await else {
+            panic!("{offered:?} was refused")
+        };
         assert_eq!(socket.subprotocol.as_deref(), chosen, "{offered:?}");
         let welcome = socket.next().await;
         assert_eq!(matches!(welcome, Came::Text(_)), is_json, "{offered:?}: {welcome:?}");

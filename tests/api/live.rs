@@ -5,8 +5,8 @@ use rookery::domain::Error;
 use rookery::protocol::v1::client_frame::Request;
 use rookery::protocol::v1::server_frame::Body;
 use rookery::protocol::v1::{
-    ContactEvent, Conversation, Cursor, HistoryPage, HistoryRequest, Message, Receipt, Send, Sent, SyncPage, SyncRequest,
-    Welcome,
+    ContactEvent, Conversation, Cursor, HistoryPage, HistoryRequest, Message, Receipt, Send, Sent, SyncPage,
+    SyncRequest, Welcome,
 };
 
 use crate::world::{PATIENCE, Person, World, unique, within};

@@ -101,7 +101,10 @@ async fn an_unknown_or_doubled_id_refuses_the_whole_addition() {
     let id = ada.founds_a_group("club", &[&bob]).await;
     let path = format!("/conversations/{id}/members");
     ada.posts(&path, json!({"user_ids": [cleo.id, 4_000_000_000_u64]})).await.is_refused(404, "not_found");
-    ada.posts(&path, json!({"user_ids": [cleo.id, cleo.id]})).await.is_refused(400, "invalid_argument").naming("user_ids");
+    ada.posts(&path, json!({"user_ids": [cleo.id, cleo.id]}))
+        .await
+        .is_refused(400, "invalid_argument")
+        .naming("user_ids");
     ada.posts(&path, json!({"user_ids": []})).await.is_refused(400, "invalid_argument").naming("user_ids");
     ada.posts(&path, json!({})).await.is_refused(400, "invalid_argument").naming("user_ids");
     assert_eq!(ada.lists_members(id).await.len(), 2);

@@ -38,7 +38,10 @@ pub struct Upgrade<'a> {
 
 impl World {
     /// Opens `/ws`; an upgrade that is refused is its HTTP answer.
-    pub async fn tries_to_upgrade(&self, upgrade: Upgrade<'_>) -> Result<RawSocket, Response<Option<Vec<u8>>>> {
+    pub async fn tries_to_upgrade(
+        &self,
+        upgrade: Upgrade<'_>,
+    ) -> Result<RawSocket, Response<Option<Vec<u8>>>> {
         let address = self.node.address("http");
         let mut request = format!("ws://{address}/ws").into_client_request().expect("a good address");
         let headers = request.headers_mut();

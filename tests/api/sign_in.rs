@@ -41,12 +41,14 @@ async fn login_makes_a_new_device_whose_token_works_everywhere_at_once() {
             ..ada.clone()
         };
         let devices = elsewhere.gets("/sessions").await.is(200);
-        let named: Vec<_> = items(&devices).iter().filter(|device| device["device_name"] == "a tablet").collect();
+        let named: Vec<_> =
+            items(&devices).iter().filter(|device| device["device_name"] == "a tablet").collect();
         assert_eq!(named.len(), 1, "{devices}");
         assert_eq!(number(named[0], "device_id"), welcome.device_id);
         // A name says nothing about who is asked: the same name makes another device.
         let (again, _events) = ada.world.connects(transport).await;
-        let second = again.login(&ada.name.to_uppercase(), PASSWORD, "a tablet").await.expect("any case will do");
+        let second =
+            again.login(&ada.name.to_uppercase(), PASSWORD, "a tablet").await.expect("any case will do");
         assert_ne!(second.device_id, welcome.device_id);
         drop(events);
     }
@@ -114,7 +116,9 @@ async fn a_token_in_the_upgrade_request_is_welcomed_without_asking() {
     let welcome = socket.hears().await;
     assert_eq!(number(&welcome["welcome"], "user_id"), ada.id, "{welcome}");
     assert!(welcome.get("reply_to").is_none_or(|id| id == 0), "nobody asked: {welcome}");
-    bob.posts(&format!("/users/{}/messages", ada.id), json!({"client_id": "k", "text": "hi"})).await.succeeds();
+    bob.posts(&format!("/users/{}/messages", ada.id), json!({"client_id": "k", "text": "hi"}))
+        .await
+        .succeeds();
     assert_eq!(socket.hears_event("message").await["text"], "hi");
 
     let upgrade = Upgrade { bearer: Some("nonsense"), ..Upgrade::default() };

@@ -120,7 +120,11 @@ async fn a_returning_client_gets_exactly_what_it_missed_page_by_page() {
             assert_eq!(all[id], (1..=*end).collect::<Vec<_>>(), "{transport:?}");
         }
         let rest = bob_live.catches_up(&[(ids[0], ends[0] - 3), (ids[1], ends[1])], 0).await;
-        assert_eq!(rest, BTreeMap::from([(ids[0], vec![ends[0] - 2, ends[0] - 1, ends[0]])]), "{transport:?}");
+        assert_eq!(
+            rest,
+            BTreeMap::from([(ids[0], vec![ends[0] - 2, ends[0] - 1, ends[0]])]),
+            "{transport:?}"
+        );
     }
 }
 
@@ -151,7 +155,11 @@ async fn a_sync_page_fits_a_frame_though_its_messages_do_not() {
         let live = bob.opens(transport).await;
         assert_eq!(live.catches_up(&[(id, 0)], 0).await[&id], (1..=8).collect::<Vec<_>>(), "{transport:?}");
         let page = live
-            .looks_back(rookery::protocol::v1::HistoryRequest { conversation_id: id, limit: 200, ..Default::default() })
+            .looks_back(rookery::protocol::v1::HistoryRequest {
+                conversation_id: id,
+                limit: 200,
+                ..Default::default()
+            })
             .await;
         assert!(page.more && !page.messages.is_empty(), "{transport:?}");
     }
@@ -241,11 +249,15 @@ async fn with_an_earlier_sync_token_everything_that_changed_since_is_listed() {
     let left = since.conversations.iter().find(|listed| listed.conversation_id == busy).expect("a change");
     assert!(left.removed, "{left:?}");
     assert_eq!(
-        live.is_refused(Request::Sync(SyncRequest { since: "yesterday".into(), ..SyncRequest::default() })).await.code,
+        live.is_refused(Request::Sync(SyncRequest { since: "yesterday".into(), ..SyncRequest::default() }))
+            .await
+            .code,
         ErrorCode::InvalidArgument
     );
     assert_eq!(
-        live.is_refused(Request::Sync(SyncRequest { page: "three".into(), ..SyncRequest::default() })).await.code,
+        live.is_refused(Request::Sync(SyncRequest { page: "three".into(), ..SyncRequest::default() }))
+            .await
+            .code,
         ErrorCode::InvalidArgument
     );
 }

@@ -14,8 +14,7 @@ use crate::node::Node;
 /// How long anything that must happen may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The framed transports: what one can do, all can.
-pub const TRANSPORTS: [Transport; 3] =
-    [Transport::WebSocketJson, Transport::WebSocketProto, Transport::Tcp];
+pub const TRANSPORTS: [Transport; 3] = [Transport::WebSocketJson, Transport::WebSocketProto, Transport::Tcp];
 /// Everybody's password.
 pub const PASSWORD: &str = "open sesame";
 
@@ -63,6 +62,11 @@ impl World {
     /// On a node of one's own.
     pub fn with(config: &[(&str, &str)]) -> Self {
         Self::on(Arc::new(Node::start(config)))
+    }
+
+    /// Kills the node and starts it again. Nobody else may hold this world.
+    pub fn restarts(&mut self) {
+        Arc::get_mut(&mut self.node).expect("the test's own node").restart();
     }
 
     fn on(node: Arc<Node>) -> Self {
@@ -227,7 +231,12 @@ impl Answer {
         assert_eq!(error["code"], code, "{} answered {}", self.what, self.text);
         let message = error["message"].as_str().unwrap_or_default();
         assert!(message.len() > 8, "{} gives no reason: {}", self.what, self.text);
-        assert!(error["field"].is_string() && error["retry_after_ms"].is_u64(), "{}: {}", self.what, self.text);
+        assert!(
+            error["field"].is_string() && error["retry_after_ms"].is_u64(),
+            "{}: {}",
+            self.what,
+            self.text
+        );
         let must_wait = matches!(code, "resource_exhausted" | "unavailable");
         assert_eq!(error["retry_after_ms"] != 0, must_wait, "{}: {}", self.what, self.text);
         if status == 429 {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, Weak};
@@ -15,6 +16,8 @@ use std::time::Duration;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Lines of a node's log that are shown when a test fails.
 const LOG_LINES_SHOWN: usize = 40;
+/// Its log, in its folder.
+const LOG: &str = "log";
 /// What every test node differs in from the defaults: free ports, and hashes that cost next to nothing.
 const TEST_CONFIG: [(&str, &str); 8] = [
     ("gateway.http_listen", "127.0.0.1:0"),
@@ -32,6 +35,40 @@ pub struct Node {
     process: Child,
     addresses: HashMap<String, String>,
     folder: tempfile::TempDir,
+    environment: HashMap<String, String>,
+}
+
+/// Starts the binary in `folder` and waits until it says where it listens.
+fn launch(folder: &Path, environment: &HashMap<String, String>) -> (Child, HashMap<String, String>) {
+    let log =
+        File::options().create(true).append(true).open(folder.join(LOG)).expect("a file in our own folder");
+    let mut process = Command::new(env!("CARGO_BIN_EXE_rookery"))
+        .args(["serve", "--stop-on-stdin-close"])
+        .current_dir(folder)
+        .envs(environment)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .expect("the binary was built for these tests");
+    let output = BufReader::new(process.stdout.take().expect("it is a pipe"));
+    let (sender, ready) = mpsc::channel();
+    std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let Ok(line) = ready.recv_timeout(START_TIMEOUT) else {
+        drop(process.kill());
+        drop(process.wait());
+        panic!("the node did not start:\n{}", end_of_log(folder));
+    };
+    // rookery ready name=… http=… tcp=… line=… admin=… cluster=…
+    let pairs = line.split_whitespace().filter_map(|word| word.split_once('='));
+    (process, pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+/// The end of what a node logged.
+fn end_of_log(folder: &Path) -> String {
+    let text = fs::read_to_string(folder.join(LOG)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
 }
 
 impl Node {
@@ -50,30 +87,26 @@ impl Node {
     pub fn start(config: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("rookery-node-").tempdir().expect("a temporary folder");
         let database = format!("sqlite://{}", folder.path().join("rookery.db").display());
-        let log = File::create(folder.path().join("log")).expect("a file in our own folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
-        command.args(["serve", "--stop-on-stdin-close"]).current_dir(folder.path());
         let own_database = [("storage.url", database.as_str())];
         // Later ones win.
-        let all: HashMap<&str, &str> = TEST_CONFIG.iter().chain(&own_database).chain(config).copied().collect();
-        for (key, value) in all {
-            command.env(format!("ROOKERY__{}", key.to_uppercase().replace('.', "__")), value);
-        }
-        let mut process = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the binary was built for these tests");
-        let output = BufReader::new(process.stdout.take().expect("it is a pipe"));
-        let (sender, ready) = mpsc::channel();
-        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut node = Self { process, addresses: HashMap::new(), folder };
-        let Ok(line) = ready.recv_timeout(START_TIMEOUT) else { panic!("the node did not start:\n{}", node.log()) };
-        // rookery ready name=… http=… tcp=… line=… admin=… cluster=…
-        let pairs = line.split_whitespace().filter_map(|word| word.split_once('='));
-        node.addresses = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        node
+        let config: HashMap<&str, &str> =
+            TEST_CONFIG.iter().chain(&own_database).chain(config).copied().collect();
+        let variable = |key: &str| format!("ROOKERY__{}", key.to_uppercase().replace('.', "__"));
+        let environment = config.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+        let (process, addresses) = launch(folder.path(), &environment);
+        Self { process, addresses, folder, environment }
+    }
+
+    /// Kills the node as a power cut would, and starts it again on its folder, on other ports.
+    pub fn restart(&mut self) {
+        self.end();
+        (self.process, self.addresses) = launch(self.folder.path(), &self.environment);
+    }
+
+    fn end(&mut self) {
+        // It may be gone already.
+        drop(self.process.kill());
+        drop(self.process.wait());
     }
 
     /// host:port of one of `http, tcp, line, admin, cluster`; or its `name`.
@@ -88,23 +121,14 @@ impl Node {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux names it");
         line.trim().trim_end_matches(" kB").parse().expect("it is a number")
     }
-
-    /// The end of what the node logged.
-    pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
-    }
 }
 
 impl Drop for Node {
     #[expect(clippy::print_stderr, reason = "a failed test shows what its node logged")]
     fn drop(&mut self) {
-        // It may be gone already.
-        drop(self.process.kill());
-        drop(self.process.wait());
+        self.end();
         if std::thread::panicking() {
-            eprintln!("the node's log ends with:\n{}", self.log());
+            eprintln!("the node's log ends with:\n{}", end_of_log(self.folder.path()));
         }
     }
 }

@@ -59,7 +59,9 @@ mod tests {
     #[test]
     fn noise_has_no_id() {
         assert_eq!(salvage_id(b"hello", Format::Json), Salvaged::Nothing);
-        assert_eq!(salvage_id(b"[1]", Format::Json), Salvaged::Nothing);
+        for list in [&b"[]"[..], b" [1]", b"[1, {}]"] {
+            assert_eq!(salvage_id(list, Format::Json), Salvaged::Nothing);
+        }
         assert_eq!(salvage_id(&[0xff; 3], Format::Proto), Salvaged::Nothing);
     }
 }

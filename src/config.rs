@@ -416,6 +416,12 @@ fn explain_one(error: &figment::Error) -> String {
             let hint = nearest.map_or_else(String::new, |name| format!("; did you mean '{name}'?"));
             format!("'{}' is not a key{place}{hint}", path.join("."))
         }
+        // The file is no TOML at all. The parser draws the line with the fault; the sentence leaves the picture out.
+        kind if path.is_empty() => {
+            let text = kind.to_string();
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|'));
+            format!("the configuration can't be read{place}: {}", lines.collect::<Vec<_>>().join(": "))
+        }
         kind => format!("'{}': {kind}{place}", path.join(".")),
     }
 }

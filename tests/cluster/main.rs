@@ -1,13 +1,21 @@
-//! Clusters of real processes and what befalls them: kills, newcomers, drains, strangers, bad input.
+//! Clusters of real processes and what befalls them: kills, freezes, newcomers, drains, strangers, bad input.
 //!
 //! Everything is judged from outside, by the public protocols: [`checker`] holds the promises against a record of its
 //! own. Each test has its own nodes on free ports, which end with the test process, however it ends.
 
+mod bad_input;
 mod checker;
 mod device;
+mod drain;
 mod kill;
 mod line;
 #[path = "../support/mariadb.rs"]
 mod mariadb_server;
+mod operators;
 mod people;
+mod process;
+mod repeats;
+mod strangers;
+mod takeover;
+mod up;
 mod world;

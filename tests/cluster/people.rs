@@ -10,7 +10,6 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{Rng as _, SeedableRng as _};
 use rookery::client::{Rest, Transport};
-use rookery::protocol::v1;
 use tokio::sync::watch;
 
 use crate::checker::{Checker, Summary, Target};
@@ -295,9 +294,4 @@ pub async fn stop(devices: Vec<Arc<Device>>) {
         Arc::into_inner(device).expect("the traffic has ended").stop().await;
     }))
     .await;
-}
-
-/// Both ends of a message, for tests of few of them.
-pub fn same_message(a: &v1::Sent, b: &v1::Sent) -> bool {
-    (a.conversation_id, a.seq) == (b.conversation_id, b.seq)
 }

@@ -15,6 +15,8 @@ use tempfile::TempDir;
 const POLL: Duration = Duration::from_millis(20);
 /// How long nodes may take to agree on a view of the cluster.
 pub const VIEW_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an idle cluster may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines of each node's output shown when a test fails.
 const LINES_SHOWN: usize = 60;
 
@@ -123,6 +125,14 @@ impl Cluster {
             })
             .await;
         }
+    }
+
+    /// Ends all nodes that run; each must drain well, and soon, as there is nothing to wait for.
+    pub async fn end(mut self) {
+        let began = Instant::now();
+        assert_eq!(self.local.shutdown().await, Vec::<String>::new());
+        let took = began.elapsed();
+        assert!(took < END_TIMEOUT, "the idle cluster ended in {took:?}");
     }
 
     /// The operators' endpoint of a node.

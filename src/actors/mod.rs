@@ -127,6 +127,13 @@ impl Actors {
         }
     }
 
+    /// Tells every room to finish, store its cursors, and end; a message for one starts it again.
+    pub fn retire_rooms(&self) {
+        for vitals in self.inner.rooms.vitals() {
+            self.inner.rooms.cast_if_active(vitals.address, RoomMessage::Retire);
+        }
+    }
+
     /// Closes every session, after what is queued for it.
     pub fn close_sessions(&self, code: u16, reason: &str) {
         for session in self.inner.sessions.all() {

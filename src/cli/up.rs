@@ -95,7 +95,7 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
 
     // Before the nodes start, so that no signal is missed.
     let mut stop = StopSignals::listen()?;
-    println!("starting {} nodes …", args.nodes);
+    println!("starting {} node(s) …", args.nodes);
     let mut cluster = tokio::select! {
         cluster = LocalCluster::start(args.nodes, options) => cluster?,
         // Dropping the start kills the nodes that it has started.

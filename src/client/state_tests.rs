@@ -337,3 +337,15 @@ fn leaving_and_joining_again_goes_on_from_the_new_first_seq() {
     assert_eq!(state.live(message(1, 12)).len(), 1);
     assert!(state.is_synced());
 }
+
+#[test]
+fn a_new_conversation_begins_where_its_first_page_does() {
+    let mut state = SyncState::new(Start::Beginning);
+    // Pushed before anything told of the room; its past is not the user's to see.
+    assert!(state.live(message(1, 7)).is_empty());
+    assert!(state.next_request().is_some());
+    let page = SyncPage { messages: vec![message(1, 6), message(1, 7)], ..SyncPage::default() };
+    let seqs: Vec<u64> = state.page(page).messages.iter().map(|m| m.seq).collect();
+    assert_eq!(seqs, [6, 7]);
+    assert!(state.is_synced());
+}

@@ -75,6 +75,8 @@ pub struct Question {
     pub deadline: Instant,
     /// How often it has been sent.
     pub attempt: u32,
+    /// 1: another node has asked this one, which does not own the address.
+    pub hops: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,6 +327,7 @@ mod tests {
             request: vec![number].into(),
             deadline: Instant::now() + Duration::from_secs(5),
             attempt: 0,
+            hops: 0,
         }
     }
 

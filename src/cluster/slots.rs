@@ -233,3 +233,88 @@ fn answer(claim: Claim, answer: Result<(), LinkRefusal>, verdict: Verdict) -> Ve
     let _ = claim.answer.send(answer);
     verdict
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    type Answer = oneshot::Receiver<Result<(), LinkRefusal>>;
+
+    fn claim(epoch: u64, incarnation: u64, wish: Wish) -> (Claim, Answer) {
+        let (answer, receiver) = oneshot::channel();
+        let info = NodeInfo { name: "b".to_owned(), incarnation, ..NodeInfo::default() };
+        (Claim { info, epoch, wish, answer }, receiver)
+    }
+
+    fn answered(mut answer: Answer) -> Option<Result<(), Code>> {
+        answer.try_recv().ok().map(|answer| answer.map_err(|refusal| refusal.code()))
+    }
+
+    /// Slots with a link 1 in that phase.
+    fn slots(phase: Phase) -> Slots {
+        let mut slots = Slots::default();
+        let (first, answer) = claim(1, 1, Wish::Dial);
+        assert_eq!(slots.claim(first, LONG, LONG), Verdict::Settled);
+        assert_eq!(answered(answer), Some(Ok(())));
+        slots.by_epoch(1).expect("it was granted").phase = phase;
+        slots
+    }
+
+    #[test]
+    fn a_second_dial_finds_the_place_taken() {
+        for phase in [Phase::Opening, Phase::Handed, Phase::Ready] {
+            let (second, answer) = claim(2, 1, Wish::Dial);
+            assert_eq!(slots(phase).claim(second, LONG, LONG), Verdict::Settled);
+            assert_eq!(answered(answer), Some(Err(Code::Busy)));
+        }
+    }
+
+    #[test]
+    fn what_the_dialer_dials_replaces_what_the_acceptor_has() {
+        let mut slots = slots(Phase::Ready);
+        let (second, mut answer) = claim(2, 1, Wish::Accept);
+        assert_eq!(slots.claim(second, LONG, LONG), Verdict::Cut("b".to_owned()));
+        assert!(answer.try_recv().is_err(), "it waits for the end of the old link");
+        assert!(slots.close("b").is_some());
+        assert!(slots.close("b").is_none());
+        let (_, mut waiting) = slots.ended(1).expect("it was there");
+        assert_eq!(slots.claim(waiting.remove(0), LONG, LONG), Verdict::Settled);
+        assert_eq!(answered(answer), Some(Ok(())));
+        assert!(slots.by_epoch(2).is_some());
+    }
+
+    #[test]
+    fn a_knock_ends_only_a_link_that_was_there_before_it() {
+        for (seen_epoch, verdict) in [(0, Verdict::Settled), (1, Verdict::CutAndDial("b".to_owned()))] {
+            let (knock, answer) = claim(2, 1, Wish::Knock { seen_epoch });
+            assert_eq!(slots(Phase::Ready).claim(knock, LONG, LONG), verdict);
+            assert_eq!(answered(answer), Some(Ok(())));
+        }
+        let (knock, _answer) = claim(2, 1, Wish::Knock { seen_epoch: 0 });
+        assert_eq!(Slots::default().claim(knock, LONG, LONG), Verdict::Dial);
+    }
+
+    #[test]
+    fn claims_wait_for_a_closing_link_up_to_a_bound() {
+        let mut slots = slots(Phase::Closing);
+        let mut answers = Vec::new();
+        for epoch in 2..8 {
+            let (next, answer) = claim(epoch, 1, Wish::Dial);
+            assert_eq!(slots.claim(next, LONG, LONG), Verdict::Settled);
+            answers.push(answered(answer));
+        }
+        assert_eq!(answers[..WAITING_MAX], [None, None, None, None]);
+        assert_eq!(answers[WAITING_MAX..], [Some(Err(Code::Busy)), Some(Err(Code::Busy))]);
+    }
+
+    #[test]
+    fn phases_that_take_too_long_are_found() {
+        let mut slots = slots(Phase::Ready);
+        let late = Instant::now() + LONG + LONG;
+        assert!(slots.overdue(late).is_empty());
+        slots.by_epoch(1).expect("it is there").phase = Phase::Handed;
+        assert_eq!(slots.overdue(late), [(1, "b".to_owned(), Phase::Handed)]);
+    }
+}

@@ -7,6 +7,8 @@ pub mod lines;
 pub mod messages;
 pub mod operations;
 pub mod passwords;
+#[cfg(test)]
+mod tests;
 pub mod tokens;
 
 use std::sync::Arc;

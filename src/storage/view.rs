@@ -6,7 +6,13 @@ use crate::protocol::{ConversationKind, v1};
 impl From<ConversationRow> for v1::Conversation {
     fn from(row: ConversationRow) -> Self {
         let updated_at_ms = row.activity_ms();
-        let ConversationRow { conversation, member, peer, member_count, last_message, unread } = row;
+        let ConversationRow { conversation, mut member, peer, member_count, last_message, mut unread } = row;
+        // Sending counts as having read; the cursor that says so may still wait to be stored.
+        if let Some(last) = last_message.as_ref().filter(|last| last.sender_id == member.user_id) {
+            member.read_seq = member.read_seq.max(last.seq);
+            member.delivered_seq = member.delivered_seq.max(last.seq);
+            unread = 0;
+        }
         let is_direct = conversation.kind == ConversationKind::Direct;
         let (peer_user_id, peer_read_seq, peer_delivered_seq) = match peer {
             Some(peer) if is_direct => (peer.user_id, peer.read_seq, peer.delivered_seq),

@@ -6,12 +6,12 @@ use rookery::protocol::v1::server_frame::Body;
 use rookery::protocol::v1::*;
 
 /// Ids and seqs as the wire has them, small and large.
-fn id() -> impl Strategy<Value = u64> {
-    prop_oneof![Just(0), 1u64..100, 0..1u64 << 53, any::<u64>()]
+fn id() -> BoxedStrategy<u64> {
+    prop_oneof![Just(0), 1u64..100, 0..1u64 << 53, any::<u64>()].boxed()
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![Just(String::new()), any::<String>(), "\\PC{0,40}"]
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![Just(String::new()), any::<String>(), "\\PC{0,40}"].boxed()
 }
 
 fn ids() -> impl Strategy<Value = Vec<u64>> {
@@ -22,15 +22,15 @@ fn cursor() -> impl Strategy<Value = Cursor> {
     (id(), id()).prop_map(|(conversation_id, seq)| Cursor { conversation_id, seq })
 }
 
-fn attachments() -> impl Strategy<Value = Vec<Attachment>> {
+fn attachments() -> BoxedStrategy<Vec<Attachment>> {
     let one = (id(), text(), text(), id(), any::<u32>(), any::<u32>()).prop_map(
         |(file_id, name, mime, size, width, height)| Attachment { file_id, name, mime, size, width, height },
     );
-    prop::collection::vec(one, 0..3)
+    prop::collection::vec(one, 0..3).boxed()
 }
 
 /// Any client frame.
-pub fn client() -> impl Strategy<Value = ClientFrame> {
+pub fn client() -> BoxedStrategy<ClientFrame> {
     let send = (id(), id(), text(), 0..10i32, text(), attachments(), id(), ids()).prop_map(
         |(conversation_id, to_user_id, client_id, kind, text, attachments, reply_to_seq, mentions)| Send {
             conversation_id,
@@ -43,51 +43,52 @@ pub fn client() -> impl Strategy<Value = ClientFrame> {
             mentions,
         },
     );
-    let about = (id(), id(), text(), text(), any::<bool>());
-    let request = prop_oneof![
-        text().prop_map(|token| Request::Hello(Hello { token })),
-        (text(), text(), text()).prop_map(|(username, password, device_name)| Request::Login(Login {
-            username,
-            password,
-            device_name
-        })),
-        send.prop_map(Request::Send),
-        about.clone().prop_map(|(conversation_id, target_seq, client_id, text, _)| Request::Edit(Edit {
-            conversation_id,
-            target_seq,
-            client_id,
-            text
-        })),
-        about.clone().prop_map(|(conversation_id, target_seq, client_id, ..)| Request::Recall(Recall {
-            conversation_id,
-            target_seq,
-            client_id
-        })),
-        about.prop_map(|(conversation_id, target_seq, client_id, emoji, remove)| Request::React(React {
-            conversation_id,
-            target_seq,
-            client_id,
-            emoji,
-            remove
-        })),
-        cursor().prop_map(Request::Delivered),
-        cursor().prop_map(Request::Read),
-        (id(), any::<bool>())
-            .prop_map(|(conversation_id, active)| Request::Typing(TypingState { conversation_id, active })),
-        (prop::collection::vec(cursor(), 0..4), text(), text(), any::<u32>()).prop_map(
-            |(cursors, since, page, limit)| Request::Sync(SyncRequest { cursors, since, page, limit })
-        ),
-        (id(), id(), id(), any::<u32>()).prop_map(|(conversation_id, before_seq, after_seq, limit)| {
-            Request::History(HistoryRequest { conversation_id, before_seq, after_seq, limit })
-        }),
-        ids().prop_map(|user_ids| Request::WatchPresence(WatchPresence { user_ids })),
-        (0..5i32, text()).prop_map(|(status, text)| Request::SetPresence(SetPresence { status, text })),
-        Just(Request::Ping(Ping {})),
-    ];
-    (id(), prop::option::weighted(0.95, request)).prop_map(|(id, request)| ClientFrame { id, request })
+    let about = || (id(), id(), text(), text(), any::<bool>());
+    let request =
+        prop_oneof![
+            text().prop_map(|token| Request::Hello(Hello { token })),
+            (text(), text(), text()).prop_map(|(username, password, device_name)| Request::Login(Login {
+                username,
+                password,
+                device_name
+            })),
+            send.prop_map(Request::Send),
+            about().prop_map(|(conversation_id, target_seq, client_id, text, _)| Request::Edit(Edit {
+                conversation_id,
+                target_seq,
+                client_id,
+                text
+            })),
+            about().prop_map(|(conversation_id, target_seq, client_id, ..)| Request::Recall(Recall {
+                conversation_id,
+                target_seq,
+                client_id
+            })),
+            about().prop_map(|(conversation_id, target_seq, client_id, emoji, remove)| Request::React(
+                React { conversation_id, target_seq, client_id, emoji, remove }
+            )),
+            cursor().prop_map(Request::Delivered),
+            cursor().prop_map(Request::Read),
+            (id(), any::<bool>()).prop_map(|(conversation_id, active)| Request::Typing(TypingState {
+                conversation_id,
+                active
+            })),
+            (prop::collection::vec(cursor(), 0..4), text(), text(), any::<u32>()).prop_map(
+                |(cursors, since, page, limit)| Request::Sync(SyncRequest { cursors, since, page, limit })
+            ),
+            (id(), id(), id(), any::<u32>()).prop_map(|(conversation_id, before_seq, after_seq, limit)| {
+                Request::History(HistoryRequest { conversation_id, before_seq, after_seq, limit })
+            }),
+            ids().prop_map(|user_ids| Request::WatchPresence(WatchPresence { user_ids })),
+            (0..5i32, text()).prop_map(|(status, text)| Request::SetPresence(SetPresence { status, text })),
+            Just(Request::Ping(Ping {})),
+        ];
+    (id(), prop::option::weighted(0.95, request))
+        .prop_map(|(id, request)| ClientFrame { id, request })
+        .boxed()
 }
 
-fn message() -> impl Strategy<Value = Message> {
+fn message() -> BoxedStrategy<Message> {
     let reactions = prop::collection::vec(
         (text(), ids()).prop_map(|(emoji, user_ids)| Reaction { emoji, user_ids }),
         0..3,
@@ -115,50 +116,49 @@ fn message() -> impl Strategy<Value = Message> {
             recalled,
             reactions,
         }
-    })
+    }).boxed()
 }
 
-fn conversation() -> impl Strategy<Value = Conversation> {
+fn conversation() -> BoxedStrategy<Conversation> {
     let head = (id(), 0..2i32, text(), text(), id(), id(), 0..3i32, id());
     let seqs = (id(), id(), id(), id(), id());
     let peer = (id(), id(), id());
     let own = (0..3i32, id(), any::<bool>(), prop::option::of(message()), id(), any::<bool>());
-    (head, seqs, peer, own).prop_map(|(head, seqs, peer, own)| Conversation {
-        conversation_id: head.0,
-        kind: head.1,
-        name: head.2,
-        description: head.3,
-        avatar_file_id: head.4,
-        owner_id: head.5,
-        join_policy: head.6,
-        member_count: head.7,
-        first_seq: seqs.0,
-        last_seq: seqs.1,
-        read_seq: seqs.2,
-        delivered_seq: seqs.3,
-        unread: seqs.4,
-        peer_user_id: peer.0,
-        peer_read_seq: peer.1,
-        peer_delivered_seq: peer.2,
-        role: own.0,
-        muted_until_ms: own.1,
-        pinned: own.2,
-        last_message: own.3,
-        updated_at_ms: own.4,
-        removed: own.5,
-    })
+    (head, seqs, peer, own)
+        .prop_map(|(head, seqs, peer, own)| Conversation {
+            conversation_id: head.0,
+            kind: head.1,
+            name: head.2,
+            description: head.3,
+            avatar_file_id: head.4,
+            owner_id: head.5,
+            join_policy: head.6,
+            member_count: head.7,
+            first_seq: seqs.0,
+            last_seq: seqs.1,
+            read_seq: seqs.2,
+            delivered_seq: seqs.3,
+            unread: seqs.4,
+            peer_user_id: peer.0,
+            peer_read_seq: peer.1,
+            peer_delivered_seq: peer.2,
+            role: own.0,
+            muted_until_ms: own.1,
+            pinned: own.2,
+            last_message: own.3,
+            updated_at_ms: own.4,
+            removed: own.5,
+        })
+        .boxed()
 }
 
-fn presence() -> impl Strategy<Value = Presence> {
-    (id(), 0..5i32, text(), id()).prop_map(|(user_id, status, text, last_seen_ms)| Presence {
-        user_id,
-        status,
-        text,
-        last_seen_ms,
-    })
+fn presence() -> BoxedStrategy<Presence> {
+    (id(), 0..5i32, text(), id())
+        .prop_map(|(user_id, status, text, last_seen_ms)| Presence { user_id, status, text, last_seen_ms })
+        .boxed()
 }
 
-fn answer() -> impl Strategy<Value = Body> {
+fn answer() -> BoxedStrategy<Body> {
     let messages = || prop::collection::vec(message(), 0..3);
     prop_oneof![
         (id(), id(), id(), text(), text(), id(), text()).prop_map(
@@ -195,9 +195,10 @@ fn answer() -> impl Strategy<Value = Body> {
             Body::Error(Error { code, message, retry_after_ms, field })
         }),
     ]
+    .boxed()
 }
 
-fn event() -> impl Strategy<Value = Body> {
+fn event() -> BoxedStrategy<Body> {
     prop_oneof![
         message().prop_map(Body::Message),
         (id(), id(), id(), id()).prop_map(|(conversation_id, user_id, delivered_seq, read_seq)| {
@@ -227,10 +228,13 @@ fn event() -> impl Strategy<Value = Body> {
             address
         })),
     ]
+    .boxed()
 }
 
 /// Any server frame.
-pub fn server() -> impl Strategy<Value = ServerFrame> {
+pub fn server() -> BoxedStrategy<ServerFrame> {
     let body = prop_oneof![answer(), event()];
-    (id(), prop::option::weighted(0.95, body)).prop_map(|(reply_to, body)| ServerFrame { reply_to, body })
+    (id(), prop::option::weighted(0.95, body))
+        .prop_map(|(reply_to, body)| ServerFrame { reply_to, body })
+        .boxed()
 }

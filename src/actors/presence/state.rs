@@ -82,15 +82,15 @@ mod tests {
             let mut model: BTreeSet<(u64, u64, u8)> = BTreeSet::new();
             for (step, user_id, session_id, node) in steps {
                 // A session belongs to one user and one node.
-                let (user_id, node) = (user_id.min(session_id), (session_id % 3) as u8 | (node & 0));
+                let (user_id, home) = (user_id.min(session_id), (session_id % 3) as u8);
                 match step {
                     0 | 1 => {
-                        shard.register(vec![record(user_id, session_id, node)]);
-                        model.insert((user_id, session_id, node));
+                        shard.register(vec![record(user_id, session_id, home)]);
+                        model.insert((user_id, session_id, home));
                     }
                     2 => {
                         shard.unregister(user_id, session_id);
-                        model.remove(&(user_id, session_id, node));
+                        model.remove(&(user_id, session_id, home));
                     }
                     _ => {
                         let gone = format!("n{node}");

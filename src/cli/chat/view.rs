@@ -106,7 +106,8 @@ impl Names {
             },
         };
         if message.kind() == MessageKind::System {
-            return format!("{place}* {}", message.text);
+            // The server's words lack their subject: "joined the group".
+            return format!("{place}* {} {}", self.user(message.sender_id).await, message.text);
         }
         format!("{place}{}: {}", self.user(message.sender_id).await, content(message))
     }

@@ -70,7 +70,7 @@ impl Report {
     fn write_table(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "{} over {}: {} connections to {} nodes, {} bytes a message, {:.1} s measured",
+            "{} over {}: {} connections, {} node(s), {} bytes a message, {:.1} s measured",
             self.scenario, self.transport, self.connections, self.nodes, self.payload_bytes, self.seconds
         )?;
         if self.written > 0 {

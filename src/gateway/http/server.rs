@@ -117,6 +117,7 @@ async fn observe(
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let response = match next.call(request).await {
         Ok(response) => in_our_form(response.map_into_boxed_body()),
+        Err(error) if error.as_error::<ApiError>().is_some() => return Err(error),
         Err(error) => return Err(in_our_form_error(&error).into()),
     };
     let (status, took) = (response.status(), began.elapsed());

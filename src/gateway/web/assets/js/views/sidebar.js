@@ -93,7 +93,7 @@ export class Sidebar {
     if (!last) return info.kind === 'group' ? info.description : '';
     const own = last.sender_id === undefined || last.sender_id === this.store.userId;
     const text = summary(last).replaceAll(/\s+/g, ' ').slice(0, 120);
-    if (last.kind === 'system') return text;
+    if (last.kind === 'system') return `${this.users.name(last.sender_id)} ${text}`;
     if (own) return `You: ${text}`;
     return info.kind === 'group' ? `${this.users.name(last.sender_id)}: ${text}` : text;
   }

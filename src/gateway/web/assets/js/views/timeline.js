@@ -121,7 +121,7 @@ export class Timeline {
     // An own message keeps the element of its optimistic bubble.
     const key = own && message.client_id ? `own ${message.client_id}` : `seq ${message.seq}`;
     if (message.kind === 'system') {
-      const text = summary(message);
+      const text = `${this.users.name(message.sender_id)} ${summary(message)}`;
       return { key, signature: text, fill: (row) => fillLine(row, 'system', text, message.created_at_ms) };
     }
     const opensRun =

@@ -1,28 +1,29 @@
 //! The one task that decides about membership and links. Everything that happens reaches it as an [`Event`], in order;
 //! it never waits for a peer.
 
+mod dials;
+mod links;
+mod talk;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use ractor_cluster::{NodeServerMessage, NodeSessionMessage};
+use ractor_cluster::NodeSessionMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::handshake::{Opened, Outcome, SharedHandshaker};
-use super::lanes::LaneLimits;
-use super::link::Link;
-use super::membership::{Change, Event as Member, Membership};
-use super::router;
-use super::routing::Routing;
-use super::seldom::Seldom;
-use super::server;
-use super::slots::{Claim, Phase, Slots, Verdict, Wish};
-use super::stream::{LinkStream, Socket};
-use super::targets::{Progress, Target, Targets};
-use super::unix_ms;
-use super::view::{NodeInfo, NodeState, View};
+use crate::cluster::handshake::{Opened, Outcome, SharedHandshaker};
+use crate::cluster::link::Link;
+use crate::cluster::membership::{Change, Event as Member, Membership};
+use crate::cluster::routing::Routing;
+use crate::cluster::seldom::Seldom;
+use crate::cluster::server;
+use crate::cluster::slots::{Claim, Phase, Slots, Wish};
+use crate::cluster::targets::{Progress, Target, Targets};
+use crate::cluster::unix_ms;
+use crate::cluster::view::{NodeInfo, NodeState, View};
 use crate::protocol::cluster::{Gossip, Leaving, LinkRefusal, item::Item};
 
 /// How often deadlines are looked at.
@@ -351,159 +352,6 @@ impl Manager {
         }
     }
 
-    fn decide(&mut self, claim: Claim) {
-        let config = self.routing.config();
-        let opening_max = config.handshake_timeout + TICK;
-        let dead_after = config.heartbeat_interval * 2;
-        let (info, wish) = (claim.info.clone(), claim.wish);
-        match self.slots.claim(claim, opening_max, dead_after) {
-            Verdict::Settled => {}
-            Verdict::Cut(name) => self.cut(&name),
-            Verdict::Dial => self.dial_back(info),
-            Verdict::CutAndDial(name) => {
-                tracing::info!(
-                    target: "rookery::cluster", node = %name, ?wish,
-                    "the node has lost its end of the link; a new one is made"
-                );
-                self.cut(&name);
-                self.dial_back(info);
-            }
-        }
-    }
-
-    fn dial_back(&mut self, info: NodeInfo) {
-        let address = info.cluster_address.clone();
-        self.apply(Member::Met(info));
-        let now = Instant::now();
-        self.targets.add(&address, now);
-        self.targets.hurry(&address, now);
-    }
-
-    fn on_opened(&mut self, opened: Opened) {
-        let config = self.routing.config();
-        let limits = LaneLimits {
-            envelope_items: config.envelope_items,
-            envelope_bytes: config.envelope_bytes,
-            queue_items: config.lane_queue_items,
-        };
-        let until = Instant::now() + config.handshake_timeout;
-        let io_timeout = config.io_timeout;
-        let Some(slot) = self.slots.by_epoch(opened.epoch).filter(|slot| slot.phase == Phase::Opening) else {
-            // Another took its place; dropping the stream tells the peer.
-            return;
-        };
-        let socket = Arc::new(Socket::new(opened.tcp));
-        let link = Arc::new(Link::new(
-            (opened.epoch, opened.peer_epoch),
-            Arc::new(opened.info.clone()),
-            socket.clone(),
-            self.routing.incarnation(),
-            self.routing.control_lane() + 1,
-            limits,
-        ));
-        slot.flusher = Some(tokio::spawn(link.clone().keep_flushing()).abort_handle());
-        slot.link = Some(link.clone());
-        slot.info = opened.info;
-        slot.said = opened.said;
-        slot.phase = Phase::Handed;
-        slot.until = until;
-        self.routing.add_link(&link);
-        self.handshaker.note_seen(&link.peer.name, link.peer.incarnation, link.peer_epoch);
-        let stream = LinkStream { socket, io_timeout, label: server::label(opened.epoch) };
-        let handed = self.server.actor().cast(NodeServerMessage::ConnectionOpenedExternal {
-            stream: Box::new(stream),
-            is_server: opened.is_server,
-        });
-        if handed.is_err() {
-            let name = link.peer.name.clone();
-            self.cut(&name);
-        }
-    }
-
-    fn on_ready(&mut self, epoch: u64, session: u64) {
-        let Some(slot) = self.slots.by_epoch(epoch).filter(|slot| slot.phase == Phase::Handed) else {
-            return;
-        };
-        let Some(link) = slot.link.clone() else { return };
-        let (name, incarnation) = (slot.info.name.clone(), slot.info.incarnation);
-        let lanes = self.routing.control_lane() + 1;
-        let Some(routers) = router::routers_of(&name, incarnation, lanes, session) else {
-            tracing::error!(
-                target: "rookery::cluster", node = %name,
-                "the node has not all {lanes} routers; the link is made again"
-            );
-            return self.cut(&name);
-        };
-        slot.phase = Phase::Ready;
-        let (info, said) = (slot.info.clone(), slot.said);
-        link.attach(routers);
-        self.lost.remove(&name);
-        tracing::info!(
-            target: "rookery::cluster", node = %name, incarnation, address = %info.cluster_address, epoch,
-            "linked"
-        );
-        self.routing.link_ready(&link);
-        self.apply(Member::Linked { info, said });
-        self.gossip_to(&link);
-        if let (me, NodeState::Leaving) = self.membership.me() {
-            let leaving = Leaving { incarnation: me.incarnation, confirmed: false };
-            link.push_over(self.routing.control_lane(), Item::Leaving(leaving));
-        }
-    }
-
-    fn on_ended(&mut self, epoch: u64) {
-        if let Some(slot) = self.slots.by_epoch(epoch) {
-            let name = slot.info.name.clone();
-            self.cut(&name);
-        }
-        self.forget_slot(epoch);
-    }
-
-    /// Cuts the link to a node, if there is one; it has ended when its session has.
-    fn cut(&mut self, name: &str) {
-        let Some(slot) = self.slots.get(name) else { return };
-        let (epoch, was_ready) = (slot.epoch, slot.phase == Phase::Ready);
-        if slot.phase == Phase::Opening {
-            return self.forget_slot(epoch);
-        }
-        let Some(slot) = self.slots.close(name) else { return };
-        if let Some(flusher) = &slot.flusher {
-            flusher.abort();
-        }
-        let mut silent = Duration::ZERO;
-        if let Some(link) = &slot.link {
-            silent = link.socket.silent_for();
-            link.cut();
-        }
-        self.routing.remove_link(epoch);
-        if !was_ready {
-            return;
-        }
-        self.routing.counters.links_lost.increment();
-        tracing::warn!(target: "rookery::cluster", node = %name, epoch, "the link is lost");
-        self.apply(Member::Unlinked(name.to_owned()));
-        let Some(peer) = self.membership.peer(name) else { return };
-        let address = peer.info.cluster_address.clone();
-        let now = Instant::now();
-        if peer.state == NodeState::Suspect {
-            self.lost.insert(name.to_owned(), now.checked_sub(silent).unwrap_or(now));
-        }
-        if peer.is_wanted() {
-            self.targets.add(&address, now);
-            self.targets.hurry(&address, now);
-        }
-    }
-
-    fn forget_slot(&mut self, epoch: u64) {
-        let Some((slot, waiting)) = self.slots.ended(epoch) else { return };
-        if let Some(flusher) = &slot.flusher {
-            flusher.abort();
-        }
-        for claim in waiting {
-            self.decide(claim);
-        }
-    }
-
     fn dead(&mut self, name: &str, why: &str) {
         let Some(peer) = self.membership.peer(name) else { return };
         if peer.state == NodeState::Down {
@@ -515,132 +363,6 @@ impl Manager {
         self.apply(Member::Dead(name.to_owned()));
         self.cut(name);
         self.lost.remove(name);
-    }
-
-    fn on_dialed(&mut self, address: &str, outcome: Outcome) {
-        let now = Instant::now();
-        let wait = self.routing.config().handshake_timeout;
-        match outcome {
-            Outcome::Opened(info) | Outcome::Busy(info) => {
-                self.targets.succeeded(address, &info.name, wait, now);
-                self.someone_else(address, &info);
-            }
-            Outcome::Knocked(info) => {
-                self.targets.succeeded(address, &info.name, wait, now);
-                self.someone_else(address, &info);
-                if let Some(target) = self.targets.get_mut(address) {
-                    let before = target.knocked_at.replace(now);
-                    if before.is_some() && self.seldom.allows(&format!("knock {address}")) {
-                        let (me, _) = self.membership.me();
-                        tracing::warn!(
-                            target: "rookery::cluster", node = %info.name, address,
-                            "the node was asked to dial this one at {} and has not; check cluster.advertise here and \
-                             the way there",
-                            me.cluster_address
-                        );
-                    }
-                }
-                self.apply(Member::Met(info));
-            }
-            Outcome::Itself => self.targets.remove(address),
-            Outcome::Refused(refusal) => {
-                self.routing.counters.links_refused.increment();
-                if self.seldom.allows(&format!("{address} {}", refusal.message)) {
-                    tracing::warn!(
-                        target: "rookery::cluster", address,
-                        "a link to {address} is refused: {}", refusal.message
-                    );
-                }
-                self.targets.failed(address, now);
-            }
-            Outcome::Nobody(error) => {
-                self.unreachable(address, &error.to_string());
-                self.targets.failed(address, now);
-                let gone: Vec<String> = self.unlinked_at(address).collect();
-                for name in gone {
-                    self.dead(&name, "nobody listens on its port any more");
-                }
-            }
-            Outcome::Failed(error) => {
-                self.unreachable(address, &error);
-                self.targets.failed(address, now);
-            }
-        }
-    }
-
-    fn unreachable(&mut self, address: &str, error: &str) {
-        let seed = self.targets.get_mut(address).is_some_and(|target| target.seed);
-        if !self.seldom.allows(&format!("{address} unreachable")) {
-            return;
-        }
-        if seed {
-            tracing::warn!(
-                target: "rookery::cluster", address, error,
-                "a seed can't be reached; it is dialled again until it can. Check cluster.seeds if that lasts"
-            );
-        } else {
-            tracing::info!(target: "rookery::cluster", address, error, "a node can't be reached; it is dialled again");
-        }
-    }
-
-    /// Another node answers at this address: whoever was there is gone.
-    fn someone_else(&mut self, address: &str, info: &NodeInfo) {
-        if address != info.cluster_address {
-            return;
-        }
-        let gone: Vec<String> = self.unlinked_at(address).filter(|name| *name != info.name).collect();
-        for name in gone {
-            self.dead(&name, "another node answers at its address");
-        }
-    }
-
-    fn unlinked_at(&self, address: &str) -> impl Iterator<Item = String> {
-        self.membership
-            .peers()
-            .filter(move |peer| !peer.linked && peer.info.cluster_address == address)
-            .map(|peer| peer.info.name.clone())
-    }
-
-    fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
-        if let Some(slot) = self.slots.by_epoch(from.epoch) {
-            slot.gossiped = true;
-        }
-        for member in gossip.members {
-            let (info, state) = NodeInfo::from_member(member);
-            if info.name == from.peer.name {
-                self.apply(Member::Said { name: info.name, incarnation: info.incarnation, state });
-            } else if info.name != self.routing.name() {
-                self.apply(Member::Heard { info, leaving: state == NodeState::Leaving });
-            }
-        }
-    }
-
-    fn on_leaving(&mut self, from: &Link, leaving: Leaving) {
-        let name = from.peer.name.clone();
-        if leaving.confirmed {
-            if let Some((names, _, _)) = &mut self.leaving {
-                names.remove(&name);
-            }
-            return;
-        }
-        let incarnation = from.peer.incarnation;
-        self.apply(Member::Said { name, incarnation, state: NodeState::Leaving });
-        let confirmed = Leaving { incarnation, confirmed: true };
-        from.push_over(self.routing.control_lane(), Item::Leaving(confirmed));
-    }
-
-    fn leave(&mut self, done: oneshot::Sender<()>) {
-        self.join_until = None;
-        self.set_myself(NodeState::Leaving);
-        let until = Instant::now() + LEAVE_MAX;
-        let lane = self.routing.control_lane();
-        let incarnation = self.routing.incarnation();
-        let mut names = HashSet::new();
-        for link in self.routing.links() {
-            link.push_over(lane, Item::Leaving(Leaving { incarnation, confirmed: false }));
-            names.insert(link.peer.name.clone());
-        }
-        self.leaving.get_or_insert_with(|| (names, until, Vec::new())).2.push(done);
     }
 
     fn stop(&mut self) {
@@ -685,24 +407,6 @@ impl Manager {
         if change.learned {
             self.gossip_to_all();
         }
-    }
-
-    fn gossip_to_all(&self) {
-        for link in self.routing.links() {
-            self.gossip_to(&link);
-        }
-    }
-
-    fn gossip_to(&self, link: &Link) {
-        let view = self.membership.view();
-        let members = view
-            .nodes
-            .iter()
-            .filter(|node| node.state != NodeState::Down)
-            .map(|node| node.info.to_member(node.state))
-            .collect();
-        // A peer that does not take it is found out by its silence, and gossip is repeated.
-        let _ = link.push(self.routing.control_lane(), Item::Gossip(Gossip { members }));
     }
 }
 

@@ -4,8 +4,9 @@
 //! routes, lanes. The view and the ready links change only while all shards are locked, so whoever holds one shard sees
 //! both stand still, and questions that are sent again go before newer ones.
 
+mod arrivals;
+
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,21 +15,20 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
-use super::address::Address;
-use super::counters::Counters;
-use super::gate::Gate;
-use super::lanes::Received;
-use super::link::Link;
-use super::manager::Event;
-use super::pending::{Asker, Carrier, Goal, Moved, Question, Shard, Untaken, Way};
-use super::reply::ReplyTo;
-use super::view::{NodeState, View};
-use super::{Inbound, placement};
+use crate::cluster::address::Address;
+use crate::cluster::counters::Counters;
+use crate::cluster::gate::Gate;
+use crate::cluster::link::Link;
+use crate::cluster::manager::Event;
+use crate::cluster::pending::{Asker, Carrier, Goal, Moved, Question, Shard, Untaken, Way};
+use crate::cluster::reply::ReplyTo;
+use crate::cluster::view::{NodeState, View};
+use crate::cluster::{Inbound, placement};
 use crate::config::ClusterConfig;
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    ActorAddress, Answer, Ask, Envelope, Heartbeat, NodeReply, NodeRequest, NotOwner, Reply, Request, Tell,
-    actor_address, answer, item::Item, reply, request,
+    ActorAddress, Ask, Heartbeat, NodeReply, NodeRequest, Reply, Request, Tell, actor_address, item::Item,
+    request,
 };
 use crate::protocol::codec;
 
@@ -68,15 +68,12 @@ pub struct Routing {
     pub counters: Counters,
 }
 
-/// A ready link and this node's name: carries questions.
-struct Over<'a> {
-    link: &'a Arc<Link>,
-    routing: &'a Routing,
-}
+/// A ready link: carries questions.
+struct Over<'a>(&'a Arc<Link>);
 
 impl Carrier for Over<'_> {
     fn epoch(&self) -> u64 {
-        self.link.epoch
+        self.0.epoch
     }
 
     fn carry(&self, id: u64, question: &Question, anyway: bool) -> bool {
@@ -87,31 +84,19 @@ impl Carrier for Over<'_> {
         let left = question.deadline.saturating_duration_since(Instant::now());
         let ask = Item::Ask(Ask {
             to: Some(to),
-            hops: 0,
+            hops: question.hops,
             ask_id: id,
-            asker: self.routing.name.to_string(),
-            asker_incarnation: self.routing.incarnation,
             deadline_ms: left.as_millis() as u32,
             request: question.request.clone(),
             attempt: question.attempt,
         });
         let lane = Shard::lane_of(id);
         if anyway {
-            self.link.push_over(lane, ask);
+            self.0.push_over(lane, ask);
             return true;
         }
-        self.link.push(lane, ask).is_ok()
+        self.0.push(lane, ask).is_ok()
     }
-}
-
-/// Where a remote question came from, and so where its answer goes.
-struct Return {
-    asker: String,
-    incarnation: u64,
-    /// The link it came over.
-    epoch: u64,
-    id: u64,
-    attempt: u32,
 }
 
 impl Routing {
@@ -229,7 +214,7 @@ impl Routing {
             return reply.send(Err(error));
         }
         let lane = placement::lane(&to, self.config.lanes);
-        match self.open(lane, Goal::Address(to), encoded, deadline, Asker::Actor(reply)) {
+        match self.open(lane, question(Goal::Address(to), encoded, deadline, 0), Asker::Actor(reply)) {
             // It has become ours between the two looks.
             Err((Untaken::Here, Asker::Actor(reply))) => self.deliver(Delivery::Ask(to, request, reply)),
             Err((why, asker)) => asker.fail(self.untaken(why)),
@@ -266,8 +251,8 @@ impl Routing {
         if let Err(error) = self.check_size(encoded.len()) {
             return reply.send(Err(error));
         }
-        let goal = Goal::Node(node.into());
-        if let Err((why, asker)) = self.open(0, goal, encoded, deadline, Asker::Node(reply)) {
+        let question = question(Goal::Node(node.into()), encoded, deadline, 0);
+        if let Err((why, asker)) = self.open(0, question, Asker::Node(reply)) {
             asker.fail(self.untaken(why));
         }
     }
@@ -282,7 +267,7 @@ impl Routing {
             *self.view.write() = view.clone();
             self.refresh(&mut shards, &mut moved);
             waiting.extend(moved.home.drain(..).map(|(address, request, reply)| {
-                // It was encoded here, so it can be decoded; if not, the actor answers that it is empty.
+                // What can't be decoded is handed in empty, and the actor answers that.
                 let request = codec::decode_cluster_shared(request).unwrap_or_default();
                 Delivery::Ask(address, request, reply)
             }));
@@ -312,36 +297,6 @@ impl Routing {
             routes.by_epoch.remove(&epoch);
             routes.ready.retain(|_, link| link.epoch != epoch);
         });
-    }
-
-    /// An envelope has come on a lane.
-    pub fn on_envelope(self: &Arc<Self>, lane: usize, bytes: Bytes) {
-        let Ok(envelope) = codec::decode_cluster_shared::<Envelope>(bytes) else {
-            self.counters.envelopes_unreadable.increment();
-            tracing::error!(target: "rookery::cluster", lane, "an envelope can't be read and is dropped");
-            return;
-        };
-        let link = self.routes.read().by_epoch.get(&envelope.link_epoch).cloned();
-        let Some(link) = link.filter(|link| link.peer.incarnation == envelope.incarnation) else {
-            return self.counters.envelopes_stale.increment();
-        };
-        match link.on_envelope(lane, envelope.lane_seq, envelope.acked_seq) {
-            Received::Next => {}
-            Received::Stale => return self.counters.envelopes_stale.increment(),
-            Received::Gap => {
-                self.counters.envelopes_missing.increment();
-                tracing::error!(
-                    target: "rookery::cluster", peer = %link.peer.name, lane, seq = envelope.lane_seq,
-                    "an envelope was lost on the way; the link is cut and made again"
-                );
-                return link.cut();
-            }
-        }
-        for item in envelope.items {
-            if let Some(item) = item.item {
-                self.on_item(&link, lane, item);
-            }
-        }
     }
 
     /// Answers what is open with `unavailable`; for the end.
@@ -383,22 +338,13 @@ impl Routing {
             }
             // Ownership changes only by `publish`, which leaves nothing here that is ours.
             for (address, request, reply) in std::mem::take(&mut moved.home) {
-                let request = codec::decode_cluster_shared(request).unwrap_or_default();
-                self.deliver(Delivery::Ask(address, request, reply));
+                self.deliver_encoded(address, request, reply);
             }
             self.finish(moved);
         }
     }
 
-    fn open(
-        &self,
-        lane: usize,
-        goal: Goal,
-        request: Bytes,
-        deadline: Duration,
-        asker: Asker,
-    ) -> Result<(), (Untaken, Asker)> {
-        let question = Question { goal, request, deadline: Instant::now() + deadline, attempt: 0 };
+    fn open(&self, lane: usize, question: Question, asker: Asker) -> Result<(), (Untaken, Asker)> {
         let mut shard = self.shards[lane].lock();
         let first = shard.is_empty();
         let view = self.view.read();
@@ -424,7 +370,7 @@ impl Routing {
             },
         };
         match routes.ready.get(owner) {
-            Some(link) => Way::Over(Over { link, routing: self }),
+            Some(link) => Way::Over(Over(link)),
             None => Way::Nowhere,
         }
     }
@@ -516,183 +462,14 @@ impl Routing {
         }
     }
 
-    fn on_item(self: &Arc<Self>, link: &Arc<Link>, lane: usize, item: Item) {
-        match item {
-            Item::Tell(tell) => self.on_tell(link, lane, tell),
-            Item::Ask(ask) => self.on_ask(link, lane, ask),
-            Item::Answer(answer) => self.on_answer(answer),
-            Item::Heartbeat(beat) => self.on_heartbeat(link, beat),
-            Item::Gossip(gossip) => self.inform(Event::Gossip { from: link.clone(), gossip }),
-            Item::Leaving(leaving) => self.inform(Event::Leaving { from: link.clone(), leaving }),
-        }
-    }
-
-    fn inform(&self, event: Event) {
-        // The manager is gone only when the node is stopping.
-        let _ = self.events.send(event);
-    }
-
-    fn on_tell(&self, link: &Link, lane: usize, tell: Tell) {
-        let to = tell.to.unwrap_or_default();
-        if to.kind() == actor_address::Kind::Node {
-            match (decode(tell.request), self.inbound()) {
-                (Some(request::Request::Node(request)), Some(inbound)) => {
-                    inbound.tell_node(&link.peer.name, request);
-                }
-                _ => self.counters.envelopes_unreadable.increment(),
-            }
-            return;
-        }
-        let Ok(address) = Address::try_from(&to) else {
-            return self.counters.envelopes_unreadable.increment();
-        };
-        if self.owns(&address) {
-            return match codec::decode_cluster_shared::<Request>(tell.request) {
-                Ok(request) => self.deliver(Delivery::Tell(address, request)),
-                Err(_) => self.counters.envelopes_unreadable.increment(),
-            };
-        }
-        match self.owner_link(&address) {
-            Some(next) if tell.hops == 0 => {
-                self.counters.items_forwarded.increment();
-                self.tell_over(&next, lane, to, tell.request, 1);
-            }
-            _ => self.counters.tells_unreachable.increment(),
-        }
-    }
-
-    fn on_ask(self: &Arc<Self>, link: &Arc<Link>, lane: usize, mut ask: Ask) {
-        let to = ask.to.unwrap_or_default();
-        let back = Return {
-            asker: std::mem::take(&mut ask.asker),
-            incarnation: ask.asker_incarnation,
-            epoch: link.epoch,
-            id: ask.ask_id,
-            attempt: ask.attempt,
-        };
-        if to.kind() == actor_address::Kind::Node {
-            return match (decode(ask.request), self.inbound()) {
-                (Some(request::Request::Node(request)), Some(inbound)) => {
-                    let routing = self.clone();
-                    let asker = back.asker.clone();
-                    let reply = ReplyTo::new(move |result: Result<NodeReply>| {
-                        let result = result.map(|reply| Reply { reply: Some(reply::Reply::Node(reply)) });
-                        routing.answer(back, result_of(result));
-                    });
-                    inbound.ask_node(&asker, request, reply);
-                }
-                _ => self.answer(back, unreadable()),
-            };
-        }
-        let Ok(address) = Address::try_from(&to) else { return self.answer(back, unreadable()) };
-        if self.owns(&address) {
-            return match codec::decode_cluster_shared::<Request>(ask.request) {
-                Ok(request) => {
-                    let routing = self.clone();
-                    let reply = ReplyTo::new(move |result| routing.answer(back, result_of(result)));
-                    self.deliver(Delivery::Ask(address, request, reply));
-                }
-                Err(_) => self.answer(back, unreadable()),
-            };
-        }
-        match self.owner_link(&address) {
-            Some(next) if ask.hops == 0 => {
-                let forwarded = Item::Ask(Ask { hops: 1, asker: back.asker.clone(), ..ask });
-                self.counters.items_forwarded.increment();
-                if next.push(lane, forwarded).is_err() {
-                    self.counters.asks_overflowed.increment();
-                    let full = Error::unavailable("too much waits for the node that owns this; try again");
-                    self.answer(back, answer::Result::Error(full.into()));
-                }
-            }
-            _ => {
-                self.counters.asks_not_owned.increment();
-                self.answer(back, answer::Result::NotOwner(NotOwner {}));
+    fn deliver_encoded(&self, address: Address, request: Bytes, reply: ReplyTo<Reply>) {
+        match codec::decode_cluster_shared(request) {
+            Ok(request) => self.deliver(Delivery::Ask(address, request, reply)),
+            Err(_) => {
+                self.counters.envelopes_unreadable.increment();
+                reply.send(Err(Error::internal("the node asked can't read the question; run one release")));
             }
         }
-    }
-
-    /// Sends an answer straight to the asker, or through the node that passed the question on.
-    fn answer(&self, back: Return, result: answer::Result) {
-        let mut answer = Answer {
-            ask_id: back.id,
-            result: Some(result),
-            attempt: back.attempt,
-            relay_to: String::new(),
-            relay_incarnation: 0,
-        };
-        if back.asker == *self.name {
-            return self.on_answer(answer);
-        }
-        let size = codec::cluster_len(&answer);
-        if let Err(error) = self.check_size(size) {
-            answer.result = Some(answer::Result::Error(error.into()));
-        }
-        let lane = Shard::lane_of(back.id) % self.config.lanes;
-        let (straight, arrived) = {
-            let routes = self.routes.read();
-            (routes.ready.get(&back.asker).cloned(), routes.by_epoch.get(&back.epoch).cloned())
-        };
-        // Answers are bounded by the questions that the asker may have open.
-        if let Some(link) = straight.filter(|link| link.peer.incarnation == back.incarnation) {
-            return link.push_over(lane, Item::Answer(answer));
-        }
-        match arrived {
-            Some(link) if link.peer.name == back.asker => link.push_over(lane, Item::Answer(answer)),
-            Some(link) => {
-                answer.relay_to = back.asker;
-                answer.relay_incarnation = back.incarnation;
-                link.push_over(lane, Item::Answer(answer));
-            }
-            None => self.counters.answers_lost.increment(),
-        }
-    }
-
-    fn on_answer(&self, mut answer: Answer) {
-        if !answer.relay_to.is_empty() && answer.relay_to != *self.name {
-            let to = std::mem::take(&mut answer.relay_to);
-            let link = self.link_to(&to).filter(|link| link.peer.incarnation == answer.relay_incarnation);
-            let lane = Shard::lane_of(answer.ask_id) % self.config.lanes;
-            return match link {
-                Some(link) => link.push_over(lane, Item::Answer(answer)),
-                None => self.counters.answers_lost.increment(),
-            };
-        }
-        let Some(shard) = self.shards.get(Shard::lane_of(answer.ask_id)) else {
-            return self.counters.envelopes_unreadable.increment();
-        };
-        let (id, attempt) = (answer.ask_id, answer.attempt);
-        let result = match answer.result {
-            Some(answer::Result::NotOwner(NotOwner {})) => {
-                let retry_at = Instant::now() + self.config.reroute_pause;
-                return shard.lock().not_owned(id, attempt, retry_at);
-            }
-            Some(answer::Result::Reply(reply)) => Ok(reply),
-            Some(answer::Result::Error(error)) => Err(Error::from(error)),
-            None => Err(Error::internal("an answer of another node is empty")),
-        };
-        let asker = shard.lock().answered(id, attempt, result.is_err());
-        match (asker, result) {
-            (None, _) => self.counters.answers_late.increment(),
-            (Some(asker), Err(error)) => asker.fail(error),
-            (Some(Asker::Actor(reply)), Ok(answer)) => reply.send(Ok(answer)),
-            (Some(Asker::Node(reply)), Ok(Reply { reply: Some(reply::Reply::Node(answer)) })) => {
-                reply.send(Ok(answer));
-            }
-            (Some(asker), Ok(_)) => asker.fail(Error::internal("an answer is of the wrong kind")),
-        }
-    }
-
-    fn on_heartbeat(&self, link: &Link, beat: Heartbeat) {
-        link.sessions.store(beat.sessions, Ordering::Relaxed);
-        link.rooms.store(beat.rooms, Ordering::Relaxed);
-        if beat.echo_us > 0 {
-            let rtt = self.now_us().saturating_sub(beat.echo_us);
-            return link.rtt_us.store(rtt.max(1), Ordering::Relaxed);
-        }
-        let answer = Heartbeat { sent_at_us: 0, echo_us: beat.sent_at_us, ..self.heartbeat() };
-        // A peer that does not take it is found out by its silence.
-        let _ = link.push(self.control_lane(), Item::Heartbeat(answer));
     }
 
     /// A heartbeat of this moment.
@@ -711,30 +488,14 @@ impl Routing {
         // From one, as zero says that there is none.
         self.started.elapsed().as_micros() as u64 + 1
     }
+}
 
-    fn owner_link(&self, address: &Address) -> Option<Arc<Link>> {
-        let view = self.view.read();
-        view.owner(address).and_then(|owner| self.link_to(owner))
-    }
+fn question(goal: Goal, request: Bytes, deadline: Duration, hops: u32) -> Question {
+    Question { goal, request, deadline: Instant::now() + deadline, attempt: 0, hops }
 }
 
 fn node_address() -> ActorAddress {
     ActorAddress { kind: actor_address::Kind::Node as i32, key: 0 }
-}
-
-fn decode(request: Bytes) -> Option<request::Request> {
-    codec::decode_cluster_shared::<Request>(request).ok().and_then(|request| request.request)
-}
-
-fn result_of(result: Result<Reply>) -> answer::Result {
-    match result {
-        Ok(reply) => answer::Result::Reply(reply),
-        Err(error) => answer::Result::Error(error.into()),
-    }
-}
-
-fn unreadable() -> answer::Result {
-    answer::Result::Error(Error::internal("the node asked can't read the question; run one release").into())
 }
 
 fn not_started() -> Error {

@@ -1,0 +1,79 @@
+//! What nodes tell each other about nodes: gossip, and that one leaves.
+
+use std::collections::HashSet;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{LEAVE_MAX, Manager};
+use crate::cluster::link::Link;
+use crate::cluster::membership::Event as Member;
+use crate::cluster::view::{NodeInfo, NodeState};
+use crate::protocol::cluster::{Gossip, Leaving, item::Item};
+
+impl Manager {
+    pub(super) fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
+        let Some(slot) = self.slots.by_epoch(from.epoch) else { return };
+        slot.gossiped = true;
+        // It may come before this side has seen that the link is ready.
+        let own = gossip.members.iter().find(|member| member.name == from.peer.name);
+        slot.said = own.map_or(slot.said, |member| member.state().into());
+        for member in gossip.members {
+            let (info, state) = NodeInfo::from_member(member);
+            if info.name == from.peer.name {
+                self.apply(Member::Said { name: info.name, incarnation: info.incarnation, state });
+            } else if info.name != self.routing.name() {
+                self.apply(Member::Heard { info, leaving: state == NodeState::Leaving });
+            }
+        }
+    }
+
+    pub(super) fn on_leaving(&mut self, from: &Link, leaving: Leaving) {
+        let name = from.peer.name.clone();
+        if leaving.confirmed {
+            if let Some((names, _, _)) = &mut self.leaving {
+                names.remove(&name);
+            }
+            return;
+        }
+        let incarnation = from.peer.incarnation;
+        if let Some(slot) = self.slots.by_epoch(from.epoch) {
+            slot.said = NodeState::Leaving;
+        }
+        self.apply(Member::Said { name, incarnation, state: NodeState::Leaving });
+        let confirmed = Leaving { incarnation, confirmed: true };
+        from.push_over(self.routing.control_lane(), Item::Leaving(confirmed));
+    }
+
+    pub(super) fn leave(&mut self, done: oneshot::Sender<()>) {
+        self.join_until = None;
+        self.set_myself(NodeState::Leaving);
+        let until = Instant::now() + LEAVE_MAX;
+        let lane = self.routing.control_lane();
+        let incarnation = self.routing.incarnation();
+        let mut names = HashSet::new();
+        for link in self.routing.links() {
+            link.push_over(lane, Item::Leaving(Leaving { incarnation, confirmed: false }));
+            names.insert(link.peer.name.clone());
+        }
+        self.leaving.get_or_insert_with(|| (names, until, Vec::new())).2.push(done);
+    }
+
+    pub(super) fn gossip_to_all(&self) {
+        for link in self.routing.links() {
+            self.gossip_to(&link);
+        }
+    }
+
+    pub(super) fn gossip_to(&self, link: &Link) {
+        let view = self.membership.view();
+        let members = view
+            .nodes
+            .iter()
+            .filter(|node| node.state != NodeState::Down)
+            .map(|node| node.info.to_member(node.state))
+            .collect();
+        // A peer that does not take it is found out by its silence, and gossip is repeated.
+        let _ = link.push(self.routing.control_lane(), Item::Gossip(Gossip { members }));
+    }
+}

@@ -1,0 +1,219 @@
+//! What comes over links: messages, questions and answers of other nodes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Delivery, Routing, question};
+use crate::cluster::address::Address;
+use crate::cluster::lanes::Received;
+use crate::cluster::link::Link;
+use crate::cluster::manager::Event;
+use crate::cluster::pending::{Asker, Goal, Shard, Untaken};
+use crate::cluster::placement;
+use crate::cluster::reply::ReplyTo;
+use crate::domain::{Error, Result};
+use crate::protocol::cluster::{
+    Answer, Ask, Envelope, Heartbeat, NodeReply, NotOwner, Reply, Request, Tell, actor_address, answer,
+    item::Item, reply, request,
+};
+use crate::protocol::codec;
+
+/// Where a remote question came from, and so where its answer goes.
+struct Return {
+    /// The link it came over. If that is gone, its asker asks again over another.
+    epoch: u64,
+    id: u64,
+    attempt: u32,
+}
+
+impl Routing {
+    /// An envelope has come on a lane.
+    pub fn on_envelope(self: &Arc<Self>, lane: usize, bytes: Bytes) {
+        let Ok(envelope) = codec::decode_cluster_shared::<Envelope>(bytes) else {
+            self.counters.envelopes_unreadable.increment();
+            tracing::error!(target: "rookery::cluster", lane, "an envelope can't be read and is dropped");
+            return;
+        };
+        let link = self.routes.read().by_epoch.get(&envelope.link_epoch).cloned();
+        let Some(link) = link.filter(|link| link.peer.incarnation == envelope.incarnation) else {
+            return self.counters.envelopes_stale.increment();
+        };
+        match link.on_envelope(lane, envelope.lane_seq, envelope.acked_seq) {
+            Received::Next => {}
+            Received::Stale => return self.counters.envelopes_stale.increment(),
+            Received::Gap => {
+                self.counters.envelopes_missing.increment();
+                tracing::error!(
+                    target: "rookery::cluster", peer = %link.peer.name, lane, seq = envelope.lane_seq,
+                    "an envelope was lost on the way; the link is cut and made again"
+                );
+                return link.cut();
+            }
+        }
+        for item in envelope.items {
+            if let Some(item) = item.item {
+                self.on_item(&link, lane, item);
+            }
+        }
+    }
+
+    fn on_item(self: &Arc<Self>, link: &Arc<Link>, lane: usize, item: Item) {
+        match item {
+            Item::Tell(tell) => self.on_tell(link, lane, tell),
+            Item::Ask(ask) => self.on_ask(link, ask),
+            Item::Answer(answer) => self.on_answer(answer),
+            Item::Heartbeat(beat) => self.on_heartbeat(link, beat),
+            Item::Gossip(gossip) => self.inform(Event::Gossip { from: link.clone(), gossip }),
+            Item::Leaving(leaving) => self.inform(Event::Leaving { from: link.clone(), leaving }),
+        }
+    }
+
+    fn inform(&self, event: Event) {
+        // The queue has no bound of its own: a peer sends gossip when something changes, and the manager waits for
+        // nobody. The manager is gone only when the node is stopping.
+        let _ = self.events.send(event);
+    }
+
+    fn on_tell(&self, link: &Link, lane: usize, tell: Tell) {
+        let to = tell.to.unwrap_or_default();
+        if to.kind() == actor_address::Kind::Node {
+            match (decode(tell.request), self.inbound()) {
+                (Some(request::Request::Node(request)), Some(inbound)) => {
+                    inbound.tell_node(&link.peer.name, request);
+                }
+                _ => self.counters.envelopes_unreadable.increment(),
+            }
+            return;
+        }
+        let Ok(address) = Address::try_from(&to) else {
+            return self.counters.envelopes_unreadable.increment();
+        };
+        if self.owns(&address) {
+            return match codec::decode_cluster_shared::<Request>(tell.request) {
+                Ok(request) => self.deliver(Delivery::Tell(address, request)),
+                Err(_) => self.counters.envelopes_unreadable.increment(),
+            };
+        }
+        match self.owner_link(&address) {
+            Some(next) if tell.hops == 0 => {
+                self.counters.items_forwarded.increment();
+                self.tell_over(&next, lane, to, tell.request, 1);
+            }
+            _ => self.counters.tells_unreachable.increment(),
+        }
+    }
+
+    fn on_ask(self: &Arc<Self>, link: &Link, ask: Ask) {
+        let to = ask.to.unwrap_or_default();
+        let back = Return { epoch: link.epoch, id: ask.ask_id, attempt: ask.attempt };
+        if to.kind() == actor_address::Kind::Node {
+            return match (decode(ask.request), self.inbound()) {
+                (Some(request::Request::Node(request)), Some(inbound)) => {
+                    let routing = self.clone();
+                    let reply = ReplyTo::new(move |result: Result<NodeReply>| {
+                        let result = result.map(|reply| Reply { reply: Some(reply::Reply::Node(reply)) });
+                        routing.answer(&back, result_of(result));
+                    });
+                    inbound.ask_node(&link.peer.name, request, reply);
+                }
+                _ => self.answer(&back, unreadable()),
+            };
+        }
+        let Ok(address) = Address::try_from(&to) else { return self.answer(&back, unreadable()) };
+        if !self.owns(&address) && ask.hops > 0 {
+            self.counters.asks_not_owned.increment();
+            return self.answer(&back, answer::Result::NotOwner(NotOwner {}));
+        }
+        let routing = self.clone();
+        let reply = ReplyTo::new(move |result| routing.answer(&back, result_of(result)));
+        if self.owns(&address) {
+            return self.deliver_encoded(address, ask.request, reply);
+        }
+        // Asked anew in this node's name: should the owner go, this node sends it to the next, or keeps it, in order.
+        // Passed on and forgotten, it would be lost with a link that ends at this moment.
+        self.counters.items_forwarded.increment();
+        let lane = placement::lane(&address, self.config.lanes);
+        let left = Duration::from_millis(ask.deadline_ms.into());
+        let question = question(Goal::Address(address), ask.request.clone(), left, 1);
+        match self.open(lane, question, Asker::Actor(reply)) {
+            Err((Untaken::Here, Asker::Actor(reply))) => self.deliver_encoded(address, ask.request, reply),
+            Err((why, asker)) => asker.fail(self.untaken(why)),
+            Ok(()) => {}
+        }
+    }
+
+    /// Sends an answer back over the link on which the question came.
+    fn answer(&self, back: &Return, result: answer::Result) {
+        let Some(link) = self.routes.read().by_epoch.get(&back.epoch).cloned() else {
+            return self.counters.answers_lost.increment();
+        };
+        let mut answer = Answer { ask_id: back.id, result: Some(result), attempt: back.attempt };
+        if let Err(error) = self.check_size(codec::cluster_len(&answer)) {
+            answer.result = Some(answer::Result::Error(error.into()));
+        }
+        // Not bounded here: by the questions that the asker may have open.
+        link.push_over(Shard::lane_of(back.id) % self.config.lanes, Item::Answer(answer));
+    }
+
+    fn on_answer(&self, answer: Answer) {
+        let Some(shard) = self.shards.get(Shard::lane_of(answer.ask_id)) else {
+            return self.counters.envelopes_unreadable.increment();
+        };
+        let (id, attempt) = (answer.ask_id, answer.attempt);
+        let result = match answer.result {
+            Some(answer::Result::NotOwner(NotOwner {})) => {
+                let retry_at = Instant::now() + self.config.reroute_pause;
+                return shard.lock().not_owned(id, attempt, retry_at);
+            }
+            Some(answer::Result::Reply(reply)) => Ok(reply),
+            Some(answer::Result::Error(error)) => Err(Error::from(error)),
+            None => Err(Error::internal("an answer of another node is empty")),
+        };
+        let asker = shard.lock().answered(id, attempt, result.is_err());
+        match (asker, result) {
+            (None, _) => self.counters.answers_late.increment(),
+            (Some(asker), Err(error)) => asker.fail(error),
+            (Some(Asker::Actor(reply)), Ok(answer)) => reply.send(Ok(answer)),
+            (Some(Asker::Node(reply)), Ok(Reply { reply: Some(reply::Reply::Node(answer)) })) => {
+                reply.send(Ok(answer));
+            }
+            (Some(asker), Ok(_)) => asker.fail(Error::internal("an answer is of the wrong kind")),
+        }
+    }
+
+    fn on_heartbeat(&self, link: &Link, beat: Heartbeat) {
+        link.sessions.store(beat.sessions, Ordering::Relaxed);
+        link.rooms.store(beat.rooms, Ordering::Relaxed);
+        if beat.echo_us > 0 {
+            let rtt = self.now_us().saturating_sub(beat.echo_us);
+            return link.rtt_us.store(rtt.max(1), Ordering::Relaxed);
+        }
+        let answer = Heartbeat { sent_at_us: 0, echo_us: beat.sent_at_us, ..self.heartbeat() };
+        // A peer that does not take it is found out by its silence.
+        let _ = link.push(self.control_lane(), Item::Heartbeat(answer));
+    }
+
+    fn owner_link(&self, address: &Address) -> Option<Arc<Link>> {
+        let view = self.view.read();
+        view.owner(address).and_then(|owner| self.link_to(owner))
+    }
+}
+
+fn decode(request: Bytes) -> Option<request::Request> {
+    codec::decode_cluster_shared::<Request>(request).ok().and_then(|request| request.request)
+}
+
+fn result_of(result: Result<Reply>) -> answer::Result {
+    match result {
+        Ok(reply) => answer::Result::Reply(reply),
+        Err(error) => answer::Result::Error(error.into()),
+    }
+}
+
+fn unreadable() -> answer::Result {
+    answer::Result::Error(Error::internal("the node asked can't read the question; run one release").into())
+}

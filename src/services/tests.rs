@@ -1,0 +1,289 @@
+//! The services on a node of one, over the stores in memory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::accounts::LINE_DEVICE;
+use super::conversations::GroupRequest;
+use super::lines::Pull;
+use super::{Messages, Operations, Parts, Services};
+use crate::actors::Actors;
+use crate::actors::session::{Handler, Session};
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::protocol::v1::{ClientFrame, Send};
+use crate::protocol::{ContactState, ErrorCode, JoinPolicy};
+use crate::storage::memory::{Fault, MemoryStores};
+
+/// No client comes in these tests.
+struct NoClients;
+
+#[async_trait]
+impl Handler for NoClients {
+    async fn handle(&self, _: &Session, _: ClientFrame) {}
+    fn forget(&self, _: &str) {}
+}
+
+struct Node {
+    services: Services,
+    memory: MemoryStores,
+    cluster: Cluster,
+}
+
+impl Node {
+    async fn start() -> Self {
+        let mut config = Config::default();
+        config.cluster.listen = "127.0.0.1:0".to_owned();
+        config.accounts.argon2_memory_kib = 8;
+        config.accounts.argon2_passes = 1;
+        config.accounts.devices_max = 2;
+        let memory = MemoryStores::default();
+        let cluster = Cluster::bind(&config).await.expect("port 0 can be bound");
+        let actors = Actors::new(cluster.name(), &config, memory.stores());
+        actors.connect(cluster.clone(), Arc::new(NoClients));
+        let parts = Parts {
+            stores: memory.stores(),
+            events: actors.events(),
+            presence: actors.presence(),
+            rooms: actors.rooms(),
+            messages: Messages::new(&config, memory.stores(), actors.rooms(), actors.events()),
+            operations: Operations::new(&config.admin, actors.clone(), memory.stores()),
+            tell_forget: Arc::new(|_| {}),
+        };
+        let services = Services::new(parts, &config).expect("the configuration is valid");
+        cluster.start(Arc::new(actors), cluster.info()).await.expect("a node of one needs nobody");
+        Self { services, memory, cluster }
+    }
+
+    async fn user(&self, name: &str) -> u64 {
+        self.services.accounts.sign_up(name, "secret1", "").await.expect("signed up").id
+    }
+
+    async fn says(&self, by: u64, to: u64, text: &str) -> (u64, u64) {
+        let send = Send {
+            to_user_id: to,
+            client_id: format!("{by}-{text}"),
+            text: text.to_owned(),
+            ..Send::default()
+        };
+        let sent = self.services.messages.send(by, send).await.expect("sent");
+        (sent.conversation_id, sent.seq)
+    }
+
+    async fn stop(self) {
+        self.cluster.shutdown().await;
+    }
+}
+
+/// The texts that a pull gives, and the pull at its end.
+async fn texts(mut pull: Pull) -> (Vec<String>, Pull) {
+    let mut texts = Vec::new();
+    loop {
+        let page = pull.next_page().await.expect("the stores answer");
+        if !page.more {
+            return (texts, pull);
+        }
+        for line in page.lines {
+            texts.push(line.split_once("text=").expect("a line ends with its text").1.to_owned());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_works_until_its_device_is_signed_out() {
+    let node = Node::start().await;
+    let accounts = &node.services.accounts;
+    let user_id = node.user("ann").await;
+    let signed_in = accounts.sign_in("ANN", "secret1", "phone").await.expect("regardless of case");
+    assert_eq!(accounts.authenticate(&signed_in.token).await, Ok(signed_in.identity.clone()));
+    assert_eq!(accounts.remembered(&signed_in.token), Some(signed_in.identity.clone()));
+    accounts.sign_out(user_id, signed_in.identity.device_id).await.expect("it is there");
+    assert_eq!(accounts.remembered(&signed_in.token), None);
+    let refused = accounts.authenticate(&signed_in.token).await.expect_err("it was signed out");
+    assert_eq!(refused.code, ErrorCode::Unauthenticated);
+    let again = accounts.sign_out(user_id, signed_in.identity.device_id).await.expect_err("it has gone");
+    assert_eq!(again.code, ErrorCode::NotFound);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_name_and_a_wrong_password_are_refused_alike() {
+    let node = Node::start().await;
+    let accounts = &node.services.accounts;
+    let user_id = node.user("ann").await;
+    let wrong = accounts.sign_in("ann", "secret2", "").await.expect_err("a wrong password");
+    let unknown = accounts.sign_in("bob", "secret1", "").await.expect_err("an unknown name");
+    let impossible = accounts.sign_in("", "secret1", "").await.expect_err("an impossible name");
+    assert_eq!(wrong.code, ErrorCode::Unauthenticated);
+    assert_eq!((&wrong, &wrong), (&unknown, &impossible));
+    accounts.deactivate(user_id).await.expect("it is there");
+    let disabled = accounts.sign_in("ann", "secret1", "").await.expect_err("it is disabled");
+    assert_eq!(disabled.code, ErrorCode::PermissionDenied);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_device_too_many_signs_the_oldest_out() {
+    let node = Node::start().await;
+    let accounts = &node.services.accounts;
+    let user_id = node.user("ann").await;
+    let mut tokens = Vec::new();
+    for name in ["a", "b", "c"] {
+        tokens.push(accounts.sign_in("ann", "secret1", name).await.expect("signed in").token);
+    }
+    let names: Vec<String> =
+        accounts.devices(user_id).await.expect("listed").into_iter().map(|device| device.name).collect();
+    assert_eq!(names, ["b", "c"]);
+    assert!(accounts.authenticate(&tokens[0]).await.is_err());
+    assert!(accounts.authenticate(&tokens[2]).await.is_ok());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_password_signs_the_other_devices_out() {
+    let node = Node::start().await;
+    let accounts = &node.services.accounts;
+    node.user("ann").await;
+    let other = accounts.sign_in("ann", "secret1", "other").await.expect("signed in");
+    let here = accounts.sign_in("ann", "secret1", "here").await.expect("signed in");
+    let wrong = accounts.change_password(&here.identity, "secret2", "secret3").await;
+    assert_eq!(wrong.expect_err("the old one is wrong").code, ErrorCode::PermissionDenied);
+    accounts.change_password(&here.identity, "secret1", "secret3").await.expect("changed");
+    assert!(accounts.authenticate(&here.token).await.is_ok());
+    assert!(accounts.authenticate(&other.token).await.is_err());
+    assert!(accounts.sign_in("ann", "secret1", "").await.is_err());
+    accounts.sign_in("ann", "secret3", "").await.expect("the new one");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_up_in_doubt_is_settled_by_reading_back() {
+    let node = Node::start().await;
+    node.memory.fail_next(1, Fault::UnsettledStored);
+    let user = node.services.accounts.sign_up("ann", "secret1", "").await.expect("it was stored");
+    assert_eq!(user.username, "ann");
+    node.memory.fail_next(1, Fault::UnsettledLost);
+    let lost = node.services.accounts.sign_up("bob", "secret1", "").await.expect_err("it was not stored");
+    assert_eq!(lost.code, ErrorCode::Unavailable);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn line_connections_share_one_device() {
+    let node = Node::start().await;
+    let user_id = node.user("ann").await;
+    let accounts = &node.services.accounts;
+    let first = accounts.sign_in_line("ann", "secret1").await.expect("signed in");
+    let second = accounts.sign_in_line("ann", "secret1").await.expect("signed in");
+    assert_eq!(first, second);
+    assert_eq!((first.user_id, first.device_name.as_str()), (user_id, LINE_DEVICE));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_meets_another_makes_friends() {
+    let node = Node::start().await;
+    let contacts = &node.services.contacts;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    let state = async |by, other| {
+        let list = contacts.list(by, 0, 10).await.expect("listed");
+        list.iter().find(|row| row.contact_id == other).map(|row| row.state)
+    };
+    contacts.request(ann, bob, "hi").await.expect("asked");
+    assert_eq!(
+        (state(ann, bob).await, state(bob, ann).await),
+        (Some(ContactState::Requested), Some(ContactState::Invited))
+    );
+    assert!(contacts.accept(ann, bob).await.is_err(), "one can't accept one's own request");
+    contacts.request(bob, ann, "").await.expect("asked back");
+    assert_eq!(
+        (state(ann, bob).await, state(bob, ann).await),
+        (Some(ContactState::Friend), Some(ContactState::Friend))
+    );
+    assert_eq!(contacts.request(ann, bob, "").await.expect("no change").state, ContactState::Friend);
+    contacts.remove(ann, bob).await.expect("removed");
+    assert_eq!((state(ann, bob).await, state(bob, ann).await), (None, None));
+    assert_eq!(contacts.request(ann, ann, "").await.expect_err("oneself").code, ErrorCode::InvalidArgument);
+    assert_eq!(contacts.request(ann, 99, "").await.expect_err("nobody").code, ErrorCode::NotFound);
+    contacts.befriend(ann, bob).await.expect("at once");
+    assert_eq!(state(bob, ann).await, Some(ContactState::Friend));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_member_id_refuses_the_whole_group() {
+    let node = Node::start().await;
+    let conversations = &node.services.conversations;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    let group = |member_ids: Vec<u64>| GroupRequest {
+        name: "tea".to_owned(),
+        description: String::new(),
+        join_policy: JoinPolicy::Open,
+        member_ids,
+    };
+    for (ids, code) in [
+        (vec![bob, 99], ErrorCode::NotFound),
+        (vec![bob, bob], ErrorCode::InvalidArgument),
+        (vec![ann], ErrorCode::InvalidArgument),
+        ((1..=1001).collect(), ErrorCode::InvalidArgument),
+    ] {
+        let refused = conversations.create_group(bob.min(ann), group(ids)).await.expect_err("a bad id");
+        assert_eq!((refused.code, refused.field.as_ref()), (code, "member_ids"));
+    }
+    let (none, _) = conversations.list(ann, "", 10).await.expect("listed");
+    assert!(none.is_empty());
+    let created = conversations.create_group(ann, group(vec![bob])).await.expect("created");
+    assert_eq!(created.member_count, 2);
+    let (members, more) = conversations.members(bob, created.conversation_id, 0, 1).await.expect("a member");
+    assert_eq!((members.len(), more, members[0].user.username.as_str()), (1, true, "ann"));
+    let stranger = node.user("cid").await;
+    assert!(conversations.members(stranger, created.conversation_id, 0, 10).await.is_err());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_gives_each_message_of_others_once() {
+    let node = Node::start().await;
+    let lines = &node.services.lines;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    for text in ["1", "2", "3"] {
+        node.says(ann, bob, text).await;
+    }
+    node.says(bob, ann, "mine").await;
+    let (conversation_id, seq) = node.says(ann, bob, "live").await;
+    lines.note(bob, conversation_id, seq);
+    node.says(ann, bob, "6").await;
+    let (first, pull) = texts(lines.pull(bob).await.expect("begun")).await;
+    assert_eq!(
+        first,
+        ["1", "2", "3", "6"],
+        "what was written live counts as given, and one's own is not given"
+    );
+    // Not marked before its end was written.
+    drop(pull);
+    let (again, pull) = texts(lines.pull(bob).await.expect("begun")).await;
+    assert_eq!(again, first);
+    pull.done().await.expect("marked");
+    assert!(texts(lines.pull(bob).await.expect("begun")).await.0.is_empty());
+    node.says(ann, bob, "7").await;
+    assert_eq!(texts(lines.pull(bob).await.expect("begun")).await.0, ["7"]);
+    assert_eq!(texts(lines.pull(ann).await.expect("begun")).await.0, ["mine"]);
+    let stored = node.memory.stores().accounts.line_given(bob).await.expect("read");
+    assert_eq!(stored, [(conversation_id, "1-6".to_owned())], "the ranges have grown into one");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_stored_as_given_stays_noted() {
+    let node = Node::start().await;
+    let lines = &node.services.lines;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    let (conversation_id, seq) = node.says(ann, bob, "live").await;
+    lines.note(bob, conversation_id, seq);
+    node.memory.fail_next(1, Fault::Unavailable);
+    assert!(lines.flush(bob).await.is_err());
+    lines.flush(bob).await.expect("the store is back");
+    assert!(texts(lines.pull(bob).await.expect("begun")).await.0.is_empty());
+    node.stop().await;
+}

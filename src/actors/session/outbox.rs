@@ -3,8 +3,10 @@
 //!
 //! Order: on one connection `sent` and pushed messages of a conversation go out in seq order. They come by different
 //! ways (an answer straight from the room, a push by way of the presence shard), so a later one may arrive first. The
-//! outbox holds it back until what is before it has come, or for `session.order_wait`; what comes later than that is
-//! dropped, and the client fetches the gap.
+//! outbox holds it back until what is before it has come, or for `session.order_wait`; a push that comes later than that
+//! is dropped, and the client fetches the gap. An answer can't be dropped, so what may belong behind one is held until it
+//! has come; and so is a message of the user's own, which may be the very one that the answer stands for (a room's new
+//! owner pushes young messages again and doesn't know whose session sent them).
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -46,20 +48,61 @@ pub struct Bounds {
 /// Close code for a client that reads too slowly.
 pub const TOO_SLOW: u16 = 4429;
 
+/// Waits of `session.order_wait` after which answers to this connection's own sends are given up on: with the defaults
+/// 6 s, beyond `cluster.ask_timeout`, when each has come.
+const ANSWER_WAITS: u32 = 60;
+
+/// What has a place in the order of a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The answer to this connection's own send, which stands for its message.
+    Answer,
+    /// A message of the same user, by another session or, pushed again, by this one.
+    Own,
+    /// A message of somebody else.
+    Other,
+}
+
+/// What came too early.
+#[derive(Debug)]
+struct Held {
+    frame: OutFrame,
+    origin: Origin,
+    /// Sends of this connection that had begun by then: later ones get higher seqs.
+    begun: u64,
+}
+
 /// The order of one conversation on this connection.
 #[derive(Debug, Default)]
 struct Order {
     /// The newest seq that went out; 0: none yet.
     out_seq: u64,
-    /// Sends of this connection without an answer.
-    unanswered: u32,
-    /// What came too early.
-    held: BTreeMap<u64, OutFrame>,
+    /// Sends of this connection, and the answers to them. The room answers in the order of the sends.
+    begun: u64,
+    answered: u64,
+    held: BTreeMap<u64, Held>,
+    /// Waits since something is held.
+    waits: u32,
 }
 
 impl Order {
     fn is_plain(&self) -> bool {
-        self.unanswered == 0 && self.held.is_empty()
+        self.all_answered() && self.held.is_empty()
+    }
+
+    fn all_answered(&self) -> bool {
+        self.answered >= self.begun
+    }
+
+    /// Takes the first of what is held, if it is let go.
+    fn take_first_if(&mut self, let_go: impl FnOnce(&Self, u64, &Held) -> bool) -> Option<OutFrame> {
+        let (&seq, held) = self.held.first_key_value()?;
+        if !let_go(self, seq, held) {
+            return None;
+        }
+        let (seq, held) = self.held.pop_first()?;
+        self.out_seq = self.out_seq.max(seq);
+        Some(held.frame)
     }
 }
 
@@ -120,13 +163,14 @@ impl State {
     }
 
     /// A pushed message, or the answer to this connection's own send, which stands for its message.
-    fn put(&mut self, conversation_id: u64, seq: u64, frame: OutFrame, is_answer: bool) -> bool {
+    fn put(&mut self, conversation_id: u64, seq: u64, frame: OutFrame, origin: Origin) -> bool {
         if self.close.is_some() {
             return false;
         }
+        let is_answer = origin == Origin::Answer;
         let order = self.order(conversation_id);
         if is_answer {
-            order.unanswered = order.unanswered.saturating_sub(1);
+            order.answered += 1;
         }
         if seq <= order.out_seq {
             // A push that the client has seen; or an answer that came later than its wait.
@@ -138,11 +182,15 @@ impl State {
         }
         let is_next = if order.out_seq == 0 {
             // The first of this connection: nothing to compare with but its own unanswered sends.
-            order.unanswered == 0 && order.held.is_empty() || is_answer
+            order.is_plain() || is_answer
         } else {
             seq == order.out_seq + 1
         };
-        order.held.insert(seq, frame);
+        // An answer takes the place of its message; a second push of one that is held changes nothing.
+        if is_answer || !order.held.contains_key(&seq) {
+            let begun = order.begun;
+            order.held.insert(seq, Held { frame, origin, begun });
+        }
         if is_next && order.out_seq == 0 {
             // Whatever is below goes first, then this.
             order.out_seq = order.held.keys().next().copied().unwrap_or(seq) - 1;
@@ -154,7 +202,7 @@ impl State {
     /// An answer without a place in the order: an error, or a repeat's first result.
     fn put_unordered(&mut self, conversation_id: u64, frame: OutFrame) {
         let order = self.order(conversation_id);
-        order.unanswered = order.unanswered.saturating_sub(1);
+        order.answered += 1;
         self.push(frame);
         self.flush(conversation_id);
     }
@@ -163,34 +211,48 @@ impl State {
     fn flush(&mut self, conversation_id: u64) {
         let Some(order) = self.orders.get_mut(&conversation_id) else { return };
         let mut ready = Vec::new();
-        if order.out_seq == 0 && order.unanswered == 0 {
+        if order.out_seq == 0 && order.all_answered() {
             // Nothing unanswered is left that could have to go first.
             order.out_seq = order.held.keys().next().map_or(0, |first| first - 1);
         }
         if order.out_seq > 0 || order.held.contains_key(&1) {
-            while let Some(frame) = order.held.remove(&(order.out_seq + 1)) {
-                order.out_seq += 1;
+            let is_due = |order: &Order, seq: u64, held: &Held| {
+                seq == order.out_seq + 1 && (held.origin != Origin::Own || order.answered >= held.begun)
+            };
+            while let Some(frame) = order.take_first_if(is_due) {
                 ready.push(frame);
             }
+        }
+        if order.held.is_empty() {
+            order.waits = 0;
         }
         for frame in ready {
             self.push(frame);
         }
     }
 
-    /// The wait is over: everything held goes out, in order.
-    fn release(&mut self) {
-        self.release_armed = false;
+    /// A wait is over: what is held goes out, in order, but for what may belong behind an answer that is still to come.
+    /// Says whether something is held still.
+    fn release(&mut self) -> bool {
         let mut ready = Vec::new();
-        for order in self.orders.values_mut() {
-            while let Some((seq, frame)) = order.held.pop_first() {
-                order.out_seq = order.out_seq.max(seq);
+        self.release_armed = false;
+        for order in self.orders.values_mut().filter(|order| !order.held.is_empty()) {
+            order.waits += 1;
+            let given_up = order.waits >= ANSWER_WAITS;
+            while let Some(frame) =
+                order.take_first_if(|order, _, held| given_up || order.answered >= held.begun)
+            {
                 ready.push(frame);
             }
+            if order.held.is_empty() {
+                order.waits = 0;
+            }
+            self.release_armed |= !order.held.is_empty();
         }
         for frame in ready {
             self.push(frame);
         }
+        self.release_armed
     }
 
     fn drain(&mut self, max_bytes: usize) -> Drained {
@@ -266,14 +328,14 @@ impl Outbox {
     /// [`Outbox::unsent`].
     pub fn expect_answer(&self, conversation_id: u64) {
         self.fill(|state| {
-            state.order(conversation_id).unanswered += 1;
+            state.order(conversation_id).begun += 1;
             false
         });
     }
 
     /// The answer to a send that stored a new message.
     pub fn sent(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
-        self.fill(|state| state.put(conversation_id, seq, OutFrame { bytes, message: None }, true));
+        self.fill(|state| state.put(conversation_id, seq, OutFrame { bytes, message: None }, Origin::Answer));
     }
 
     /// The answer to a send that stored nothing new.
@@ -284,10 +346,11 @@ impl Outbox {
         });
     }
 
-    /// A message of somebody else, or of another session of the same user.
-    pub fn message(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
+    /// A message of somebody else, or (`own`) of the same user, by another session or pushed again.
+    pub fn message(&self, conversation_id: u64, seq: u64, own: bool, bytes: Bytes) {
         let frame = OutFrame { bytes, message: Some((conversation_id, seq)) };
-        self.fill(|state| state.put(conversation_id, seq, frame, false));
+        let origin = if own { Origin::Own } else { Origin::Other };
+        self.fill(|state| state.put(conversation_id, seq, frame, origin));
     }
 
     /// A message for a line connection, as it comes: lines are marked as given one by one.
@@ -334,14 +397,17 @@ impl Outbox {
         if todo.release_later {
             let (state, wake, wait) = (Arc::clone(&self.state), Arc::clone(&self.wake), self.order_wait);
             self.runtime.spawn(async move {
-                tokio::time::sleep(wait).await;
-                let todo = {
-                    let mut state = state.lock();
-                    state.release();
-                    state.todo(false)
-                };
-                if todo.wake {
-                    wake();
+                let mut waiting = true;
+                while waiting {
+                    tokio::time::sleep(wait).await;
+                    let todo = {
+                        let mut state = state.lock();
+                        waiting = state.release();
+                        state.todo(false)
+                    };
+                    if todo.wake {
+                        wake();
+                    }
                 }
             });
         }
@@ -378,37 +444,81 @@ mod tests {
     #[test]
     fn a_push_waits_for_the_one_before_it() {
         let mut state = state();
-        state.put(1, 5, frame(5), false);
-        assert!(state.put(1, 7, frame(7), false), "7 is held");
-        state.put(1, 6, frame(6), false);
+        state.put(1, 5, frame(5), Origin::Other);
+        assert!(state.put(1, 7, frame(7), Origin::Other), "7 is held");
+        state.put(1, 6, frame(6), Origin::Other);
         assert_eq!(seqs(&mut state), [5, 6, 7]);
     }
 
     #[test]
     fn a_push_waits_for_the_answer_to_an_earlier_send() {
         let mut state = state();
-        state.order(1).unanswered += 1;
-        assert!(state.put(1, 6, frame(6), false), "the answer may stand for 5");
-        state.put(1, 5, frame(5), true);
+        state.order(1).begun += 1;
+        assert!(state.put(1, 6, frame(6), Origin::Other), "the answer may stand for 5");
+        state.put(1, 5, frame(5), Origin::Answer);
         assert_eq!(seqs(&mut state), [5, 6]);
     }
 
     #[test]
     fn what_a_lost_one_holds_up_is_released_and_the_late_one_dropped() {
         let mut state = state();
-        state.put(1, 5, frame(5), false);
-        state.put(1, 7, frame(7), false);
+        state.put(1, 5, frame(5), Origin::Other);
+        state.put(1, 7, frame(7), Origin::Other);
         state.release();
-        state.put(1, 6, frame(6), false);
-        state.put(1, 8, frame(8), false);
+        state.put(1, 6, frame(6), Origin::Other);
+        state.put(1, 8, frame(8), Origin::Other);
         assert_eq!(seqs(&mut state), [5, 7, 8]);
+    }
+
+    #[test]
+    fn what_may_belong_behind_a_late_answer_waits_for_it() {
+        let mut state = state();
+        state.put(1, 5, frame(5), Origin::Other);
+        state.order(1).begun += 1;
+        state.put(1, 7, frame(7), Origin::Other);
+        assert!(state.release(), "6 may be the send's");
+        assert_eq!(seqs(&mut state), [5]);
+        state.put(1, 6, frame(6), Origin::Answer);
+        assert_eq!(seqs(&mut state), [6, 7]);
+        // What began after a push can't belong before it.
+        state.put(1, 9, frame(9), Origin::Other);
+        state.order(1).begun += 1;
+        assert!(!state.release());
+        assert_eq!(seqs(&mut state), [9]);
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_given_up_on() {
+        let mut state = state();
+        state.put(1, 5, frame(5), Origin::Other);
+        state.order(1).begun += 1;
+        state.put(1, 7, frame(7), Origin::Other);
+        let waits = (1..=ANSWER_WAITS).take_while(|_| state.release()).count();
+        assert_eq!(waits + 1, ANSWER_WAITS as usize);
+        assert_eq!(seqs(&mut state), [5, 7]);
+    }
+
+    #[test]
+    fn the_answer_to_a_send_takes_the_place_of_its_message() {
+        let mut state = state();
+        state.put(1, 5, frame(5), Origin::Other);
+        state.order(1).begun += 1;
+        assert!(state.put(1, 6, frame(6), Origin::Own), "it may be the send's");
+        state.put(1, 7, frame(7), Origin::Other);
+        let answer = OutFrame { bytes: Bytes::from_static(b"answer"), message: None };
+        state.put(1, 6, answer.clone(), Origin::Answer);
+        state.put(1, 6, frame(6), Origin::Own);
+        assert_eq!(state.drain(usize::MAX).frames, [frame(5), answer, frame(7)]);
+        // With nothing unanswered it is another session's.
+        state.put(1, 8, frame(8), Origin::Own);
+        assert_eq!(seqs(&mut state), [8]);
     }
 
     #[test]
     fn a_reader_too_slow_is_closed_and_its_memory_given_back() {
         let mut state = state();
         for seq in 1..200 {
-            state.put(1, seq, frame(seq), false);
+            state.put(1, seq, frame(seq), Origin::Other);
         }
         let drained = state.drain(usize::MAX);
         assert!(drained.frames.is_empty());
@@ -439,11 +549,11 @@ mod tests {
             let mut out = Vec::new();
             for ((seq, begin_send), release) in arrivals.into_iter().zip(releases) {
                 if begin_send {
-                    state.order(1).unanswered += 1;
-                    state.put(1, seq + 20, frame(seq + 20), false);
+                    state.order(1).begun += 1;
+                    state.put(1, seq + 20, frame(seq + 20), Origin::Other);
                     state.put_unordered(1, OutFrame { bytes: Bytes::new(), message: None });
                 }
-                state.put(1, seq, frame(seq), false);
+                state.put(1, seq, frame(seq), Origin::Other);
                 if release {
                     state.release();
                 }

@@ -70,8 +70,8 @@ impl SessionTable {
                 }
                 let Some(bytes) = frame.bytes(session.format()) else { continue };
                 match message {
-                    Some((conversation_id, seq, _)) if session.format() != Format::Line => {
-                        session.outbox().message(conversation_id, seq, bytes);
+                    Some((conversation_id, seq, sender_id)) if session.format() != Format::Line => {
+                        session.outbox().message(conversation_id, seq, sender_id == *user_id, bytes);
                     }
                     // A line connection is not told of its own sends' seqs, so that it has no order to wait for.
                     Some((conversation_id, seq, _)) => session.outbox().line(conversation_id, seq, bytes),

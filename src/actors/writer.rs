@@ -73,37 +73,47 @@ async fn run(config: WriterConfig, stores: Stores, mut queue: mpsc::Receiver<Gro
                 batch.push(group);
             }
         }
-        store(&config, &stores, std::mem::take(&mut batch)).await;
+        if let Err(away) = store(&config, &stores, std::mem::take(&mut batch)).await {
+            // Those that waited meanwhile are told at once: one behind the other, each batch would wait as long again.
+            let waiting = std::iter::from_fn(|| queue.try_recv().ok()).take(config.queue_groups);
+            for group in carried.take().into_iter().chain(waiting) {
+                (group.done)(Err(StoreError::Unavailable(away.clone())));
+            }
+        }
     }
 }
 
-/// Stores a batch and tells every group what became of it.
-async fn store(config: &WriterConfig, stores: &Stores, mut batch: Vec<Group>) {
-    if let [only] = batch.as_mut_slice() {
-        let messages = std::mem::take(&mut only.messages);
-        let outcome = append_settled(config, stores, &messages).await;
+/// Stores a batch and tells every group what became of it. The error: storage is away, and what it said.
+async fn store(config: &WriterConfig, stores: &Stores, mut batch: Vec<Group>) -> Result<(), String> {
+    let sizes: Vec<usize> = batch.iter().map(|group| group.messages.len()).collect();
+    let mut messages: Vec<Message> = batch.iter_mut().flat_map(|group| group.messages.drain(..)).collect();
+    let outcome = append_settled(config, stores, &messages).await;
+    if batch.len() == 1 || !matches!(outcome, Err(StoreError::Exists)) {
         for group in batch {
             (group.done)(outcome.clone());
         }
-        return;
+        return reached(&outcome);
     }
-    let sizes: Vec<usize> = batch.iter().map(|group| group.messages.len()).collect();
-    let mut messages: Vec<Message> = batch.iter_mut().flat_map(|group| group.messages.drain(..)).collect();
-    match append_settled(config, stores, &messages).await {
-        // Some group's key is taken, which rolled all back: each tries alone, so that only that one learns of it.
-        Err(StoreError::Exists) => {
-            for (group, size) in batch.into_iter().zip(sizes) {
-                let rest = messages.split_off(size);
-                let outcome = append_settled(config, stores, &messages).await;
-                messages = rest;
-                (group.done)(outcome);
-            }
-        }
-        outcome => {
-            for group in batch {
-                (group.done)(outcome.clone());
-            }
-        }
+    // Some group's key is taken, which rolled all back: each tries alone, so that only that one learns of it.
+    let mut storage = Ok(());
+    for (group, size) in batch.into_iter().zip(sizes) {
+        let rest = messages.split_off(size);
+        let outcome = match &storage {
+            Ok(()) => append_settled(config, stores, &messages).await,
+            Err(away) => Err(StoreError::Unavailable(String::clone(away))),
+        };
+        messages = rest;
+        storage = storage.and(reached(&outcome));
+        (group.done)(outcome);
+    }
+    storage
+}
+
+/// Whether storage could be reached; the error is what it said instead.
+fn reached(outcome: &StoreResult<()>) -> Result<(), String> {
+    match outcome {
+        Err(StoreError::Unavailable(cause) | StoreError::Unsettled(cause)) => Err(cause.clone()),
+        _ => Ok(()),
     }
 }
 

@@ -131,7 +131,7 @@ async fn signing_out_here_ends_the_token_and_the_live_connections_at_once() {
         let second_live = second.opens(transport).await;
         ada.deletes("/sessions/current").await.is(204);
         ada.gets("/users/me").await.is_refused(401, "unauthenticated");
-        let close = live.is_closed().await;
+        let close = live.sees_the_close().await;
         let code = if transport == Transport::Tcp { None } else { Some(4401) };
         assert_eq!(close.code, code, "{transport:?} {close}");
         // The token opens nothing any more.
@@ -154,7 +154,7 @@ async fn signing_out_there_ends_that_device_only_and_only_ones_own() {
     eve.deletes(&path).await.is_refused(404, "not_found");
     second.gets("/users/me").await.is(200);
     ada.deletes(&path).await.is(204);
-    assert_eq!(second_live.is_closed().await.code, Some(4401));
+    assert_eq!(second_live.sees_the_close().await.code, Some(4401));
     second.gets("/users/me").await.is_refused(401, "unauthenticated");
     ada.gets("/users/me").await.is(200);
     ada.deletes(&path).await.is_refused(404, "not_found");
@@ -169,7 +169,7 @@ async fn beyond_the_limit_the_oldest_device_is_signed_out_for_a_new_one() {
     for _ in 0..3 {
         first.on_another_device().await;
     }
-    assert_eq!(live.is_closed().await.code, Some(4401));
+    assert_eq!(live.sees_the_close().await.code, Some(4401));
     first.gets("/users/me").await.is_refused(401, "unauthenticated");
 }
 
@@ -235,7 +235,7 @@ async fn a_deleted_account_is_signed_out_everywhere_and_can_not_come_back() {
     let ada = World::shared().person("ada").await;
     let live = ada.on_another_device().await.opens(Transport::WebSocketJson).await;
     ada.deletes("/users/me").await.is(204);
-    assert_eq!(live.is_closed().await.code, Some(4401));
+    assert_eq!(live.sees_the_close().await.code, Some(4401));
     ada.gets("/users/me").await.is_refused(401, "unauthenticated");
     let answer = signs_in(&ada.world, &ada.name, PASSWORD).await;
     assert!([401, 403].contains(&answer.status), "{answer:?}");

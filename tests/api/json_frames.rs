@@ -236,7 +236,7 @@ async fn ten_bad_frames_in_a_row_close_and_a_good_one_between_forgives() {
                 if transport == Transport::Tcp { [&[0, 0, 0, 4], bad].concat() } else { bad.to_vec() };
             drop(live.connection.send_raw(framed).await);
         }
-        let close = live.is_closed().await;
+        let close = live.sees_the_close().await;
         let code = if transport == Transport::Tcp { None } else { Some(4400) };
         assert_eq!(close.code, code, "{transport:?} {close}");
     }

@@ -14,6 +14,8 @@ pub struct LineClient {
     write: OwnedWriteHalf,
     /// `MSG` and `GMSG` lines that came while an answer was awaited.
     live: VecDeque<String>,
+    /// Keeps the node.
+    _world: World,
     /// Who is signed in; 0: nobody.
     pub uid: u64,
     pub name: String,
@@ -62,6 +64,7 @@ impl World {
             read: BufReader::new(read),
             write,
             live: VecDeque::new(),
+            _world: self.clone(),
             uid: 0,
             name: String::new(),
         };

@@ -351,7 +351,7 @@ async fn a_line_without_end_costs_no_memory_and_is_refused_clearly() {
         most
     };
     let reads = async {
-        let (mut all, mut chunk) = (Vec::new(), [0; 4096]);
+        let (mut all, mut chunk) = (Vec::new(), vec![0; 4096]);
         while let Ok(read) = read.read(&mut chunk).await {
             all.extend_from_slice(&chunk[..read]);
             if read == 0 {

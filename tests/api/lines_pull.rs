@@ -195,6 +195,7 @@ async fn what_was_given_survives_a_restart_of_the_node() {
     assert!(ben.pulls().await.is_empty());
     drop(ben);
     ann.sends(ben_uid, "second").await;
+    drop(ann);
     world.restarts();
     let mut ben = world.logs_in(&ben_name).await;
     assert_eq!(texts(&ben.pulls().await), ["second"]);

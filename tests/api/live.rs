@@ -19,6 +19,8 @@ pub struct Live {
     pub connection: Connection,
     pub events: Events,
     pub welcome: Welcome,
+    /// Keeps the node.
+    _world: World,
 }
 
 impl World {
@@ -43,7 +45,7 @@ impl Person {
     pub async fn opens(&self, transport: Transport) -> Live {
         let (connection, events) = self.world.connects(transport).await;
         let welcome = connection.hello(&self.token).await.expect("the token is good");
-        Live { connection, events, welcome }
+        Live { connection, events, welcome, _world: self.world.clone() }
     }
 }
 
@@ -151,7 +153,7 @@ impl Live {
     }
 
     /// Waits for the server to close; how it did.
-    pub async fn is_closed(self) -> Close {
+    pub async fn sees_the_close(self) -> Close {
         let Self { connection, mut events, .. } = self;
         within("the close", async { while events.next().await.is_some() {} }).await;
         within("the close", connection.closed()).await

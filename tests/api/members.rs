@@ -2,10 +2,12 @@
 
 use rookery::client::Transport;
 use rookery::protocol::MessageKind;
+use rookery::protocol::v1::Conversation;
 use rookery::protocol::v1::client_frame::Request;
+use rookery::protocol::v1::server_frame::Body;
 use serde_json::json;
 
-use crate::live::a_text;
+use crate::live::{Live, a_text};
 use crate::world::{Answer, Person, World, items, number};
 
 impl Person {
@@ -35,6 +37,17 @@ impl Person {
 
     async fn removes(&self, id: u64, other: &Person) -> Answer {
         self.deletes(&format!("/conversations/{id}/members/{}", other.id)).await
+    }
+}
+
+impl Live {
+    /// The next news that one is no longer a member somewhere.
+    async fn hears_of_removal(&mut self) -> Conversation {
+        self.hears("news of a removal", |event| match event {
+            Body::Conversation(news) if news.removed => Some(news),
+            _ => None,
+        })
+        .await
     }
 }
 
@@ -156,13 +169,7 @@ async fn who_leaves_hears_nothing_more_and_may_not_speak() {
     let mut bob_live = bob.opens(Transport::WebSocketJson).await;
     let ada_live = ada.opens(Transport::Tcp).await;
     bob.leaves(id).await.succeeds();
-    let gone = bob_live
-        .hears("news that bob is gone", |event| match event {
-            rookery::protocol::v1::server_frame::Body::Conversation(news) if news.removed => Some(news),
-            _ => None,
-        })
-        .await;
-    assert_eq!(gone.conversation_id, id);
+    assert_eq!(bob_live.hears_of_removal().await.conversation_id, id);
     ada_live.says(id, "is he gone?").await;
     ada_live.says(direct, "come back").await;
     let heard = bob_live.hears_a_text().await;
@@ -190,8 +197,7 @@ async fn only_those_who_may_remove_a_member() {
     assert_eq!(ada.lists_members(id).await.len(), 3);
     let mut cleo_live = cleo.opens(Transport::WebSocketProto).await;
     ada.removes(id, &cleo).await.succeeds();
-    let news = cleo_live.hears_of_conversation(id).await;
-    assert!(news.removed, "{news:?}");
+    assert_eq!(cleo_live.hears_of_removal().await.conversation_id, id);
     assert_eq!(ada.lists_members(id).await.len(), 2);
     cleo_live.is_refused(Request::Send(a_text(id, "but"))).await;
     let answer = ada.removes(id, &cleo).await;

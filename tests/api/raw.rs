@@ -17,6 +17,8 @@ use crate::world::{Person, World, within};
 pub struct RawSocket {
     pub socket: WebSocketStream<TcpStream>,
     pub subprotocol: Option<String>,
+    /// Keeps the node.
+    _world: World,
 }
 
 /// What came.
@@ -57,7 +59,7 @@ impl World {
             Ok((socket, response)) => {
                 let name = response.headers().get("Sec-WebSocket-Protocol");
                 let subprotocol = name.map(|name| name.to_str().expect("plain characters").to_owned());
-                Ok(RawSocket { socket, subprotocol })
+                Ok(RawSocket { socket, subprotocol, _world: self.clone() })
             }
             Err(tungstenite::Error::Http(response)) => Err(*response),
             Err(error) => panic!("the upgrade failed: {error}"),

@@ -225,7 +225,7 @@ impl Answer {
 
     /// The answer must be an error of this status and code, in the protocol's form, with a sentence that helps.
     #[track_caller]
-    pub fn is_refused(self, status: u16, code: &str) -> Refusal {
+    pub fn is_refused(&self, status: u16, code: &str) -> Refusal {
         assert_eq!(self.status, status, "{} answered {}", self.what, self.text);
         let error = &self.body["error"];
         assert_eq!(error["code"], code, "{} answered {}", self.what, self.text);
@@ -242,7 +242,7 @@ impl Answer {
         if status == 429 {
             assert!(self.retry_after.is_some(), "{} has no Retry-After", self.what);
         }
-        Refusal { field: error["field"].as_str().unwrap_or_default().to_owned(), what: self.what }
+        Refusal { field: error["field"].as_str().unwrap_or_default().to_owned(), what: self.what.clone() }
     }
 }
 
@@ -255,7 +255,7 @@ pub struct Refusal {
 impl Refusal {
     /// It must name this field.
     #[track_caller]
-    pub fn naming(self, field: &str) {
+    pub fn naming(&self, field: &str) {
         assert_eq!(self.field, field, "{} names the wrong field", self.what);
     }
 }

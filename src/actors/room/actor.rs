@@ -8,9 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use crate::actors::registry::Vitals;
@@ -61,12 +63,18 @@ const LOAD_MESSAGES: u32 = 64;
 /// Most messages that a reload pushes; more are left to sync.
 const REPUSH_MAX: u32 = 500;
 
+/// After storage failed, requests that need it are refused with the same answer for this long. Else those that waited in
+/// the mailbox meanwhile would each wait for storage anew, one behind the other.
+const AWAY_PAUSE: Duration = Duration::from_millis(250);
+
 /// The state of the actor: the room once it is loaded, and the timers around it.
 pub struct RoomState {
     pub(super) actors: Actors,
     pub(super) vitals: Arc<Vitals>,
     pub(super) myself: ActorRef<RoomMessage>,
     pub(super) room: Option<Room<AnyReply>>,
+    /// Storage is away: until when nobody need ask it again, and what it said.
+    away: Option<(Instant, Error)>,
     /// Told to end once nothing is in flight.
     retiring: bool,
     /// Out of the registry: everything goes to the next activation.
@@ -96,6 +104,7 @@ impl Actor for RoomActor {
             vitals: arguments.vitals,
             myself,
             room: None,
+            away: None,
             retiring: false,
             retired: false,
             flush_armed: false,
@@ -166,8 +175,9 @@ impl RoomState {
             },
             Some(Command::Typing(typing)) => reply.send(self.typing(user_id, session_id, &typing)),
             Some(Command::Describe(_)) => {
-                self.store_cursors().await;
-                reply.send(self.describe(user_id).await);
+                let answer = self.describe(user_id).await;
+                self.note(&answer);
+                reply.send(answer);
             }
             Some(Command::Inspect(_)) => reply.send(Ok(self.inspect())),
             Some(command) => {
@@ -182,19 +192,43 @@ impl RoomState {
     /// Loads the room if it is not, and learns the log's truth if it is in doubt.
     async fn settle(&mut self) -> Result<()> {
         let phase = self.room.as_ref().map(Room::phase);
-        match phase {
-            None => match self.load().await {
-                Ok(room) => self.room = Some(room),
-                Err(error) => {
-                    // A room that does not exist is not worth an actor.
-                    self.retiring |= error.code == ErrorCode::NotFound;
-                    return Err(error);
-                }
-            },
-            Some(Phase::Unsettled) => self.reload().await?,
-            Some(_) => {}
+        if matches!(phase, Some(Phase::Settled | Phase::InFlight)) {
+            return Ok(());
         }
-        Ok(())
+        if let Err(error) = self.present() {
+            // Nobody is left waiting for what is not tried.
+            let effects = self.room.as_mut().map(|room| room.give_up(&error)).unwrap_or_default();
+            self.perform(effects);
+            return Err(error);
+        }
+        let outcome = match phase {
+            None => self.load().await.map(|room| self.room = Some(room)),
+            Some(_) => self.reload().await,
+        };
+        // A room that does not exist is not worth an actor.
+        self.retiring |=
+            self.room.is_none() && matches!(&outcome, Err(error) if error.code == ErrorCode::NotFound);
+        self.note(&outcome);
+        outcome
+    }
+
+    /// Refuses while storage is known to be away.
+    fn present(&self) -> Result<()> {
+        match &self.away {
+            Some((until, error)) if Instant::now() < *until => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Learns from an answer of storage whether it is away.
+    fn note<T>(&mut self, outcome: &Result<T>) {
+        match outcome {
+            Ok(_) => self.away = None,
+            Err(error) if error.is_retryable() => {
+                self.away = Some((Instant::now() + AWAY_PAUSE, error.clone()))
+            }
+            Err(_) => {}
+        }
     }
 
     async fn load(&mut self) -> Result<Room<AnyReply>> {
@@ -286,10 +320,18 @@ impl RoomState {
             Err(StoreError::Exists | StoreError::Unsettled(_)) => {
                 room.unsettle();
                 // An error was told to everybody who waits; the next request tries again.
-                let _ = self.reload().await;
+                let _ = self.settle().await;
                 return;
             }
-            Err(error) => room.refused(&error.into()),
+            Err(error) => {
+                let error = Error::from(error);
+                let mut effects = room.refused(&error);
+                if error.is_retryable() {
+                    // Those behind would only wait for the same, group after group.
+                    effects.extend(room.give_up(&error));
+                }
+                effects
+            }
         };
         self.perform(effects);
         self.pump();
@@ -380,13 +422,28 @@ impl RoomState {
         let outcome = if cursors.is_empty() {
             Ok(())
         } else {
-            self.actors.inner.stores.conversations.advance_cursors(&cursors).await
+            match self.present() {
+                Ok(()) => self
+                    .actors
+                    .inner
+                    .stores
+                    .conversations
+                    .advance_cursors(&cursors)
+                    .await
+                    .map_err(Error::from),
+                away => away,
+            }
         };
         if outcome.is_err() {
-            room.cursors_failed(&cursors);
+            if let Some(room) = &mut self.room {
+                room.cursors_failed(&cursors);
+            }
             self.arm_lazy_flush();
         }
-        let answer = outcome.map(|()| done()).map_err(Error::from);
+        if !cursors.is_empty() && self.present().is_ok() {
+            self.note(&outcome);
+        }
+        let answer = outcome.map(|()| done());
         for reader in std::mem::take(&mut self.readers) {
             reader.send(answer.clone());
         }
@@ -411,6 +468,9 @@ impl RoomState {
     }
 
     async fn describe(&mut self, user_id: u64) -> Result<Reply> {
+        self.present()?;
+        self.store_cursors().await;
+        self.present()?;
         let stores = &self.actors.inner.stores;
         let row = stores.conversations.conversation_of(user_id, self.conversation_id()).await?;
         let row = row.ok_or_else(|| {

@@ -21,11 +21,18 @@ const FROZEN_SERVES_AGAIN: Duration = Duration::from_secs(15);
 const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_of_a_killed_node_serve_again_within_seconds() {
+async fn rooms_of_a_killed_node_serve_again_within_seconds_and_it_comes_back() {
     within(TEST_TIMEOUT, "rooms serve again after a kill", async {
         let mut world = World::new().await;
         world.cluster.kill9(world.lost).await.expect("the node can be killed");
         world.all_rooms_acknowledge(SERVES_AGAIN, "kill -9").await;
+        // It comes back under its name and at its addresses, as another incarnation, and owns the same rooms again.
+        world.cluster.start_again(world.lost).await.expect("the node starts again");
+        world.cluster.see_each_other(&[0, 1, 2]).await;
+        for room in &world.rooms {
+            assert_eq!(world.cluster.owner_of_room(0, *room).await, world.lost);
+        }
+        world.all_rooms_acknowledge(SERVES_AGAIN, "its return").await;
         world.judge().await;
     })
     .await;

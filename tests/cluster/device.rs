@@ -54,6 +54,8 @@ pub struct Troubles {
     pub go_aways: AtomicUsize,
     /// `go_away` events that named a node.
     pub named_nodes: AtomicUsize,
+    /// How often each refusal was given.
+    pub reasons: Mutex<BTreeMap<String, usize>>,
 }
 
 /// How a device connects.
@@ -276,6 +278,9 @@ impl Task {
             }
             Err(error) => {
                 self.spec.troubles.refused.fetch_add(1, Ordering::Relaxed);
+                let mut reasons = self.spec.troubles.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+                *reasons.entry(error.to_string()).or_default() += 1;
+                drop(reasons);
                 if !error.may_repeat() {
                     self.spec.checker.complain(format!("a send of user {user_id} was refused: {error}"));
                 }

@@ -1,7 +1,7 @@
 //! Users, their groups and their devices, and the traffic between them.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -233,10 +233,11 @@ impl People {
 
     /// One line for the test's output.
     pub fn describe_troubles(&self) -> String {
-        let Troubles { refused, unanswered, go_aways, .. } = &*self.troubles;
+        let Troubles { refused, unanswered, go_aways, reasons, .. } = &*self.troubles;
         format!(
-            "{} sends refused for now, {} unanswered, {} go_away",
+            "{} sends refused for now {:?}, {} unanswered, {} go_away",
             refused.load(Ordering::Relaxed),
+            reasons.lock().unwrap_or_else(PoisonError::into_inner),
             unanswered.load(Ordering::Relaxed),
             go_aways.load(Ordering::Relaxed)
         )

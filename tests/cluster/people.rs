@@ -178,7 +178,7 @@ impl People {
         peers.shuffle(&mut random);
         peers.truncate(4);
         let step = |number: usize| {
-            let group = own.choose(&mut random).filter(|_| number % 2 == 0);
+            let group = own.choose(&mut random).filter(|_| number.is_multiple_of(2));
             let target = match (group, peers.choose(&mut random)) {
                 (Some(id), _) => Target::Conversation(*id),
                 (None, Some(id)) => Target::User(*id),

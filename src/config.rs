@@ -383,13 +383,6 @@ impl Config {
     }
 }
 
-/// An error of several lines, such as the TOML parser's with the line it is about, as one sentence.
-fn one_line(text: &str) -> String {
-    let parts: Vec<&str> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|')).collect();
-    parts.join("; ")
-}
-
 /// A database URL as it may be shown.
 pub fn without_password(url: &str) -> String {
     if let Some((before, host)) = url.rsplit_once('@')
@@ -423,7 +416,12 @@ fn explain_one(error: &figment::Error) -> String {
             let hint = nearest.map_or_else(String::new, |name| format!("; did you mean '{name}'?"));
             format!("'{}' is not a key{place}{hint}", path.join("."))
         }
-        kind if path.is_empty() => format!("{}{place}", one_line(&kind.to_string())),
-        kind => format!("'{}': {}{place}", path.join("."), one_line(&kind.to_string())),
+        // The file is no TOML at all. The parser draws the line with the fault; the sentence leaves the picture out.
+        kind if path.is_empty() => {
+            let text = kind.to_string();
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|'));
+            format!("the configuration can't be read{place}: {}", lines.collect::<Vec<_>>().join(": "))
+        }
+        kind => format!("'{}': {kind}{place}", path.join(".")),
     }
 }

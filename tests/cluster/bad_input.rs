@@ -40,7 +40,7 @@ async fn an_unreadable_file_is_named() {
         fails(folder.path(), &arguments, &[], &["absent.toml", "can't be read"]).await;
     }
     let folder = folder_with("[node\nname = 1");
-    fails(folder.path(), &["serve"], &[], &["cluster.toml"]).await;
+    fails(folder.path(), &["serve"], &[], &["cluster.toml", "can't be read", "line 1"]).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod drain;
 mod kill;
 mod line;
 #[path = "../support/mariadb.rs"]
+#[expect(dead_code, reason = "the storage tests stop the server too")]
 mod mariadb_server;
 mod operators;
 mod people;

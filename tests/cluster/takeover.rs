@@ -137,7 +137,7 @@ impl World {
         assert!(last < limit, "the last room took {last:?}");
     }
 
-    async fn judge(mut self) {
+    async fn judge(self) {
         self.connection.close().await;
         let alive: Vec<usize> = (0..3).filter(|at| self.cluster.node(*at).is_running()).collect();
         self.people.judge(&alive).await;

@@ -16,7 +16,7 @@ const BURST: u64 = 50;
 /// Bytes of each text.
 const SIZE: usize = 24 * 1024;
 /// Most that the node may grow by: the outboxes of the slow, and what a debug build and its allocator take.
-const GROWTH_KIB: u64 = 96 * 1024;
+const GROWTH_KIB: u64 = 48 * 1024;
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_closed_and_catches_up_by_sync() {

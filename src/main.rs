@@ -5,10 +5,6 @@ use std::process::ExitCode;
 use clap::Parser;
 use rookery::cli::Command;
 
-/// Chosen by figures: docs/performance.md.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// An instant-messaging server whose every node is the same.
 #[derive(Parser)]
 #[command(name = "rookery", version, about, propagate_version = true)]

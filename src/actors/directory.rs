@@ -25,8 +25,8 @@ struct Slot {
 pub enum Place {
     /// On this node.
     Here,
-    /// On the node of this name and incarnation.
-    There(Arc<str>, u64),
+    /// On the node of this name and incarnation, which can be reached (`up`) or not.
+    There(Arc<str>, u64, bool),
     /// No node is up.
     Nowhere,
 }
@@ -81,7 +81,8 @@ impl Directory {
 
     /// Takes up a new view: opens the slots that are ours now, drops those that are not, forgets sessions of nodes
     /// that are gone. A node that is new in the view may bring sessions for any slot, so all of them are incomplete
-    /// again. Returns the shards whose place changed.
+    /// again. Returns the shards whose place changed, or whose owner has become reachable or ceased to be: it may have
+    /// forgotten us meanwhile.
     pub fn take_view(&self, view: &View, own_name: &str) -> Vec<u64> {
         let live: BTreeSet<(String, u64)> = view
             .nodes
@@ -95,7 +96,7 @@ impl Directory {
         let places: Arc<[Place]> = (0..self.shards())
             .map(|shard| match view.owner(&Address::presence(shard)) {
                 Some(name) if name == own_name => Place::Here,
-                Some(name) => Place::There(name.into(), incarnation(view, name)),
+                Some(name) => Place::There(name.into(), incarnation(view, name), is_up(view, name)),
                 None => Place::Nowhere,
             })
             .collect();
@@ -157,7 +158,8 @@ impl Directory {
         for &user_id in user_ids {
             let shard = self.shard_of(user_id) as usize;
             match &places[shard] {
-                Place::There(name, _) if may_forward => {
+                // An owner that can't be reached would lose the event: everybody looks for himself.
+                Place::There(name, _, true) if may_forward => {
                     routes.shards.entry(Arc::clone(name)).or_default().push(user_id);
                     continue;
                 }
@@ -205,4 +207,8 @@ fn incarnation(view: &View, name: &str) -> u64 {
 
 fn is_alive(view: &View, name: &str, incarnation: u64) -> bool {
     view.node(name).is_some_and(|node| node.state != NodeState::Down && node.info.incarnation == incarnation)
+}
+
+fn is_up(view: &View, name: &str) -> bool {
+    view.node(name).is_some_and(|node| node.state == NodeState::Up)
 }

@@ -32,7 +32,7 @@ async fn run(actors: Actors) {
     let mut announced_at = Instant::now();
     // Shards whose owner has not confirmed our sessions yet.
     let mut unconfirmed: BTreeSet<u64> = BTreeSet::new();
-    let (confirm, mut confirmations) = tokio::sync::mpsc::unbounded_channel::<(u64, bool)>();
+    let (confirm, mut failures) = tokio::sync::mpsc::unbounded_channel::<u64>();
     loop {
         tokio::select! {
             changed = views.changed() => {
@@ -42,12 +42,13 @@ async fn run(actors: Actors) {
                 let moved = take_view(&actors);
                 announce(&actors, moved, &confirm);
             }
-            Some((shard, confirmed)) = confirmations.recv() => {
-                if confirmed { unconfirmed.remove(&shard); } else { unconfirmed.insert(shard); }
+            Some(shard) = failures.recv() => {
+                unconfirmed.insert(shard);
             }
             _ = rounds.tick() => {
                 actors.sessions().sweep();
                 passivate_idle_rooms(&actors);
+                retire_foreign_rooms(&actors);
                 if announced_at.elapsed() >= actors.inner.config.presence.announce_interval {
                     announced_at = Instant::now();
                     unconfirmed = (0..actors.inner.directory.shards()).collect();
@@ -67,31 +68,18 @@ fn take_view(actors: &Actors) -> Vec<u64> {
     for &shard in &moved {
         let address = Address::presence(shard);
         if places[shard as usize] != Place::Here {
-            stop_shard(actors, address);
+            inner.shards.end(address, ShardMessage::Stop);
         }
     }
-    for vitals in inner.rooms.vitals() {
-        if view.owner(&vitals.address) != Some(inner.name.as_str()) {
-            inner.rooms.cast_if_active(vitals.address, RoomMessage::Retire);
-        }
-    }
+    retire_foreign_rooms(actors);
     if !moved.is_empty() {
         tracing::info!(view = view.version, shards = moved.len(), "presence shards have moved");
     }
     moved
 }
 
-fn stop_shard(actors: &Actors, address: Address) {
-    let shards = &actors.inner.shards;
-    for vitals in shards.vitals().into_iter().filter(|vitals| vitals.address == address) {
-        // The last message first, so that it is behind everything cast before the removal.
-        shards.cast_if_active(address, ShardMessage::Stop);
-        shards.remove(address, vitals.activation);
-    }
-}
-
-/// Announces this node's sessions of the shards to their owners, in batches, and reports what they confirmed.
-fn announce(actors: &Actors, shards: Vec<u64>, confirm: &tokio::sync::mpsc::UnboundedSender<(u64, bool)>) {
+/// Announces this node's sessions of the shards to their owners, in batches, and reports the shards that did not confirm.
+fn announce(actors: &Actors, shards: Vec<u64>, failed: &tokio::sync::mpsc::UnboundedSender<u64>) {
     if shards.is_empty() {
         return;
     }
@@ -106,19 +94,32 @@ fn announce(actors: &Actors, shards: Vec<u64>, confirm: &tokio::sync::mpsc::Unbo
     let limit = actors.inner.config.cluster.ask_timeout;
     for (shard, records) in by_shard {
         for batch in records.chunks(actors.inner.config.presence.announce_batch.max(1)) {
-            let (actors, batch, confirm) = (actors.clone(), batch.to_vec(), confirm.clone());
+            let (actors, batch, failed) = (actors.clone(), batch.to_vec(), failed.clone());
             let Some(user_id) = batch.first().map(|record| record.user_id) else { continue };
             actors.inner.runtime.clone().spawn(async move {
-                let confirmed = actors.announce(user_id, batch.clone(), limit).await.is_ok();
+                if actors.announce(user_id, batch.clone(), limit).await.is_err() {
+                    // The receiver lives as long as the runtime.
+                    let _ = failed.send(shard);
+                }
                 // A session that ended while it was being announced must not stay in the directory.
                 for record in &batch {
                     if actors.inner.sessions.get(record.session_id).is_none() {
                         actors.withdraw_record(record);
                     }
                 }
-                // The receiver lives as long as the runtime.
-                let _ = confirm.send((shard, confirmed));
             });
+        }
+    }
+}
+
+/// Rooms that another node owns now finish and go there. Also on each round, for one that was started by a message
+/// that was on its way when the view changed.
+fn retire_foreign_rooms(actors: &Actors) {
+    let inner = &actors.inner;
+    let view = actors.cluster().view();
+    for vitals in inner.rooms.vitals() {
+        if view.owner(&vitals.address) != Some(inner.name.as_str()) {
+            inner.rooms.cast_if_active(vitals.address, RoomMessage::Retire);
         }
     }
 }

@@ -10,11 +10,14 @@ use std::time::Instant;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
-use ractor::{ActorRef, Message};
+use ractor::{ActorRef, Message, MessagingErr};
 
 use crate::clock;
 use crate::cluster::Address;
 use crate::protocol::cluster::ActorRow;
+
+/// Dead activations that one cast replaces before it gives its message up.
+const ACTIVATIONS_TRIED: usize = 3;
 
 /// What the admin endpoint shows of an actor, kept beside it.
 #[derive(Debug)]
@@ -98,37 +101,53 @@ impl<M: Message> Default for Registry<M> {
 
 impl<M: Message> Registry<M> {
     /// Casts to the actor at `address`, which `activate` starts if there is none. `activate` must not block; messages
-    /// wait in the mailbox while the actor loads.
-    pub fn cast(
-        &self,
-        address: Address,
-        message: M,
-        activate: impl FnOnce(Arc<Vitals>) -> Option<ActorRef<M>>,
-    ) {
-        if let Some(entry) = self.entries.get(&address) {
-            Self::cast_to(&entry, message);
-            return;
+    /// wait in the mailbox while the actor loads. An actor that has ended without leaving (a panic) is replaced.
+    pub fn cast(&self, address: Address, message: M, activate: impl Fn(Arc<Vitals>) -> Option<ActorRef<M>>) {
+        let mut message = message;
+        for _ in 0..ACTIVATIONS_TRIED {
+            let (returned, dead) = match self.entries.get(&address) {
+                Some(entry) => (Self::cast_to(&entry, message), entry.vitals.activation),
+                None => {
+                    let entry = match self.entries.entry(address) {
+                        MapEntry::Occupied(entry) => entry.into_ref(),
+                        MapEntry::Vacant(vacant) => {
+                            let activation = self.activations.fetch_add(1, Ordering::Relaxed);
+                            let vitals = Arc::new(Vitals::new(address, activation));
+                            let Some(actor) = activate(Arc::clone(&vitals)) else { return };
+                            vacant.insert(Activation { actor, vitals })
+                        }
+                    };
+                    (Self::cast_to(&entry, message), entry.vitals.activation)
+                }
+            };
+            let Some(undelivered) = returned else { return };
+            tracing::error!(%address, "an actor had ended without leaving the registry; another takes its place");
+            self.remove(address, dead);
+            message = undelivered;
         }
-        let entry = match self.entries.entry(address) {
-            MapEntry::Occupied(entry) => entry.into_ref(),
-            MapEntry::Vacant(vacant) => {
-                let activation = self.activations.fetch_add(1, Ordering::Relaxed);
-                let vitals = Arc::new(Vitals::new(address, activation));
-                let Some(actor) = activate(Arc::clone(&vitals)) else { return };
-                vacant.insert(Activation { actor, vitals })
-            }
-        };
-        Self::cast_to(&entry, message);
     }
 
     /// Casts to the actor at `address` if it is active; whether it was.
     pub fn cast_if_active(&self, address: Address, message: M) -> bool {
-        self.entries.get(&address).map(|entry| Self::cast_to(&entry, message)).is_some()
+        self.entries.get(&address).is_some_and(|entry| Self::cast_to(&entry, message).is_none())
+    }
+
+    /// Messages that wait for the actor at `address`; 0 if it is not active.
+    pub fn depth(&self, address: Address) -> u64 {
+        self.entries.get(&address).map_or(0, |entry| entry.vitals.depth())
     }
 
     /// Removes an activation; whether it was still there. From here on a message for the address starts another.
     pub fn remove(&self, address: Address, activation: u64) -> bool {
         self.entries.remove_if(&address, |_, entry| entry.vitals.activation == activation).is_some()
+    }
+
+    /// Removes whatever is active at `address` and casts its last message to it, behind all that came before.
+    pub fn end(&self, address: Address, last: M) {
+        if let Some((_, entry)) = self.entries.remove(&address) {
+            // One that has ended already needs no last message.
+            let _ = Self::cast_to(&entry, last);
+        }
     }
 
     /// How many are active.
@@ -146,9 +165,12 @@ impl<M: Message> Registry<M> {
         self.entries.iter().map(|entry| Arc::clone(&entry.vitals)).collect()
     }
 
-    fn cast_to(entry: &Activation<M>, message: M) {
+    /// Gives the message back if the actor has ended.
+    fn cast_to(entry: &Activation<M>, message: M) -> Option<M> {
         entry.vitals.cast();
-        // An actor that has ended drops the message, and its reply answers `unavailable`.
-        let _ = entry.actor.cast(message);
+        match entry.actor.cast(message) {
+            Err(MessagingErr::SendErr(message)) => Some(message),
+            _ => None,
+        }
     }
 }

@@ -13,7 +13,24 @@ use crate::storage::{ClientKey, StoreError, StoreResult, Stores};
 /// Messages of one room that are stored together or not at all, and who wants to know.
 struct Group {
     messages: Vec<Message>,
-    done: Box<dyn FnOnce(StoreResult<()>) + Send>,
+    done: Option<Box<dyn FnOnce(StoreResult<()>) + Send>>,
+}
+
+impl Group {
+    fn finish(mut self, outcome: StoreResult<()>) {
+        if let Some(done) = self.done.take() {
+            done(outcome);
+        }
+    }
+}
+
+impl Drop for Group {
+    /// A lane that ended in the middle (a bug) leaves its rooms to read the log, not to wait for ever.
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Err(StoreError::Unsettled("the writer ended".to_owned())));
+        }
+    }
 }
 
 /// All lanes of a node. Cheap to clone.
@@ -44,13 +61,13 @@ impl Writers {
     pub fn append(&self, messages: Vec<Message>, done: impl FnOnce(StoreResult<()>) + Send + 'static) {
         let conversation_id = messages.first().map_or(0, |message| message.conversation_id);
         let lane = &self.lanes[(conversation_id % self.lanes.len() as u64) as usize];
-        let group = Group { messages, done: Box::new(done) };
+        let group = Group { messages, done: Some(Box::new(done)) };
         if let Err(refused) = lane.try_send(group) {
             let (group, why) = match refused {
                 mpsc::error::TrySendError::Full(group) => (group, "the writer's queue is full"),
                 mpsc::error::TrySendError::Closed(group) => (group, "the node is stopping"),
             };
-            (group.done)(Err(StoreError::Unavailable(why.to_owned())));
+            group.finish(Err(StoreError::Unavailable(why.to_owned())));
         }
     }
 }
@@ -77,7 +94,7 @@ async fn run(config: WriterConfig, stores: Stores, mut queue: mpsc::Receiver<Gro
             // Those that waited meanwhile are told at once: one behind the other, each batch would wait as long again.
             let waiting = std::iter::from_fn(|| queue.try_recv().ok()).take(config.queue_groups);
             for group in carried.take().into_iter().chain(waiting) {
-                (group.done)(Err(StoreError::Unavailable(away.clone())));
+                group.finish(Err(StoreError::Unavailable(away.clone())));
             }
         }
     }
@@ -90,7 +107,7 @@ async fn store(config: &WriterConfig, stores: &Stores, mut batch: Vec<Group>) ->
     let outcome = append_settled(config, stores, &messages).await;
     if batch.len() == 1 || !matches!(outcome, Err(StoreError::Exists)) {
         for group in batch {
-            (group.done)(outcome.clone());
+            group.finish(outcome.clone());
         }
         return reached(&outcome);
     }
@@ -104,7 +121,7 @@ async fn store(config: &WriterConfig, stores: &Stores, mut batch: Vec<Group>) ->
         };
         messages = rest;
         storage = storage.and(reached(&outcome));
-        (group.done)(outcome);
+        group.finish(outcome);
     }
     storage
 }
@@ -125,29 +142,42 @@ async fn append_settled(config: &WriterConfig, stores: &Stores, messages: &[Mess
     };
     tracing::warn!(cause = %unsettled, messages = messages.len(), "a commit was not confirmed; reading it back");
     let deadline = Instant::now() + config.settle_timeout;
-    let Some(first) = messages.first() else { return Ok(()) };
-    let key = ClientKey {
-        conversation_id: first.conversation_id,
-        sender_id: first.sender_id,
-        client_id: first.client_id.clone(),
-    };
+    let keys: Vec<ClientKey> = messages.iter().map(key_of).collect();
     while Instant::now() < deadline {
-        match stores.messages.stored(std::slice::from_ref(&key)).await {
-            // The transaction is all or none, so that its first message tells of all; under another seq it is an
-            // earlier send of the same name, and the room has to look.
-            Ok(found) => match found.first() {
-                Some((_, seq, _)) if *seq == first.seq => return Ok(()),
-                Some(_) => return Err(StoreError::Exists),
-                // Not there now, but the lost statement may still be running: storing again is safe, since the
-                // unique keys let only one of the two through, and then the answer is `Exists`.
-                None => match stores.messages.append(messages).await {
-                    Err(StoreError::Unsettled(_)) => {}
-                    outcome => return outcome,
-                },
+        match stores.messages.stored(&keys).await {
+            // Every message under the seq and time that we gave it: our transaction. Anything else there was written by
+            // somebody else, an earlier send of the same name or another activation, and the rooms have to look.
+            Ok(found)
+                if found.len() == keys.len() && found.iter().all(|stored| is_ours(messages, stored)) =>
+            {
+                return Ok(());
+            }
+            Ok(found) if !found.is_empty() => return Err(StoreError::Exists),
+            // Not there now, but the lost statement may still be running: storing again is safe, since the unique keys
+            // let only one of the two through, and then the answer is `Exists`.
+            Ok(_) => match stores.messages.append(messages).await {
+                Err(StoreError::Unsettled(_)) => {}
+                outcome => return outcome,
             },
             Err(error) => tracing::debug!(%error, "the read-back failed; trying again"),
         }
         tokio::time::sleep(SETTLE_PAUSE).await;
     }
     Err(StoreError::Unsettled(unsettled))
+}
+
+fn key_of(message: &Message) -> ClientKey {
+    ClientKey {
+        conversation_id: message.conversation_id,
+        sender_id: message.sender_id,
+        client_id: message.client_id.clone(),
+    }
+}
+
+fn is_ours(messages: &[Message], (key, seq, created_at_ms): &(ClientKey, u64, u64)) -> bool {
+    messages.iter().any(|message| {
+        (message.seq, message.created_at_ms) == (*seq, *created_at_ms)
+            && (message.conversation_id, message.sender_id) == (key.conversation_id, key.sender_id)
+            && message.client_id == key.client_id
+    })
 }

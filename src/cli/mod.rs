@@ -2,6 +2,7 @@
 
 pub mod chat;
 pub mod config;
+mod descriptors;
 pub mod load;
 pub mod migrate;
 pub mod serve;

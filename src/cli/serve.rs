@@ -6,6 +6,7 @@ use anyhow::Context;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::descriptors;
 use crate::config::Config;
 use crate::node::Node;
 use crate::telemetry;
@@ -75,6 +76,7 @@ impl ServeArgs {
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let _logs = telemetry::start(&config.log)?;
+    descriptors::raise(config.gateway.connections_max);
     let grace_period = config.node.grace_period;
     let node = Node::start(config).await.context("the node could not start")?;
     println!("rookery ready {}", node.addresses());

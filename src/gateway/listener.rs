@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncReadExt as _;
@@ -24,6 +24,8 @@ const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Pause after a failed accept (out of file descriptors, usually), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Failed accepts are logged at most this often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(5);
 /// How long connections may take to end after [`Bound::stop`].
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long, and how much, is read and dropped after the last write, so that the kernel doesn't answer unread bytes
@@ -129,6 +131,7 @@ where
     let user_timeout = edge.config.gateway.tcp_user_timeout;
     let told = stopping.clone();
     let mut connections = JoinSet::new();
+    let mut complained: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = stopped(&mut stopping) => break,
@@ -143,7 +146,10 @@ where
                 connections.spawn(serve(edge.clone(), accepted));
             }
             Err(error) => {
-                tracing::warn!(target: "rookery::gateway", %error, "a connection could not be accepted");
+                if complained.is_none_or(|at| at.elapsed() >= COMPLAINT_PAUSE) {
+                    complained = Some(Instant::now());
+                    complain(&error);
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -154,6 +160,15 @@ where
         tracing::debug!(target: "rookery::gateway", open = connections.len(), "connections did not end in time");
     }
     // Dropping the set ends the rest.
+}
+
+/// Says why nothing is accepted. The loop tries on, so that it mends itself once there are descriptors again.
+fn complain(error: &io::Error) {
+    if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+        tracing::error!(target: "rookery::gateway", %error, "no connection can be accepted: the limit of open files is reached; trying on until some are closed");
+    } else {
+        tracing::warn!(target: "rookery::gateway", %error, "a connection could not be accepted");
+    }
 }
 
 /// Reads and drops what still comes, until the client closes or a moment has passed. The write side must be shut down.

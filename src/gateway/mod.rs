@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod connection;
+mod cut;
 pub mod dispatch;
 pub mod error;
 pub mod http;

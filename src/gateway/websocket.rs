@@ -18,6 +18,7 @@ use bytestring::ByteString;
 
 use super::Edge;
 use super::connection::{BadFrame, BadFrames, Closing, Credentials, LiveSession, Peer, SignIn, Step};
+use super::cut::Cut;
 use super::error::{CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, close_code};
 use super::http::extract::{ApiError, OpenSocket, authenticate, bearer, edge_of};
 use super::http::resource;
@@ -63,7 +64,7 @@ async fn upgrade(request: HttpRequest, payload: Payload) -> Result<HttpResponse,
         known: known.map(Credentials::Known),
         bad: BadFrames::new(edge.config.gateway.bad_frames_max),
         fragments: None,
-        handle: request.conn_data::<OpenSocket>().and_then(|open| open.socket.clone()),
+        cut: request.conn_data::<OpenSocket>().and_then(|open| open.cut.clone()),
         gate,
         edge,
     };
@@ -103,7 +104,7 @@ struct SocketActor {
     bad: BadFrames,
     fragments: Option<Fragments>,
     /// By which the session cuts the socket.
-    handle: Option<Arc<socket2::Socket>>,
+    cut: Option<Arc<Cut>>,
     gate: Gate,
 }
 
@@ -147,6 +148,10 @@ impl Actor for SocketActor {
     fn stopped(&mut self, _: &mut Ctx) {
         // Ends the session, if there is one.
         self.phase = Phase::Closing;
+        // The connection's own data may outlive its socket, where a request holds it; the actor ends before it.
+        if let Some(cut) = &self.cut {
+            cut.forget();
+        }
     }
 }
 
@@ -297,13 +302,12 @@ impl SocketActor {
     /// the hello wait their turn.
     fn check(&mut self, id: u64, credentials: Credentials, ctx: &mut Ctx) {
         let wakes = ctx.address();
-        let handle = self.handle.as_ref().map(Arc::downgrade);
+        let cut = self.cut.clone();
         let socket = Socket {
             wake: Box::new(move || wakes.do_send(Wake)),
             cut: Box::new(move || {
-                if let Some(socket) = handle.as_ref().and_then(std::sync::Weak::upgrade) {
-                    // A socket that is gone already can't be shut down, which is as well.
-                    let _ = socket.shutdown(std::net::Shutdown::Both);
+                if let Some(cut) = &cut {
+                    cut.cut();
                 }
             }),
         };
@@ -383,9 +387,12 @@ impl SocketActor {
 
 /// Writes one frame.
 fn put(format: Format, bytes: Bytes, ctx: &mut Ctx) {
+    if format != Format::Json {
+        return ctx.binary(bytes);
+    }
     match ByteString::try_from(bytes.clone()) {
-        Ok(text) if format == Format::Json => ctx.text(text),
-        _ => ctx.binary(bytes),
+        Ok(text) => ctx.text(text),
+        Err(_) => ctx.binary(bytes),
     }
 }
 

@@ -39,7 +39,7 @@ const DIRECTS_REMEMBERED: u64 = 200_000;
 /// Messages of a history page, when the client names no limit.
 const HISTORY_PAGE: u32 = 50;
 /// How far a `sync_token` lies back, so that what was being stored while it was made is listed next time.
-const SYNC_OVERLAP: Duration = Duration::from_secs(5);
+const SYNC_OVERLAP: Duration = Duration::from_secs(20);
 /// What a message's JSON takes beside its texts, names and lists, in bytes: rounded up.
 const MESSAGE_JSON_BYTES: usize = 420;
 /// The same for an attachment, beside its name.

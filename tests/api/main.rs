@@ -23,6 +23,7 @@ mod outage;
 mod raw;
 mod refusals;
 mod sign_in;
+mod sign_off;
 mod slow_reader;
 mod sync;
 mod web_page;

@@ -137,6 +137,8 @@ impl Drop for MariaDb {
         // A server that may be frozen is killed all the same. Its end of input makes the keeper clean up.
         drop(self.keeper.stdin.take());
         drop(self.keeper.wait());
+        // After `kill` there is no keeper to do it; else it is gone already.
+        drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 

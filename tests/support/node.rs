@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// How long a node may take to say that it is ready.
@@ -32,7 +32,7 @@ const TEST_CONFIG: [(&str, &str); 8] = [
 
 /// A running node. Dropping it ends it and removes its folder.
 pub struct Node {
-    process: Child,
+    process: Mutex<Child>,
     addresses: HashMap<String, String>,
     folder: tempfile::TempDir,
     environment: HashMap<String, String>,
@@ -75,7 +75,7 @@ impl Node {
     /// The node that tests share which need nothing of their own: started by the first, ended by the last.
     pub fn shared() -> Arc<Self> {
         static SHARED: Mutex<Weak<Node>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
             let node = Arc::new(Self::start(&[]));
             *shared = Arc::downgrade(&node);
@@ -94,19 +94,32 @@ impl Node {
         let variable = |key: &str| format!("ROOKERY__{}", key.to_uppercase().replace('.', "__"));
         let environment = config.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
         let (process, addresses) = launch(folder.path(), &environment);
-        Self { process, addresses, folder, environment }
+        Self { process: Mutex::new(process), addresses, folder, environment }
     }
 
     /// Kills the node as a power cut would, and starts it again on its folder, on other ports.
     pub fn restart(&mut self) {
         self.end();
-        (self.process, self.addresses) = launch(self.folder.path(), &self.environment);
+        let (process, addresses) = launch(self.folder.path(), &self.environment);
+        (self.process, self.addresses) = (Mutex::new(process), addresses);
     }
 
-    fn end(&mut self) {
+    /// Tells the node to stop, as its operator does, and waits until it has; whether it ended well.
+    pub fn drain(&self) -> bool {
+        let mut process = self.process();
+        drop(process.stdin.take());
+        process.wait().expect("the node is our child").success()
+    }
+
+    fn end(&self) {
+        let mut process = self.process();
         // It may be gone already.
-        drop(self.process.kill());
-        drop(self.process.wait());
+        drop(process.kill());
+        drop(process.wait());
+    }
+
+    fn process(&self) -> MutexGuard<'_, Child> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// host:port of one of `http, tcp, line, admin, cluster`; or its `name`.
@@ -116,7 +129,7 @@ impl Node {
 
     /// Memory that the node holds, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process().id()))
             .expect("the node is running, and the tests run on Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux names it");
         line.trim().trim_end_matches(" kB").parse().expect("it is a number")

@@ -79,6 +79,10 @@ pub struct RoomState {
     retiring: bool,
     /// Out of the registry: everything goes to the next activation.
     retired: bool,
+    /// What came while the last group was in flight, for the next activation.
+    held: Vec<(RoomRequest, AnyReply)>,
+    /// Storage may hold another membership than we do: to be read again before the next request.
+    pub(super) stale: bool,
     flush_armed: bool,
     lazy_flush_armed: bool,
     /// Answered when their cursors are stored.
@@ -107,6 +111,8 @@ impl Actor for RoomActor {
             away: None,
             retiring: false,
             retired: false,
+            held: Vec::new(),
+            stale: false,
             flush_armed: false,
             lazy_flush_armed: false,
             readers: Vec::new(),
@@ -138,6 +144,10 @@ impl Actor for RoomActor {
                 let retire = matches!(message, RoomMessage::Retire);
                 let still_idle = clock::now_ms().saturating_sub(state.vitals.last_active_ms())
                     > state.actors.inner.config.room.idle_timeout.as_millis() as u64;
+                if state.room.as_ref().is_some_and(|room| room.phase() == Phase::Unsettled) {
+                    // Storage may be back: what was in doubt is pushed if it is there, and the room can end.
+                    let _ = state.settle().await;
+                }
                 state.retiring |= retire || (still_idle && state.room.as_ref().is_none_or(Room::is_idle));
             }
             RoomMessage::Stop => state.myself.stop(None),
@@ -155,6 +165,11 @@ impl RoomState {
     async fn request(&mut self, request: RoomRequest, reply: AnyReply) {
         if self.retired {
             self.actors.ask_room(self.conversation_id(), request, reply);
+            return;
+        }
+        // Nothing new is begun here any more; the next activation gets it in this order.
+        if self.retiring {
+            self.held.push((request, reply));
             return;
         }
         if let Err(error) = self.settle().await {
@@ -192,7 +207,7 @@ impl RoomState {
     /// Loads the room if it is not, and learns the log's truth if it is in doubt.
     async fn settle(&mut self) -> Result<()> {
         let phase = self.room.as_ref().map(Room::phase);
-        if matches!(phase, Some(Phase::Settled | Phase::InFlight)) {
+        if phase == Some(Phase::InFlight) || (phase == Some(Phase::Settled) && !self.stale) {
             return Ok(());
         }
         if let Err(error) = self.present() {
@@ -270,14 +285,18 @@ impl RoomState {
                 return Ok(None);
             };
             let members = stores.conversations.members(conversation_id).await?;
-            let unpushed = stores.messages.after(conversation_id, pushed_seq, REPUSH_MAX).await?;
-            let last_seq = stores.messages.last_seq(conversation_id).await?;
+            // What is pushed is read last, so that nothing found stored before is left out of it.
             let stored = stores.messages.stored(&pending).await?;
+            let last_seq = stores.messages.last_seq(conversation_id).await?;
+            let unpushed = stores.messages.after(conversation_id, pushed_seq, REPUSH_MAX).await?;
             Ok(Some(Loaded { conversation, members, last_seq, unpushed, stored }))
         }
         .await;
         let effects = match answer {
-            Ok(Some(loaded)) => room.reload(loaded),
+            Ok(Some(loaded)) => {
+                self.stale = false;
+                room.reload(loaded)
+            }
             Ok(None) => room.give_up(&Error::not_found("the conversation does not exist any more")),
             Err(error) => {
                 let error = Error::from(error);
@@ -506,6 +525,9 @@ impl RoomState {
                 let request = RoomRequest { user_id, session_id, command };
                 self.actors.ask_room(self.vitals.address.key, request, reply);
             }
+        }
+        for (request, reply) in std::mem::take(&mut self.held) {
+            self.actors.ask_room(self.vitals.address.key, request, reply);
         }
         // Behind everything that was cast while the registry still named us.
         let _ = self.myself.cast(RoomMessage::Stop);

@@ -15,14 +15,17 @@ const DESCRIBE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20)
 impl RoomState {
     /// Carries out a command that changes who is in the group.
     pub(super) async fn change_members(&mut self, by: u64, command: Command) -> Result<()> {
-        match command {
+        let outcome = match command {
             Command::Opened(_) => self.open(by),
             Command::AddMembers(add) => self.add(by, add.user_ids).await,
             Command::RemoveMember(remove) => self.remove(by, remove.user_id).await,
             Command::Join(_) => self.join(by).await,
             Command::Leave(_) => self.leave(by).await,
             _ => Err(Error::internal("a room does not know this command")),
-        }
+        };
+        // A change that was not confirmed may have been stored.
+        self.stale |= outcome.as_ref().is_err_and(Error::is_retryable);
+        outcome
     }
 
     fn open(&mut self, by: u64) -> Result<()> {

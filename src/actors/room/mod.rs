@@ -166,6 +166,12 @@ impl Actors {
     pub(super) fn cast_room(&self, conversation_id: u64, request: RoomRequest, reply: AnyReply) {
         let inner = &self.inner;
         let address = Address::room(conversation_id);
+        // Sends that wait in the room have a bound of their own; this one is for what has not got so far.
+        if inner.rooms.depth(address) > 2 * inner.config.room.pending_sends as u64 {
+            let error = "too many requests wait in this conversation; send more slowly";
+            reply.send(Err(Error::exhausted(error, std::time::Duration::from_millis(500))));
+            return;
+        }
         inner.rooms.cast(address, RoomMessage::Request(request, reply), |vitals| {
             let _runtime = inner.runtime.enter();
             match ActorRuntime::spawn_instant(None, RoomActor, RoomArguments { actors: self.clone(), vitals })

@@ -314,6 +314,13 @@ impl<W> Room<W> {
                     (pending.message.seq, pending.message.created_at_ms) = (seq, created_at_ms);
                     answered.insert(seq, (pending, !ours));
                 }
+                // One who was removed meanwhile may not send any more.
+                None if !self.members.contains_key(&pending.message.sender_id) => {
+                    let error = Error::denied("you are not a member of this conversation any more");
+                    for (waiter, _) in pending.waiters {
+                        effects.push(Effect::Answer(waiter, Err(error.clone())));
+                    }
+                }
                 None => queue.push_back(pending),
             }
         }
@@ -455,9 +462,10 @@ impl<W> Room<W> {
         }
     }
 
-    /// The seq that the next new member sees first.
+    /// The seq that the next new member sees first. What waits to be stored while it joins counts as later: its seqs
+    /// are not certain yet, and a member must never miss what it was pushed.
     pub fn next_seq(&self) -> u64 {
-        self.last_seq + self.pending() as u64 + 1
+        self.last_seq + 1
     }
 
     fn finish(&mut self, pending: Pending<W>, duplicate: bool, push: bool, effects: &mut Vec<Effect<W>>) {

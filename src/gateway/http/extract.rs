@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::domain::Error;
 use crate::gateway::Edge;
+use crate::gateway::cut::Cut;
 use crate::gateway::error::http_status;
 use crate::gateway::limit::ConnectionPermit;
 use crate::protocol::json::{from_slice, lenient};
@@ -156,8 +157,16 @@ pub fn edge_of(request: &HttpRequest) -> Edge {
 pub struct OpenSocket {
     /// Its place among the open sockets; `None`: there are too many.
     pub permit: Option<ConnectionPermit>,
-    /// A second handle of the socket, by which it can be shut down from outside.
-    pub socket: Option<std::sync::Arc<socket2::Socket>>,
+    /// By which it can be shut down from outside; `None`: the client was gone at once.
+    pub cut: Option<std::sync::Arc<Cut>>,
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        if let Some(cut) = &self.cut {
+            cut.forget();
+        }
+    }
 }
 
 /// A query string, read leniently: numbers that can't be read are errors, unknown keys are ignored.

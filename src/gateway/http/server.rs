@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use actix_web::{App, HttpServer};
 use super::extract::{ApiError, OpenSocket};
 use crate::domain::Error;
 use crate::gateway::Edge;
+use crate::gateway::cut::Cut;
 use crate::gateway::listener::{bind, tune};
 use crate::protocol::ErrorCode;
 
@@ -88,16 +88,13 @@ where
     Ok(Bound { address, handle, thread })
 }
 
-/// Tunes a new socket, counts it, and keeps a second handle by which a WebSocket can be cut from outside. The handle
-/// lives as long as the connection, since the kernel closes a connection only when all its handles are.
+/// Tunes a new socket, counts it, and keeps that by which a WebSocket can be cut from outside.
 fn on_connect(edge: &Edge, socket: &dyn Any, extensions: &mut Extensions) {
     let Some(stream) = socket.downcast_ref::<TcpStream>() else { return };
     tune(stream, edge.config.gateway.tcp_user_timeout);
-    let handle = stream.as_fd().try_clone_to_owned().map(socket2::Socket::from);
-    if let Err(error) = &handle {
-        tracing::warn!(target: "rookery::gateway", %error, "a socket has no second handle: the process has too few file descriptors");
-    }
-    extensions.insert(OpenSocket { permit: edge.connections.take(), socket: handle.ok().map(Arc::new) });
+    // Without a peer the client is gone already, and there is nothing to cut.
+    let cut = stream.peer_addr().ok().map(|peer| Arc::new(Cut::new(stream, peer)));
+    extensions.insert(OpenSocket { permit: edge.connections.take(), cut });
 }
 
 /// Around every request: refuses those of one socket too many, turns errors of actix's own into the protocol's form,

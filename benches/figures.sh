@@ -42,6 +42,6 @@ if [ "$what" = room ] || [ "$what" = all ]; then
   name=room load --payload 200 room --rooms 1 --members 1000
 fi
 if [ "$what" = idle ] || [ "$what" = all ]; then
-  name=idle load idle --connections ${CONNECTIONS:-10000}
+  name=idle load --transport "${TRANSPORT:-ws-proto}" idle --connections ${CONNECTIONS:-10000}
 fi
 grep -c WARN "$work/node.log" | sed 's/^/warnings in the log of the node: /' || true

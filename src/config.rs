@@ -240,7 +240,7 @@ section! {
         cursor_flush: Duration = Duration::from_millis(20);
         /// How long `delivered` cursors, and those moved by sending, wait; a crash loses at most so much of them.
         #[serde(with = "humantime_serde")]
-        cursor_lazy_flush: Duration = Duration::from_secs(2);
+        cursor_lazy_flush: Duration = Duration::from_secs(5);
         /// Receipts, membership messages and conversation events go to all members of rooms up to this size.
         small_room: usize = 200;
         /// Messages younger than this are pushed again by a room's new owner, in case the old one died before it could.

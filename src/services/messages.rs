@@ -40,6 +40,8 @@ const DIRECTS_REMEMBERED: u64 = 200_000;
 const HISTORY_PAGE: u32 = 50;
 /// How far a `sync_token` lies back, so that what was being stored while it was made is listed next time.
 const SYNC_OVERLAP: Duration = Duration::from_secs(20);
+/// Conversations that a `sync_token` names; more that changed of late are told again.
+const SYNC_TOLD_MAX: usize = 100;
 /// What a message's JSON takes beside its texts, names and lists, in bytes: rounded up.
 const MESSAGE_JSON_BYTES: usize = 420;
 /// The same for an attachment, beside its name.
@@ -96,22 +98,26 @@ impl Messages {
                 ),
             ));
         }
-        let since = parse_since(&request.since)?;
-        let token = clock::now_ms().saturating_sub(SYNC_OVERLAP.as_millis() as u64).max(since);
+        let token = SyncToken::parse(&request.since)?;
+        let mut next = SyncToken {
+            since_ms: clock::now_ms().saturating_sub(SYNC_OVERLAP.as_millis() as u64).max(token.since_ms),
+            told: HashSet::new(),
+        };
         let mut room = max_bytes.saturating_sub(FRAME_MARGIN_BYTES);
         let limit = match request.limit {
             0 => self.sync_page,
             limit => limit.min(self.sync_page),
         };
         let (messages, more) = self.messages_after(by, &request, limit as usize, &mut room).await?;
-        let mut page = SyncPage { messages, more, sync_token: token.to_string(), ..SyncPage::default() };
+        let mut page = SyncPage { messages, more, ..SyncPage::default() };
         // While messages remain the client asks again anyway: the list comes with the last of them.
         if !more || !request.page.is_empty() {
             let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
-            let (conversations, next_page) =
-                self.list(by, since, &request.page, self.list_page_max, &named, room).await?;
+            let list = List { by, token: &token, limit: self.list_page_max, except: &named };
+            let (conversations, next_page) = self.list(list, &request.page, room, &mut next).await?;
             (page.conversations, page.next_page) = (conversations, next_page);
         }
+        page.sync_token = next.to_string();
         Ok(page)
     }
 
@@ -165,7 +171,8 @@ impl Messages {
         limit: u32,
     ) -> Result<(Vec<Conversation>, String)> {
         let limit = if limit == 0 { self.list_page_max } else { limit.min(self.list_page_max) };
-        self.list(by, 0, cursor, limit, &HashSet::new(), usize::MAX).await
+        let list = List { by, token: &SyncToken::default(), limit, except: &HashSet::new() };
+        self.list(list, cursor, usize::MAX, &mut SyncToken::default()).await
     }
 
     /// The direct conversation of two different users, created if need be (whether it was). `not_found`: no such user.
@@ -315,15 +322,14 @@ impl Messages {
 
     async fn list(
         &self,
-        by: u64,
-        since: u64,
+        list: List<'_>,
         page: &str,
-        limit: u32,
-        except: &HashSet<u64>,
         mut room: usize,
+        next_token: &mut SyncToken,
     ) -> Result<(Vec<Conversation>, String)> {
+        let List { by, token, limit, except } = list;
         let before = parse_page(page)?;
-        let rows = self.stores.conversations.conversations_of(by, since, before, limit + 1).await?;
+        let rows = self.stores.conversations.conversations_of(by, token.since_ms, before, limit + 1).await?;
         let mut conversations = Vec::new();
         let mut last: Option<(u64, u64)> = None;
         let mut more = false;
@@ -339,7 +345,9 @@ impl Messages {
                 break;
             }
             last = Some(position);
-            if !except.contains(&conversation.conversation_id) {
+            let state = (conversation.conversation_id, position.0, conversation.last_seq);
+            next_token.tell(state);
+            if !except.contains(&conversation.conversation_id) && !token.told.contains(&state) {
                 conversations.push(conversation);
             }
         }
@@ -351,13 +359,61 @@ impl Messages {
     }
 }
 
-fn parse_since(since: &str) -> Result<u64> {
-    if since.is_empty() {
-        return Ok(0);
+/// What a page of the list is asked for.
+struct List<'a> {
+    by: u64,
+    token: &'a SyncToken,
+    limit: u32,
+    except: &'a HashSet<u64>,
+}
+
+/// What a `sync_token` says: everything that changed before `since_ms` was told, and of what changed later, the
+/// conversations in `told` as (id, activity, last seq). The time lies back by [`SYNC_OVERLAP`], since a message is
+/// given its time before it is stored; the list keeps what is known already from being told again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct SyncToken {
+    since_ms: u64,
+    told: HashSet<(u64, u64, u64)>,
+}
+
+impl SyncToken {
+    fn parse(text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        let (since, told) = text.split_once(';').unwrap_or((text, ""));
+        let states = told.split(',').filter(|state| !state.is_empty()).take(SYNC_TOLD_MAX);
+        let parsed: Option<HashSet<_>> = states
+            .map(|state| {
+                let mut parts = state.split('.').map(|part| part.parse::<u64>().ok());
+                Some((parts.next()??, parts.next()??, parts.next()??))
+            })
+            .collect();
+        match (since.parse(), parsed) {
+            (Ok(since_ms), Some(told)) => Ok(Self { since_ms, told }),
+            _ => Err(Error::invalid(
+                "since",
+                "since is not a sync_token; send it as it was given, or leave it out",
+            )),
+        }
     }
-    since.parse().map_err(|_| {
-        Error::invalid("since", "since is not a sync_token; send it as it was given, or leave it out")
-    })
+
+    /// Notes that the client is told of a conversation's state, if the next sync would find it again.
+    fn tell(&mut self, state: (u64, u64, u64)) {
+        if state.1 >= self.since_ms && self.told.len() < SYNC_TOLD_MAX {
+            self.told.insert(state);
+        }
+    }
+}
+
+impl std::fmt::Display for SyncToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.since_ms)?;
+        for (at, (id, activity_ms, seq)) in self.told.iter().enumerate() {
+            write!(f, "{}{id}.{activity_ms}.{seq}", if at == 0 { ';' } else { ',' })?;
+        }
+        Ok(())
+    }
 }
 
 fn parse_page(page: &str) -> Result<Option<(u64, u64)>> {
@@ -399,4 +455,22 @@ fn json_bytes(message: &Message) -> usize {
 /// The length of a string in JSON: control characters take up to six bytes, quotes and backslashes two.
 fn escaped_bytes(text: &str) -> usize {
     text.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sync_token_comes_back_as_it_was() {
+        let mut token = SyncToken { since_ms: 500, told: HashSet::new() };
+        token.tell((7, 600, 3));
+        token.tell((8, 700, 0));
+        token.tell((9, 400, 1));
+        assert_eq!(token.told.len(), 2, "what lies before the token's time is not found again");
+        assert_eq!(SyncToken::parse(&token.to_string()).ok(), Some(token));
+        for wrong in ["x", "5;1.2", "5;1.x.3", "-1"] {
+            assert!(SyncToken::parse(wrong).is_err(), "{wrong}");
+        }
+    }
 }

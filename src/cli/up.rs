@@ -150,18 +150,18 @@ async fn supervise(cluster: &mut LocalCluster, args: &UpArgs, stop: &mut StopSig
 fn print_table(cluster: &LocalCluster, data: Option<&DataFolder>) {
     println!();
     println!(
-        "{:<6} {:<30} {:<18} {:<18} {:<30} {:<18} {:>8}",
+        "{:<6} {:<26} {:<18} {:<18} {:<38} {:<18} {:>8}",
         "node", "open in a browser", "TCP frames", "TCP lines", "admin", "cluster", "pid"
     );
     for node in cluster.nodes() {
         let at = node.addresses();
         println!(
-            "{:<6} {:<30} {:<18} {:<18} {:<30} {:<18} {:>8}",
+            "{:<6} {:<26} {:<18} {:<18} {:<38} {:<18} {:>8}",
             node.name(),
             format!("http://{}/", at.http),
             at.tcp,
             at.line,
-            format!("http://{}/admin/", at.admin),
+            format!("http://{}/admin/v1/nodes", at.admin),
             at.cluster,
             node.pid().unwrap_or_default()
         );

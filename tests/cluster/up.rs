@@ -51,11 +51,11 @@ async fn up_and_down() {
         assert!(index.status().is_success());
         let body = index.text().await.expect("the page is text");
         assert!(body.to_lowercase().contains("<!doctype html>"), "{body}");
-        for base in [page.clone(), admin.replace("/admin/", "/")] {
+        for base in [page.clone(), admin.replace("/admin/v1/nodes", "/")] {
             let ready = http.get(format!("{base}readyz")).send().await.expect("readiness is served");
             assert!(ready.status().is_success(), "{base}readyz: {}", ready.status());
         }
-        let address = admin.trim_start_matches("http://").trim_end_matches("/admin/");
+        let address = admin.trim_start_matches("http://").trim_end_matches("/admin/v1/nodes");
         let operators = Admin::at(address);
         eventually(VIEW_TIMEOUT, "all three see each other", || async {
             let states = operators.states().await.ok()?;

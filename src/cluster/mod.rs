@@ -30,13 +30,14 @@ pub mod view;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use crate::clock;
 use crate::config::{ClusterConfig, Config};
 use crate::protocol::cluster::{LinkSetting, NodeReply, NodeRequest, Reply, Request};
 
@@ -127,7 +128,7 @@ impl Cluster {
             setting("presence.shards", config.presence.shards),
         ];
         let (events, receiver) = mpsc::unbounded_channel();
-        let routing = Arc::new(Routing::new(&name, unix_ms(), cluster.clone(), events.clone()));
+        let routing = Arc::new(Routing::new(&name, clock::now_ms(), cluster.clone(), events.clone()));
         let shared = Arc::new(Shared {
             local_address,
             advertise,
@@ -308,9 +309,4 @@ fn check(cluster: &ClusterConfig) -> Result<(), ClusterError> {
         return Err(ClusterError(format!("cluster.item_bytes_max is above {ITEM_BYTES_MAX}; take less")));
     }
     Ok(())
-}
-
-/// Unix time in milliseconds.
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -14,6 +14,7 @@ use ractor_cluster::NodeSessionMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::clock;
 use crate::cluster::handshake::{Opened, Outcome, SharedHandshaker};
 use crate::cluster::link::Link;
 use crate::cluster::membership::{Change, Event as Member, Membership};
@@ -22,7 +23,6 @@ use crate::cluster::seldom::Seldom;
 use crate::cluster::server;
 use crate::cluster::slots::{Claim, Phase, Slots, Wish};
 use crate::cluster::targets::{Progress, Target, Targets};
-use crate::cluster::unix_ms;
 use crate::cluster::view::{NodeInfo, NodeState, View};
 use crate::protocol::cluster::{Gossip, Leaving, LinkRefusal, item::Item};
 
@@ -141,7 +141,7 @@ impl Manager {
         let config = routing.config();
         let targets = Targets::new(&config.seeds, config.redial_min, config.redial_max, now);
         Self {
-            membership: Membership::new(info, unix_ms()),
+            membership: Membership::new(info, clock::now_ms()),
             slots: Slots::default(),
             targets,
             lost: HashMap::new(),
@@ -295,7 +295,7 @@ impl Manager {
         }
         if now >= self.next_forget {
             self.next_forget = now + FORGET_EVERY;
-            let change = self.membership.forget(unix_ms());
+            let change = self.membership.forget(clock::now_ms());
             self.changed(change);
         }
         if now >= self.grace_until {
@@ -386,7 +386,7 @@ impl Manager {
     }
 
     fn apply(&mut self, event: Member) {
-        let change = self.membership.apply(event, unix_ms());
+        let change = self.membership.apply(event, clock::now_ms());
         self.changed(change);
     }
 

@@ -47,6 +47,8 @@ impl fmt::Display for Addresses {
 
 /// The part of the grace period that clients have to leave by themselves.
 const LEAVE_BY_THEMSELVES: Duration = Duration::from_secs(3);
+/// The part of it that answers to the others have.
+const ANSWERS_DUE: Duration = Duration::from_secs(3);
 /// How often a draining node looks whether it is done.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
@@ -93,6 +95,11 @@ impl Node {
         &self.addresses
     }
 
+    /// Returns when an operator has told this node to drain; then call [`Node::drain`].
+    pub async fn drain_ordered(&self) {
+        self.actors.drain_ordered().await;
+    }
+
     /// Leaves the cluster, hands its actors over, sends its clients elsewhere, and stops; within `node.grace_period`.
     pub async fn drain(self) {
         let deadline = Instant::now() + self.grace_period;
@@ -100,6 +107,9 @@ impl Node {
         self.actors.drain_sessions("the node is stopping", self.other_addresses());
         let patience = (Instant::now() + LEAVE_BY_THEMSELVES).min(deadline);
         wait_until(patience, || self.actors.counts().0 == 0).await;
+        // Those who stay are sent off when all that was taken from them is answered.
+        let answered = (Instant::now() + ANSWERS_DUE).min(deadline);
+        wait_until(answered, || self.actors.ebb_sessions()).await;
         self.actors.close_sessions(1001, "the node is stopping; reconnect to another one");
         // The last node of a cluster owns its rooms to the end: they store their cursors when they are told to go.
         wait_until(deadline, || {

@@ -63,6 +63,10 @@ impl Inbound for Actors {
                 }
                 Ok(node_reply::Reply::Done(Done {}))
             }
+            Some(Command::Drain(_)) => {
+                self.inner.drain_ordered.notify_one();
+                Ok(node_reply::Reply::Done(Done {}))
+            }
             None => Err(Error::internal("a node request without a command")),
         };
         reply.send(answer.map(|answer| NodeReply { reply: Some(answer) }));

@@ -60,6 +60,8 @@ struct Inner {
     directory: Arc<Directory>,
     sessions: SessionTable,
     draining: AtomicBool,
+    /// An operator has told this node to drain.
+    drain_ordered: tokio::sync::Notify,
 }
 
 impl Actors {
@@ -78,6 +80,7 @@ impl Actors {
             directory: Arc::new(Directory::new(config.presence.shards, config.presence.rebuild_window)),
             sessions: SessionTable::default(),
             draining: AtomicBool::new(false),
+            drain_ordered: tokio::sync::Notify::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -125,6 +128,18 @@ impl Actors {
         for session in self.inner.sessions.all() {
             session.go_away(reason, address_of(session.transport()));
         }
+    }
+
+    /// Returns when an operator has told this node to drain, by whichever node.
+    pub async fn drain_ordered(&self) {
+        self.inner.drain_ordered.notified().await;
+    }
+
+    /// Takes nothing more from clients that are still there; says whether all that was taken is answered.
+    pub fn ebb_sessions(&self) -> bool {
+        let sessions = self.inner.sessions.all();
+        sessions.iter().for_each(Session::ebb);
+        sessions.iter().all(Session::is_settled)
     }
 
     /// Tells every room to finish, store its cursors, and end; a message for one starts it again.

@@ -50,6 +50,11 @@ impl Vitals {
         self.depth.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// A message that was counted has not been put in after all.
+    pub fn uncast(&self) {
+        self.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// A message was taken out to be handled.
     pub fn handle(&self, now_ms: u64) {
         self.depth.fetch_sub(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The commands of the binary.
 
+pub mod admin;
 pub mod chat;
 pub mod config;
 mod descriptors;
@@ -21,6 +22,8 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Put load on nodes of this machine, and check and measure what comes of it
     Load(load::LoadArgs),
+    /// Look at a running cluster, and drain its nodes
+    Admin(admin::AdminArgs),
     /// Show and check the configuration
     Config(config::ConfigArgs),
     /// Bring the database's tables up to date
@@ -39,6 +42,7 @@ pub fn run(command: Command) -> ExitCode {
             Command::Chat(args) => chat::run(args).await,
             Command::Serve(args) => serve::run(args).await,
             Command::Load(args) => load::run(args).await,
+            Command::Admin(args) => admin::run(args).await,
             Command::Config(args) => config::run(&args),
             Command::Migrate(args) => migrate::run(args).await,
         }

@@ -80,7 +80,10 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let grace_period = config.node.grace_period;
     let node = Node::start(config).await.context("the node could not start")?;
     println!("rookery ready {}", node.addresses());
-    let why = stop_signal(args.stop_on_stdin_close).await?;
+    let why = tokio::select! {
+        why = stop_signal(args.stop_on_stdin_close) => why?,
+        () = node.drain_ordered() => "an operator's order",
+    };
     tracing::info!(why, ?grace_period, "draining");
     node.drain().await;
     tracing::info!("drained");

@@ -8,7 +8,7 @@ use crate::actors::{Actors, live_nodes};
 use crate::cluster::{Address, Kind, NodeState, NodeView, ReplyTo};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    ActorRow, InspectSession, ListActors, NodeRequest, PlacementQuery, node_reply, node_request,
+    ActorRow, Drain, InspectSession, ListActors, NodeRequest, PlacementQuery, node_reply, node_request,
 };
 use crate::storage::Stores;
 
@@ -71,6 +71,18 @@ impl Operations {
         let nodes = self.actors.cluster().nodes();
         let node = nodes.iter().find(|node| node.info.name == name);
         node.map(node_json).ok_or_else(|| Error::not_found(format!("no node is called {name}")))
+    }
+
+    /// Tells a node to drain, as SIGTERM would, and answers with it as it was before. It goes on by itself: it has gone
+    /// when it is `down` here.
+    pub async fn drain(&self, name: &str) -> Result<Value> {
+        let node = self.node(name).await?;
+        if node["state"] == NodeState::Down.as_str() {
+            return Err(Error::precondition(format!("{name} is down already")));
+        }
+        self.ask(name, node_request::Command::Drain(Drain {})).await?;
+        tracing::info!(node = name, "an operator has told the node to drain");
+        Ok(node)
     }
 
     /// `{"items": [actor…], "next_cursor", "incomplete": [nodes that did not answer]}`.

@@ -16,6 +16,7 @@ mod operators;
 mod people;
 mod process;
 mod repeats;
+mod rolling;
 mod strangers;
 mod takeover;
 mod up;

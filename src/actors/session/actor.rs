@@ -60,11 +60,12 @@ impl Actor for SessionActor {
         message: SessionMessage,
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
-        state.vitals.handle(clock::now_ms());
         match message {
             SessionMessage::Frame(frame) => {
                 if let Some(session) = state.session.get() {
                     state.handler.handle(session, frame).await;
+                    // Not before: a frame that is being handled is not settled.
+                    state.vitals.handle(clock::now_ms());
                     session.handled();
                 }
             }

@@ -4,7 +4,7 @@ pub mod actor;
 pub mod outbox;
 pub mod table;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -155,6 +155,7 @@ impl Sessions {
             closing_since: parking_lot::Mutex::new(None),
             closed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            ebbing: AtomicBool::new(false),
             actors: self.actors.clone(),
         }));
         // The actor learns its own handle before any frame can reach it.
@@ -208,6 +209,8 @@ struct Inner {
     closing_since: parking_lot::Mutex<Option<Instant>>,
     closed: AtomicBool,
     paused: AtomicBool,
+    /// The node is about to close the connection.
+    ebbing: AtomicBool,
     actors: Actors,
 }
 
@@ -241,6 +244,12 @@ impl Session {
     pub fn receive(&self, frame: ClientFrame) -> bool {
         self.touch();
         let depth = self.0.vitals.cast();
+        // The counterpart of `is_settled`: either that sees the frame counted, or this sees the ebb.
+        fence(Ordering::SeqCst);
+        if self.0.ebbing.load(Ordering::Relaxed) {
+            self.0.vitals.uncast();
+            return false;
+        }
         // After the end nobody wants the frame.
         let _ = self.0.actor.cast(SessionMessage::Frame(frame));
         let has_room = depth <= self.0.inbox_limit;
@@ -253,6 +262,18 @@ impl Session {
     /// Whether [`Session::receive`] would take another frame.
     pub fn has_room(&self) -> bool {
         self.0.vitals.depth() <= self.0.inbox_limit / 2
+    }
+
+    /// Takes no more frames: what the client still sends is neither handled nor answered, and it sends that again
+    /// elsewhere.
+    pub(super) fn ebb(&self) {
+        self.0.ebbing.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether every frame that was taken has been handled, and every send answered. Final after [`Session::ebb`].
+    pub(super) fn is_settled(&self) -> bool {
+        self.0.vitals.depth() == 0 && self.0.outbox.open_answers() == 0
     }
 
     /// A sign of life without a frame.

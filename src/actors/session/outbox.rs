@@ -385,6 +385,12 @@ impl Outbox {
         (state.queue.len(), state.queued_bytes)
     }
 
+    /// Sends of this connection that are not answered yet.
+    pub fn open_answers(&self) -> u64 {
+        let state = self.state.lock();
+        state.orders.values().map(|order| order.begun.saturating_sub(order.answered)).sum()
+    }
+
     fn fill(&self, fill: impl FnOnce(&mut State) -> bool) {
         let todo = {
             let mut state = self.state.lock();

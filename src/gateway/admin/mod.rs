@@ -3,7 +3,7 @@
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::web::{self, Data, ServiceConfig, get};
+use actix_web::web::{self, Data, ServiceConfig, get, post};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -36,6 +36,7 @@ fn routes(service: &mut ServiceConfig, edge: &Edge) {
                 .wrap(from_fn(authorised))
                 .service(resource("/nodes").route(get().to(nodes)))
                 .service(resource("/nodes/{name}").route(get().to(node)))
+                .service(resource("/nodes/{name}/drain").route(post().to(drain)))
                 .service(resource("/actors").route(get().to(actors)))
                 .service(resource("/actors/{kind}/{key}").route(get().to(actor)))
                 .service(resource("/placement").route(get().to(placement)))
@@ -78,6 +79,13 @@ async fn node(edge: Data<Edge>, name: web::Path<String>) -> ApiResult {
     let operations = edge.services.operations.clone();
     let node = edge.on_main(async move { operations.node(&name).await }).await?;
     Ok(HttpResponse::Ok().json(node))
+}
+
+/// Accepted: the node drains from here on, and its state tells how far it is.
+async fn drain(edge: Data<Edge>, name: web::Path<String>) -> ApiResult {
+    let operations = edge.services.operations.clone();
+    let node = edge.on_main(async move { operations.drain(&name).await }).await?;
+    Ok(HttpResponse::Accepted().json(node))
 }
 
 async fn actors(edge: Data<Edge>, Query(query): Query<ActorQuery>) -> ApiResult {

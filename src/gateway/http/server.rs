@@ -118,7 +118,11 @@ async fn observe(
         Err(error) => return Err(in_our_form_error(&error).into()),
     };
     let (status, took) = (response.status(), began.elapsed());
-    if status.is_server_error() || (took > SLOW && status != StatusCode::SWITCHING_PROTOCOLS) {
+    // A node that is not ready says so to whoever asks it; that is an answer, not a failure.
+    let is_probe = path == "/readyz" || path == "/healthz";
+    if is_probe {
+        tracing::debug!(target: "rookery::gateway", %path, status = status.as_u16(), ?took, "probe");
+    } else if status.is_server_error() || (took > SLOW && status != StatusCode::SWITCHING_PROTOCOLS) {
         tracing::warn!(target: "rookery::gateway", %method, path, status = status.as_u16(), ?took, "a request was slow or failed");
     } else {
         tracing::debug!(target: "rookery::gateway", %method, path, status = status.as_u16(), ?took, "request");

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rand::RngCore as _;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::manager::Event;
+use super::network::{Connection, Network};
 use super::preamble::{self, NONCE_BYTES, PreambleError, Role};
 use super::seldom::Seldom;
 use super::slots::Wish;
@@ -41,7 +41,7 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// A stream that has become a link, for `ractor_cluster`.
+/// A connection that has become a link.
 pub struct Opened {
     /// This node's number of the link.
     pub epoch: u64,
@@ -51,14 +51,15 @@ pub struct Opened {
     pub info: NodeInfo,
     /// What it says of itself.
     pub said: NodeState,
-    /// The stream, with nothing of the preamble left in it.
-    pub tcp: TcpStream,
+    /// The connection, with nothing of the preamble left in it.
+    pub connection: Connection,
     /// Whether this node accepted it.
     pub is_server: bool,
 }
 
 /// Makes links, as many at once as are dialled and accepted.
 pub struct Handshaker {
+    network: Arc<dyn Network>,
     info: NodeInfo,
     said: Mutex<NodeState>,
     settings: Vec<LinkSetting>,
@@ -73,12 +74,14 @@ pub struct Handshaker {
 impl Handshaker {
     /// For the node that `info` describes; `settings` must be the same on all nodes.
     pub fn new(
+        network: Arc<dyn Network>,
         info: NodeInfo,
         settings: Vec<LinkSetting>,
         config: ClusterConfig,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         Self {
+            network,
             info,
             said: Mutex::new(NodeState::Joining),
             settings,
@@ -106,7 +109,7 @@ impl Handshaker {
         // As of now: a link that is made while this dial is on its way is none that has been lost.
         let seen = self.seen.lock().clone();
         let limit = self.config.connect_timeout;
-        let tcp = match timeout(limit, TcpStream::connect(address)).await {
+        let connection = match timeout(limit, self.network.connect(address)).await {
             Err(_) => {
                 return Outcome::Failed(format!("no connection within {limit:?} (cluster.connect_timeout)"));
             }
@@ -114,10 +117,10 @@ impl Handshaker {
                 return Outcome::Nobody(error);
             }
             Ok(Err(error)) => return Outcome::Failed(error.to_string()),
-            Ok(Ok(tcp)) => tcp,
+            Ok(Ok(connection)) => connection,
         };
         let limit = self.config.handshake_timeout;
-        match timeout(limit, self.dial_on(tcp, &seen)).await {
+        match timeout(limit, self.dial_on(connection, &seen)).await {
             Err(_) => Outcome::Failed(format!(
                 "the process there does not answer within {limit:?} (cluster.handshake_timeout)"
             )),
@@ -134,15 +137,14 @@ impl Handshaker {
 
     async fn dial_on(
         &self,
-        mut tcp: TcpStream,
+        mut connection: Connection,
         seen: &HashMap<String, (u64, u64)>,
     ) -> Result<Outcome, PreambleError> {
-        tcp.set_nodelay(true)?;
         let mine = self.hello();
-        let my_bytes = preamble::write(&mut tcp, Frame::Hello(mine.clone())).await?;
-        let (theirs, their_bytes) = preamble::read_hello(&mut tcp).await?;
+        let my_bytes = preamble::write(&mut connection, Frame::Hello(mine.clone())).await?;
+        let (theirs, their_bytes) = preamble::read_hello(&mut connection).await?;
         if let Err(refusal) = preamble::check(&mine, &theirs) {
-            preamble::refuse(&mut tcp, &refusal).await;
+            preamble::refuse(&mut connection, &refusal).await;
             return Err(PreambleError::Refused(refusal));
         }
         let (peer_epoch, (info, said)) = (theirs.link_epoch, parts(theirs));
@@ -153,7 +155,7 @@ impl Handshaker {
                 Ok(granted) => claim = Some(granted),
                 Err(refusal) if refusal.code() == Code::Busy => return Ok(Outcome::Busy(info)),
                 Err(refusal) => {
-                    preamble::refuse(&mut tcp, &refusal).await;
+                    preamble::refuse(&mut connection, &refusal).await;
                     return Err(PreambleError::Refused(refusal));
                 }
             }
@@ -163,8 +165,8 @@ impl Handshaker {
             .get(&info.name)
             .filter(|(incarnation, _)| *incarnation == info.incarnation)
             .map_or(0, |(_, epoch)| *epoch);
-        preamble::write(&mut tcp, Frame::Proof(LinkProof { seen_epoch, ..proof })).await?;
-        let (given, taken) = match preamble::read(&mut tcp).await? {
+        preamble::write(&mut connection, Frame::Proof(LinkProof { seen_epoch, ..proof })).await?;
+        let (given, taken) = match preamble::read(&mut connection).await? {
             Frame::Welcome(given) if !knock => (given, true),
             Frame::KnockTaken(given) if knock => (given, false),
             _ => return Err(PreambleError::Foreign("the other side answered out of turn".to_owned())),
@@ -177,7 +179,7 @@ impl Handshaker {
                 peer_epoch,
                 info: info.clone(),
                 said,
-                tcp,
+                connection,
                 is_server: false,
             };
             claim.fulfil(opened);
@@ -187,10 +189,10 @@ impl Handshaker {
     }
 
     /// Takes a connection: it becomes a link, or is refused with words here and there.
-    pub async fn accept(&self, tcp: TcpStream, from: SocketAddr) {
+    pub async fn accept(&self, connection: Connection, from: SocketAddr) {
         let limit = self.config.handshake_timeout;
         let mut who = None;
-        let result = timeout(limit, self.accept_on(tcp, &mut who)).await;
+        let result = timeout(limit, self.accept_on(connection, &mut who)).await;
         let what = match result {
             Ok(Ok(())) => return,
             // A node that dials itself finds out on its other end.
@@ -216,41 +218,44 @@ impl Handshaker {
         }
     }
 
-    async fn accept_on(&self, mut tcp: TcpStream, who: &mut Option<String>) -> Result<(), PreambleError> {
-        tcp.set_nodelay(true)?;
-        let (theirs, their_bytes) = preamble::read_hello(&mut tcp).await?;
+    async fn accept_on(
+        &self,
+        mut connection: Connection,
+        who: &mut Option<String>,
+    ) -> Result<(), PreambleError> {
+        let (theirs, their_bytes) = preamble::read_hello(&mut connection).await?;
         let mine = self.hello();
         *who = theirs.member.as_ref().map(|member| format!("'{}' ({})", member.name, member.cluster_address));
-        let refused = async |tcp: &mut TcpStream, refusal: LinkRefusal| {
-            preamble::refuse(tcp, &refusal).await;
+        let refused = async |connection: &mut Connection, refusal: LinkRefusal| {
+            preamble::refuse(connection, &refusal).await;
             PreambleError::Refused(refusal)
         };
         if let Err(refusal) = preamble::check(&mine, &theirs) {
-            return Err(refused(&mut tcp, refusal).await);
+            return Err(refused(&mut connection, refusal).await);
         }
-        let my_bytes = preamble::write(&mut tcp, Frame::Hello(mine.clone())).await?;
-        let Frame::Proof(given) = preamble::read(&mut tcp).await? else {
+        let my_bytes = preamble::write(&mut connection, Frame::Hello(mine.clone())).await?;
+        let Frame::Proof(given) = preamble::read(&mut connection).await? else {
             return Err(PreambleError::Foreign("the other side did not prove its cookie".to_owned()));
         };
         let expected = preamble::proof(&self.config.cookie, Role::Dialer, &their_bytes, &my_bytes);
         if let Err(refusal) = preamble::verify(&expected, &given) {
-            return Err(refused(&mut tcp, refusal).await);
+            return Err(refused(&mut connection, refusal).await);
         }
         let (peer_epoch, (info, said)) = (theirs.link_epoch, parts(theirs));
         let knock = self.info.name < info.name;
         let wish = if knock { Wish::Knock { seen_epoch: given.seen_epoch } } else { Wish::Accept };
         let claim = match self.claim(&info, mine.link_epoch, wish).await {
             Ok(claim) => claim,
-            Err(refusal) => return Err(refused(&mut tcp, refusal).await),
+            Err(refusal) => return Err(refused(&mut connection, refusal).await),
         };
         let proof = preamble::proof(&self.config.cookie, Role::Acceptor, &their_bytes, &my_bytes);
         if knock {
             claim.forget();
-            preamble::write(&mut tcp, Frame::KnockTaken(proof)).await?;
+            preamble::write(&mut connection, Frame::KnockTaken(proof)).await?;
             return Ok(());
         }
-        preamble::write(&mut tcp, Frame::Welcome(proof)).await?;
-        claim.fulfil(Opened { epoch: mine.link_epoch, peer_epoch, info, said, tcp, is_server: true });
+        preamble::write(&mut connection, Frame::Welcome(proof)).await?;
+        claim.fulfil(Opened { epoch: mine.link_epoch, peer_epoch, info, said, connection, is_server: true });
         Ok(())
     }
 

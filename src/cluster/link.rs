@@ -5,14 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use ractor::ActorRef;
-use ractor_cluster::NodeSessionMessage;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::lanes::{ACK_AFTER, FLUSH_AFTER, Full, Lane, LaneLimits, Received, Wake};
-use super::router::RouterMessage;
 use super::stream::Socket;
+use super::transport::{Lanes, Session};
 use super::view::NodeInfo;
 use crate::protocol::cluster::{Item, item};
 use crate::protocol::codec;
@@ -35,8 +33,8 @@ pub struct Link {
     pub rooms: AtomicU64,
     my_incarnation: u64,
     lanes: Vec<Mutex<Lane>>,
-    routers: OnceLock<Vec<ActorRef<RouterMessage>>>,
-    session: OnceLock<ActorRef<NodeSessionMessage>>,
+    peer_lanes: OnceLock<Box<dyn Lanes>>,
+    session: OnceLock<Box<dyn Session>>,
     flush: Notify,
 }
 
@@ -60,22 +58,21 @@ impl Link {
             rooms: AtomicU64::new(0),
             my_incarnation,
             lanes: (0..lanes).map(|_| Mutex::new(Lane::new(limits))).collect(),
-            routers: OnceLock::new(),
+            peer_lanes: OnceLock::new(),
             session: OnceLock::new(),
             flush: Notify::new(),
         }
     }
 
-    /// Gives the link the peer's routers, one for each lane; what waited leaves.
-    pub fn attach(&self, routers: Vec<ActorRef<RouterMessage>>) {
-        debug_assert_eq!(routers.len(), self.lanes.len());
-        if self.routers.set(routers).is_ok() {
+    /// Gives the link the peer's lanes; what waited leaves.
+    pub fn attach(&self, lanes: Box<dyn Lanes>) {
+        if self.peer_lanes.set(lanes).is_ok() {
             self.pump_all();
         }
     }
 
-    /// Gives the link its `ractor_cluster` session, which is stopped when the link is cut.
-    pub fn set_session(&self, session: ActorRef<NodeSessionMessage>) {
+    /// Gives the link its session, which is stopped when the link is cut.
+    pub fn set_session(&self, session: Box<dyn Session>) {
         // Only the first session of a link is its session.
         let _ = self.session.set(session);
     }
@@ -130,7 +127,7 @@ impl Link {
     pub fn cut(&self) {
         self.socket.cut();
         if let Some(session) = self.session.get() {
-            session.stop(Some("link cut".to_owned()));
+            session.stop();
         }
     }
 
@@ -161,13 +158,12 @@ impl Link {
 
     /// Sends while the lane's lock is held, so that envelopes leave in the order of their numbers.
     fn pump(&self, number: usize, lane: &mut Lane) {
-        let Some(routers) = self.routers.get() else { return };
+        let Some(lanes) = self.peer_lanes.get() else { return };
         let now = Instant::now();
         while let Some(mut envelope) = lane.next(now) {
             envelope.incarnation = self.my_incarnation;
             envelope.link_epoch = self.peer_epoch;
-            // Fails only when the link is ending; what it carried is lost then, as all casts may be.
-            let _ = routers[number].cast(RouterMessage::Envelope(codec::encode_cluster(&envelope)));
+            lanes.send(number, codec::encode_cluster(&envelope));
         }
         if lane.wake().is_some() {
             self.flush.notify_one();

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::handshake::SharedHandshaker;
+use super::network::Listener;
 use super::seldom::Seldom;
 
 /// Most handshakes at once; a connection beyond is closed at once.
@@ -15,12 +15,12 @@ const HANDSHAKES_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until it is dropped.
-pub async fn keep_accepting(listener: TcpListener, handshaker: SharedHandshaker) {
+pub async fn keep_accepting(mut listener: Box<dyn Listener>, handshaker: SharedHandshaker) {
     let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let seldom = Seldom::default();
     loop {
         match listener.accept().await {
-            Ok((tcp, from)) => {
+            Ok((connection, from)) => {
                 let Ok(permit) = room.clone().try_acquire_owned() else {
                     if seldom.allows("full") {
                         tracing::warn!(
@@ -33,7 +33,7 @@ pub async fn keep_accepting(listener: TcpListener, handshaker: SharedHandshaker)
                 };
                 let handshaker = handshaker.clone();
                 tokio::spawn(async move {
-                    handshaker.accept(tcp, from).await;
+                    handshaker.accept(connection, from).await;
                     drop(permit);
                 });
             }

@@ -2,8 +2,8 @@
 //!
 //! From the outside in: [`Cluster`] is the handle that everyone else uses. [`routing`] decides where a message goes, by
 //! the [`view`] and its [`placement`]; [`pending`] holds the open questions and [`gate`] the order of those that come
-//! home. A [`link`] carries items in [`lanes`] to the [`router`] actors of a peer, over `ractor_cluster` ([`server`]) and
-//! a [`stream`] of ours. The [`manager`] task decides which nodes ([`membership`]) and links ([`slots`]) there are, and
+//! home. A [`link`] carries items in [`lanes`] to a peer, over a [`transport`] and a [`stream`] of ours. The transport is
+//! `ractor_cluster` ([`server`] and its [`router`] actors), the [`network`] below the streams is [`tcp`]. The [`manager`] task decides which nodes ([`membership`]) and links ([`slots`]) there are, and
 //! whom to dial ([`targets`]); [`handshake`] and [`preamble`] are what is said before a stream becomes a link.
 
 pub mod address;
@@ -15,6 +15,7 @@ mod link;
 mod listener;
 mod manager;
 pub mod membership;
+pub mod network;
 mod pending;
 pub mod placement;
 mod preamble;
@@ -24,8 +25,10 @@ mod routing;
 mod seldom;
 mod server;
 mod slots;
-mod stream;
+pub mod stream;
 mod targets;
+mod tcp;
+pub mod transport;
 pub mod view;
 
 use std::net::SocketAddr;
@@ -33,7 +36,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -44,8 +46,11 @@ use crate::protocol::cluster::{LinkSetting, NodeReply, NodeRequest, Reply, Reque
 use counters::Counters;
 use handshake::Handshaker;
 use manager::{Event, Manager};
+use network::{Listener, Network};
 use routing::Routing;
-use server::Server;
+use server::RactorCluster;
+use tcp::Tcp;
+use transport::{LocalNode, Transport};
 
 pub use address::{Address, Kind};
 pub use reply::ReplyTo;
@@ -92,7 +97,9 @@ struct Shared {
 
 /// What [`Cluster::bind`] leaves to [`Cluster::start`].
 struct Start {
-    listener: TcpListener,
+    listener: Box<dyn Listener>,
+    network: Arc<dyn Network>,
+    transport: Arc<dyn Transport>,
     events: mpsc::UnboundedReceiver<Event>,
 }
 
@@ -100,13 +107,23 @@ impl Cluster {
     /// Binds the listener for other nodes. An empty `node.name` becomes `node-PORT`. Nothing is accepted before
     /// [`Cluster::start`].
     pub async fn bind(config: &Config) -> Result<Self, ClusterError> {
+        Self::bind_on(config, Arc::new(Tcp), Arc::new(RactorCluster)).await
+    }
+
+    /// [`Cluster::bind`] on another network and transport.
+    pub async fn bind_on(
+        config: &Config,
+        network: Arc<dyn Network>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, ClusterError> {
         let cluster = &config.cluster;
         check(cluster)?;
-        let listener = TcpListener::bind(&cluster.listen)
+        let listener = network
+            .bind(&cluster.listen)
             .await
             .map_err(|error| ClusterError(format!("cluster.listen '{}': {error}", cluster.listen)))?;
         let local_address =
-            listener.local_addr().map_err(|error| ClusterError(format!("cluster.listen: {error}")))?;
+            listener.local_address().map_err(|error| ClusterError(format!("cluster.listen: {error}")))?;
         let advertise = match cluster.advertise.as_str() {
             "" if local_address.ip().is_unspecified() => {
                 return Err(ClusterError(format!(
@@ -134,7 +151,7 @@ impl Cluster {
             advertise,
             settings,
             events,
-            start: Mutex::new(Some(Start { listener, events: receiver })),
+            start: Mutex::new(Some(Start { listener, network, transport, events: receiver })),
             tasks: Mutex::default(),
         });
         Ok(Self { routing, shared })
@@ -166,16 +183,22 @@ impl Cluster {
             ..info
         };
         let events = self.shared.events.clone();
-        let server = Server::start(self.routing.clone(), events.clone()).await?;
+        let node = LocalNode::new(self.routing.clone(), events.clone());
+        let sessions = start.transport.start(node).await?;
         let config = self.routing.config().clone();
-        let handshaker =
-            Arc::new(Handshaker::new(info.clone(), self.shared.settings.clone(), config, events.clone()));
+        let handshaker = Arc::new(Handshaker::new(
+            start.network,
+            info.clone(),
+            self.shared.settings.clone(),
+            config,
+            events.clone(),
+        ));
         tracing::info!(
             target: "rookery::cluster", node = %info.name, incarnation = info.incarnation,
             listen = %self.shared.local_address, advertise = %info.cluster_address,
             seeds = ?self.routing.config().seeds, "this node takes part in the cluster"
         );
-        let manager = Manager::new(info, self.routing.clone(), handshaker.clone(), server, events);
+        let manager = Manager::new(info, self.routing.clone(), handshaker.clone(), sessions, events);
         let mut views = self.watch();
         let tasks = [
             tokio::spawn(manager.run(start.events)),

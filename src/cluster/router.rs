@@ -3,13 +3,11 @@
 //! Their one message is an encoded `Envelope`, so what crosses between nodes is ours alone, and every peer mirrors only
 //! these few actors. A peer finds them through a `pg` group each, named after the node, its incarnation and the lane.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef};
 use ractor_cluster::RactorClusterMessage;
 
-use super::routing::Routing;
+use super::transport::{Lanes, LocalNode};
 
 /// What a router takes.
 #[derive(RactorClusterMessage)]
@@ -20,8 +18,8 @@ pub enum RouterMessage {
 
 /// Takes the envelopes of all peers on one lane. Owns nothing, dies with the node.
 pub struct Router {
-    /// Where items go.
-    pub routing: Arc<Routing>,
+    /// Where envelopes go.
+    pub node: LocalNode,
     /// Its number; the one after the last lane is control.
     pub lane: usize,
 }
@@ -32,7 +30,7 @@ impl Actor for Router {
     type Arguments = ();
 
     async fn pre_start(&self, myself: ActorRef<Self::Msg>, (): ()) -> Result<(), ActorProcessingErr> {
-        let group = group(self.routing.name(), self.routing.incarnation(), self.lane);
+        let group = group(self.node.name(), self.node.incarnation(), self.lane);
         ractor::pg::join(group, vec![myself.get_cell()]);
         Ok(())
     }
@@ -44,27 +42,33 @@ impl Actor for Router {
         (): &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         let RouterMessage::Envelope(bytes) = message;
-        self.routing.on_envelope(self.lane, Bytes::from(bytes));
+        self.node.take(self.lane, Bytes::from(bytes));
         Ok(())
     }
 }
 
-/// The routers of a peer, in the order of their lanes, as one session of `ractor_cluster` mirrors them. None if any is
-/// missing. A mirror of an earlier session is never taken.
-pub fn routers_of(
-    name: &str,
-    incarnation: u64,
-    lanes: usize,
-    session: u64,
-) -> Option<Vec<ActorRef<RouterMessage>>> {
-    (0..lanes)
-        .map(|lane| {
+/// The routers of a peer, in the order of their lanes.
+pub struct Routers(Vec<ActorRef<RouterMessage>>);
+
+impl Routers {
+    /// As one session of `ractor_cluster` mirrors them. None if any is missing. A mirror of an earlier session is never
+    /// taken.
+    pub fn of(name: &str, incarnation: u64, lanes: usize, session: u64) -> Option<Self> {
+        let router = |lane| {
             ractor::pg::get_members(&group(name, incarnation, lane))
                 .into_iter()
                 .find(|cell| matches!(cell.get_id(), ActorId::Remote { node_id, .. } if node_id == session))
                 .map(ActorRef::from)
-        })
-        .collect()
+        };
+        (0..lanes).map(router).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl Lanes for Routers {
+    fn send(&self, lane: usize, envelope: Vec<u8>) {
+        // Fails only when the link is ending; what it carried is lost then, as all casts may be.
+        let _ = self.0[lane].cast(RouterMessage::Envelope(envelope));
+    }
 }
 
 fn group(name: &str, incarnation: u64, lane: usize) -> String {

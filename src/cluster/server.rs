@@ -1,4 +1,4 @@
-//! This node's `ractor_cluster` server and its routers.
+//! The transport that nodes run on: this node's `ractor_cluster` server and its routers.
 //!
 //! The server's own listener is bound to a loopback port that nobody is told of, as it would let one silent client block
 //! it; links come only from our own listener, as external streams. It runs isolated: discovery is by gossip. Its logs
@@ -8,18 +8,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use ractor::{Actor, ActorRef};
 use ractor_cluster::node::{NodeConnectionMode, NodeServerSessionInformation};
-use ractor_cluster::{NodeEventSubscription, NodeServer, NodeServerMessage};
-use tokio::sync::mpsc;
+use ractor_cluster::{NodeEventSubscription, NodeServer, NodeServerMessage, NodeSessionMessage};
 use tokio::task::JoinHandle;
 
-use super::manager::Event;
+use super::ClusterError;
 use super::preamble;
-use super::router::{Router, RouterMessage};
-use super::routing::Routing;
-use super::{ClusterError, seldom::Seldom};
+use super::router::{Router, RouterMessage, Routers};
+use super::seldom::Seldom;
+use super::stream::LinkStream;
+use super::transport::{Lanes, LocalNode, Session, Sessions, Transport};
+use super::view::NodeInfo;
 
 /// What to add to any log filter, after the user's own: `ractor_cluster` prints payloads at debug level, and a line for
 /// each step of a link at info level.
@@ -28,13 +30,22 @@ pub const LOG_FILTER: &str = "ractor=warn,ractor_cluster=error";
 /// Most bytes of a frame of `ractor_cluster` beyond the largest item: its own and the envelope's heads.
 const FRAME_ROOM_BYTES: u64 = 64 * 1024;
 
+/// Sessions of `ractor_cluster`.
+pub struct RactorCluster;
+
+#[async_trait]
+impl Transport for RactorCluster {
+    async fn start(&self, node: LocalNode) -> Result<Arc<dyn Sessions>, ClusterError> {
+        Ok(Arc::new(Server::start(node).await?))
+    }
+}
+
 /// What carries the links: made anew when it dies.
 #[derive(Clone)]
-pub struct Server(Arc<Inner>);
+struct Server(Arc<Inner>);
 
 struct Inner {
-    routing: Arc<Routing>,
-    events: mpsc::UnboundedSender<Event>,
+    node: LocalNode,
     actor: Mutex<Option<ActorRef<NodeServerMessage>>>,
     routers: Mutex<Vec<ActorRef<RouterMessage>>>,
     stopping: AtomicBool,
@@ -47,33 +58,21 @@ enum Part {
     Links,
 }
 
-impl Server {
-    /// Starts the server and all routers.
-    pub async fn start(
-        routing: Arc<Routing>,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Result<Self, ClusterError> {
-        let server = Self(Arc::new(Inner {
-            routing,
-            events,
-            actor: Mutex::new(None),
-            routers: Mutex::default(),
-            stopping: AtomicBool::new(false),
-        }));
-        for lane in 0..=server.0.routing.control_lane() {
-            server.keep(Part::Router(lane), server.start_router(lane).await?);
-        }
-        server.keep(Part::Links, server.start_links().await?);
-        Ok(server)
+impl Sessions for Server {
+    fn open(&self, stream: LinkStream, is_server: bool) -> bool {
+        let actor = self.0.actor.lock();
+        let actor = actor.as_ref().expect("start() returns only when there is one, and nobody takes it out");
+        actor
+            .cast(NodeServerMessage::ConnectionOpenedExternal { stream: Box::new(stream), is_server })
+            .is_ok()
     }
 
-    /// The server's actor.
-    pub fn actor(&self) -> ActorRef<NodeServerMessage> {
-        self.0.actor.lock().clone().expect("start() returns only when there is one, and nobody takes it out")
+    fn lanes(&self, peer: &NodeInfo, session: u64) -> Option<Box<dyn Lanes>> {
+        let routers = Routers::of(&peer.name, peer.incarnation, self.0.node.lanes(), session)?;
+        Some(Box::new(routers))
     }
 
-    /// Ends the server and the routers.
-    pub fn stop(&self) {
+    fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);
         if let Some(actor) = &*self.0.actor.lock() {
             actor.stop(None);
@@ -82,12 +81,35 @@ impl Server {
             router.stop(None);
         }
     }
+}
+
+impl Session for ActorRef<NodeSessionMessage> {
+    fn stop(&self) {
+        self.get_cell().stop(Some("link cut".to_owned()));
+    }
+}
+
+impl Server {
+    /// Starts the server and all routers.
+    async fn start(node: LocalNode) -> Result<Self, ClusterError> {
+        let server = Self(Arc::new(Inner {
+            node,
+            actor: Mutex::new(None),
+            routers: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        }));
+        for lane in 0..server.0.node.lanes() {
+            server.keep(Part::Router(lane), server.start_router(lane).await?);
+        }
+        server.keep(Part::Links, server.start_links().await?);
+        Ok(server)
+    }
 
     async fn start_links(&self) -> Result<JoinHandle<()>, ClusterError> {
-        let routing = &self.0.routing;
+        let node = &self.0.node;
         // The incarnation in the name keeps a half-open link of a former process from blocking this one.
-        let name = format!("{}#{}", routing.name(), routing.incarnation());
-        let config = routing.config();
+        let name = format!("{}#{}", node.name(), node.incarnation());
+        let config = node.config();
         let cookie = preamble::inner_cookie(&config.cookie);
         // The host name is part of what ractor_cluster takes for an address when it looks for links to itself; with
         // the real one, two nodes with the same port on two hosts could not link.
@@ -97,7 +119,7 @@ impl Server {
         let (actor, ended) = Actor::spawn(None, server, ())
             .await
             .map_err(|error| ClusterError(format!("the server for links can't start: {error}")))?;
-        let subscription = Subscription { events: self.0.events.clone(), seldom: Seldom::default() };
+        let subscription = Subscription { node: node.clone(), seldom: Seldom::default() };
         actor
             .cast(NodeServerMessage::SubscribeToEvents {
                 id: "rookery".to_owned(),
@@ -109,7 +131,7 @@ impl Server {
     }
 
     async fn start_router(&self, lane: usize) -> Result<JoinHandle<()>, ClusterError> {
-        let router = Router { routing: self.0.routing.clone(), lane };
+        let router = Router { node: self.0.node.clone(), lane };
         let (actor, ended) = Actor::spawn(None, router, ())
             .await
             .map_err(|error| ClusterError(format!("a router can't start: {error}")))?;
@@ -142,11 +164,10 @@ impl Server {
                         return;
                     }
                 }
-                // The manager is gone only when the node is stopping.
-                let _ = server.0.events.send(Event::Reset(match part {
+                server.0.node.reset(match part {
                     Part::Router(_) => "router",
                     Part::Links => "server for links",
-                }));
+                });
             }
         });
     }
@@ -167,23 +188,16 @@ fn epoch_of(session: &NodeServerSessionInformation) -> Option<u64> {
 
 /// Passes session events on to the manager; runs inside the server and must not block it.
 struct Subscription {
-    events: mpsc::UnboundedSender<Event>,
+    node: LocalNode,
     seldom: Seldom,
-}
-
-impl Subscription {
-    fn send(&self, event: Event) {
-        // The manager is gone only when the node is stopping.
-        let _ = self.events.send(event);
-    }
 }
 
 impl NodeEventSubscription for Subscription {
     fn node_session_opened(&self, session: NodeServerSessionInformation) {
         match epoch_of(&session) {
-            Some(epoch) => self.send(Event::SessionOpened { epoch, session: session.actor }),
+            Some(epoch) => self.node.session_opened(epoch, Box::new(session.actor)),
             None => {
-                session.actor.stop(Some("not a link".to_owned()));
+                session.actor.get_cell().stop(Some("not a link".to_owned()));
                 if self.seldom.allows("stray") {
                     tracing::warn!(
                         target: "rookery::cluster", from = %session.peer_addr,
@@ -196,7 +210,7 @@ impl NodeEventSubscription for Subscription {
 
     fn node_session_disconnected(&self, session: NodeServerSessionInformation) {
         if let Some(epoch) = epoch_of(&session) {
-            self.send(Event::SessionEnded { epoch });
+            self.node.session_ended(epoch);
         }
     }
 
@@ -204,7 +218,7 @@ impl NodeEventSubscription for Subscription {
 
     fn node_session_ready(&self, session: NodeServerSessionInformation) {
         if let Some(epoch) = epoch_of(&session) {
-            self.send(Event::SessionReady { epoch, session: session.node_id });
+            self.node.session_ready(epoch, session.node_id);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! it. Of two nodes the one whose name sorts first dials, the other accepts. So the dialer knows best whether there is
 //! a link: what it dials replaces what the acceptor still has.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub enum Verdict {
 /// The links by the names of their nodes.
 #[derive(Default)]
 pub struct Slots {
-    slots: HashMap<String, Slot>,
+    slots: BTreeMap<String, Slot>,
 }
 
 impl Slots {

@@ -1,4 +1,4 @@
-//! The byte stream under a link: a TCP socket with deadlines, which can be cut from outside.
+//! The byte stream under a link: a connection with deadlines, which can be cut from outside.
 //!
 //! `ractor_cluster` never gives up on a socket that is silent or does not take what is written, so the stream does:
 //! a read that waits, or a write that makes no progress, for longer than `cluster.io_timeout` fails. Reads go through
@@ -12,39 +12,31 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ractor_cluster::{BoxRead, BoxWrite, ClusterBidiStream};
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-/// Bytes read from the socket in one go.
+use super::network::{Connection, Cut, ReadHalf, WriteHalf};
+
+/// Bytes read from the connection in one go.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The socket of a link, shared by both directions and by whoever may cut it.
+/// What a link keeps of its connection: when it was heard, and what ends it.
 pub struct Socket {
-    tcp: TcpStream,
+    end: Arc<dyn Cut>,
     opened: Instant,
     heard_ms: AtomicU64,
 }
 
 impl Socket {
-    /// Takes the socket over.
-    pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, opened: Instant::now(), heard_ms: AtomicU64::new(0) }
-    }
-
     /// How long ago the last bytes arrived.
     pub fn silent_for(&self) -> Duration {
         let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         self.opened.elapsed().saturating_sub(heard)
     }
 
-    /// Ends both directions at once; what the kernel still holds is thrown away and the peer sees a reset.
+    /// Ends both directions at once; what is still on its way is thrown away.
     pub fn cut(&self) {
-        let socket = SockRef::from(&self.tcp);
-        // Fails only on a socket that is gone already, and then there is nothing to end.
-        let _ = socket.set_linger(Some(Duration::ZERO));
-        let _ = socket.shutdown(std::net::Shutdown::Both);
+        self.end.cut();
     }
 
     fn heard(&self) {
@@ -52,46 +44,69 @@ impl Socket {
     }
 }
 
-/// What `ractor_cluster` is given as the stream of a link.
+/// The stream of a link, for what makes a session of it.
 pub struct LinkStream {
-    /// The socket.
-    pub socket: Arc<Socket>,
-    /// `cluster.io_timeout`.
-    pub io_timeout: Duration,
-    /// By which session events are told apart.
-    pub label: String,
+    epoch: u64,
+    reader: Reader,
+    writer: Writer,
 }
 
-impl ClusterBidiStream for LinkStream {
-    fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
+impl LinkStream {
+    /// Takes the connection of the link of that number over. `io_timeout` is `cluster.io_timeout`.
+    pub fn new(epoch: u64, connection: Connection, io_timeout: Duration) -> Self {
+        let (reader, writer, end) = connection.into_parts();
+        let socket = Arc::new(Socket { end, opened: Instant::now(), heard_ms: AtomicU64::new(0) });
         let reader = Reader {
-            socket: self.socket.clone(),
-            io_timeout: self.io_timeout,
-            idle: Box::pin(tokio::time::sleep(self.io_timeout)),
+            inner: reader,
+            socket,
+            io_timeout,
+            idle: Box::pin(tokio::time::sleep(io_timeout)),
             last: Instant::now(),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             filled: 0,
             taken: 0,
         };
         let writer = Writer {
-            socket: self.socket,
-            io_timeout: self.io_timeout,
-            stall: Box::pin(tokio::time::sleep(self.io_timeout)),
+            inner: writer,
+            io_timeout,
+            stall: Box::pin(tokio::time::sleep(io_timeout)),
             stalled: false,
         };
-        (Box::new(reader), Box::new(writer))
+        Self { epoch, reader, writer }
+    }
+
+    /// The link's number.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What the link keeps.
+    pub(super) fn socket(&self) -> Arc<Socket> {
+        self.reader.socket.clone()
+    }
+
+    /// Its two directions. A read or write that waits for too long fails.
+    pub fn halves(self) -> (ReadHalf, WriteHalf) {
+        (Box::new(self.reader), Box::new(self.writer))
+    }
+}
+
+impl ClusterBidiStream for LinkStream {
+    fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
+        self.halves()
     }
 
     fn peer_label(&self) -> Option<String> {
-        Some(self.label.clone())
+        Some(super::server::label(self.epoch))
     }
 
     fn local_label(&self) -> Option<String> {
-        Some(self.label.clone())
+        Some(super::server::label(self.epoch))
     }
 }
 
 struct Reader {
+    inner: ReadHalf,
     socket: Arc<Socket>,
     io_timeout: Duration,
     /// Armed lazily: set again only when it fires, not at each read.
@@ -104,20 +119,15 @@ struct Reader {
 
 impl Reader {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut into = ReadBuf::new(&mut self.buffer);
+        if let Poll::Ready(read) = Pin::new(&mut self.inner).poll_read(context, &mut into) {
+            read?;
+            (self.taken, self.filled) = (0, into.filled().len());
+            self.last = Instant::now();
+            self.socket.heard();
+            return Poll::Ready(Ok(()));
+        }
         loop {
-            if self.socket.tcp.poll_read_ready(context)?.is_ready() {
-                match self.socket.tcp.try_read(&mut self.buffer) {
-                    Ok(count) => {
-                        (self.taken, self.filled) = (0, count);
-                        self.last = Instant::now();
-                        self.socket.heard();
-                        return Poll::Ready(Ok(()));
-                    }
-                    // The readiness was stale; asking again registers for the next.
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
             ready!(self.idle.as_mut().poll(context));
             let deadline = self.last + self.io_timeout;
             if Instant::now() >= deadline {
@@ -149,10 +159,35 @@ impl AsyncRead for Reader {
 }
 
 struct Writer {
-    socket: Arc<Socket>,
+    inner: WriteHalf,
     io_timeout: Duration,
     stall: Pin<Box<Sleep>>,
     stalled: bool,
+}
+
+impl Writer {
+    /// Passes a result on; if there is none, says when that has taken too long.
+    fn unless_stalled<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        result: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = false;
+            return result;
+        }
+        if !self.stalled {
+            self.stalled = true;
+            let deadline = Instant::now() + self.io_timeout;
+            self.stall.as_mut().reset(deadline);
+        }
+        ready!(self.stall.as_mut().poll(context));
+        let stall = self.io_timeout;
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the peer took nothing for {stall:?} (cluster.io_timeout)"),
+        )))
+    }
 }
 
 impl AsyncWrite for Writer {
@@ -161,53 +196,36 @@ impl AsyncWrite for Writer {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            if self.socket.tcp.poll_write_ready(context)?.is_ready() {
-                match self.socket.tcp.try_write(bytes) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    done => {
-                        self.stalled = false;
-                        return Poll::Ready(done);
-                    }
-                }
-            }
-            if !self.stalled {
-                self.stalled = true;
-                let deadline = Instant::now() + self.io_timeout;
-                self.stall.as_mut().reset(deadline);
-            }
-            ready!(self.stall.as_mut().poll(context));
-            let stall = self.io_timeout;
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the peer took nothing for {stall:?} (cluster.io_timeout)"),
-            )));
-        }
+        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.unless_stalled(context, result)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(context);
+        self.unless_stalled(context, result)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&self.socket.tcp).shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_shutdown(context);
+        self.unless_stalled(context, result)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::cluster::tcp;
 
-    async fn pair(io_timeout: Duration) -> (TcpStream, Arc<Socket>, BoxRead, BoxWrite) {
+    async fn pair(io_timeout: Duration) -> (TcpStream, Arc<Socket>, ReadHalf, WriteHalf) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has free ports");
         let address = listener.local_addr().expect("the listener is bound");
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let socket = Arc::new(Socket::new(server.expect("the client dials").0));
-        let stream = LinkStream { socket: socket.clone(), io_timeout, label: "link-1".to_owned() };
-        let (reader, writer) = Box::new(stream).split();
+        let stream = LinkStream::new(1, tcp::connection(server.expect("the client dials").0), io_timeout);
+        let socket = stream.socket();
+        let (reader, writer) = stream.halves();
         (client.expect("the listener accepts"), socket, reader, writer)
     }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor_cluster::NodeServerMessage;
 use tokio::time::Instant;
 
 use super::{Manager, TICK};
@@ -12,9 +11,8 @@ use crate::cluster::lanes::LaneLimits;
 use crate::cluster::link::Link;
 use crate::cluster::membership::Event as Member;
 use crate::cluster::slots::{Claim, Phase, Verdict};
-use crate::cluster::stream::{LinkStream, Socket};
+use crate::cluster::stream::LinkStream;
 use crate::cluster::view::{NodeInfo, NodeState};
-use crate::cluster::{router, server};
 use crate::protocol::cluster::{Leaving, item::Item};
 
 impl Manager {
@@ -59,11 +57,11 @@ impl Manager {
             // Another took its place; dropping the stream tells the peer.
             return;
         };
-        let socket = Arc::new(Socket::new(opened.tcp));
+        let stream = LinkStream::new(opened.epoch, opened.connection, io_timeout);
         let link = Arc::new(Link::new(
             (opened.epoch, opened.peer_epoch),
             Arc::new(opened.info.clone()),
-            socket.clone(),
+            stream.socket(),
             self.routing.incarnation(),
             self.routing.control_lane() + 1,
             limits,
@@ -76,12 +74,7 @@ impl Manager {
         slot.until = until;
         self.routing.add_link(&link);
         self.handshaker.note_seen(&link.peer.name, link.peer.incarnation, link.peer_epoch);
-        let stream = LinkStream { socket, io_timeout, label: server::label(opened.epoch) };
-        let handed = self.server.actor().cast(NodeServerMessage::ConnectionOpenedExternal {
-            stream: Box::new(stream),
-            is_server: opened.is_server,
-        });
-        if handed.is_err() {
+        if !self.sessions.open(stream, opened.is_server) {
             let name = link.peer.name.clone();
             self.cut(&name);
         }
@@ -93,17 +86,16 @@ impl Manager {
         };
         let Some(link) = slot.link.clone() else { return };
         let (name, incarnation) = (slot.info.name.clone(), slot.info.incarnation);
-        let lanes = self.routing.control_lane() + 1;
-        let Some(routers) = router::routers_of(&name, incarnation, lanes, session) else {
+        let Some(lanes) = self.sessions.lanes(&slot.info, session) else {
             tracing::error!(
                 target: "rookery::cluster", node = %name,
-                "the node has not all {lanes} routers; the link is made again"
+                "the node has not all {} routers; the link is made again", self.routing.control_lane() + 1
             );
             return self.cut(&name);
         };
         slot.phase = Phase::Ready;
         let (info, said) = (slot.info.clone(), slot.said);
-        link.attach(routers);
+        link.attach(lanes);
         self.lost.remove(&name);
         tracing::info!(
             target: "rookery::cluster", node = %name, incarnation, address = %info.cluster_address, epoch,

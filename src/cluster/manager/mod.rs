@@ -5,12 +5,10 @@ mod dials;
 mod links;
 mod talk;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::ActorRef;
-use ractor_cluster::NodeSessionMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -20,9 +18,9 @@ use crate::cluster::link::Link;
 use crate::cluster::membership::{Change, Event as Member, Membership};
 use crate::cluster::routing::Routing;
 use crate::cluster::seldom::Seldom;
-use crate::cluster::server;
 use crate::cluster::slots::{Claim, Phase, Slots, Wish};
 use crate::cluster::targets::{Progress, Target, Targets};
+use crate::cluster::transport::{Session, Sessions};
 use crate::cluster::view::{NodeInfo, NodeState, View};
 use crate::protocol::cluster::{Gossip, Leaving, LinkRefusal, item::Item};
 
@@ -61,18 +59,18 @@ pub enum Event {
     },
     /// A stream was refused here.
     Refused,
-    /// `ractor_cluster` has made a session of a link.
+    /// The transport has made a session of a link.
     SessionOpened {
         /// Of which link.
         epoch: u64,
         /// The session.
-        session: ActorRef<NodeSessionMessage>,
+        session: Box<dyn Session>,
     },
     /// The session has told us all of the peer's routers.
     SessionReady {
         /// Of which link.
         epoch: u64,
-        /// The session's number, which its mirrors carry.
+        /// The session's number, by which the transport finds its lanes.
         session: u64,
     },
     /// The session is over.
@@ -113,14 +111,14 @@ pub enum Event {
 pub struct Manager {
     routing: Arc<Routing>,
     handshaker: SharedHandshaker,
-    server: server::Server,
+    sessions: Arc<dyn Sessions>,
     events: mpsc::UnboundedSender<Event>,
     membership: Membership,
     slots: Slots,
     targets: Targets,
-    lost: HashMap<String, Instant>,
+    lost: BTreeMap<String, Instant>,
     join_until: Option<Instant>,
-    leaving: Option<(HashSet<String>, Instant, Vec<oneshot::Sender<()>>)>,
+    leaving: Option<(BTreeSet<String>, Instant, Vec<oneshot::Sender<()>>)>,
     grace_until: Instant,
     next_heartbeat: Instant,
     next_gossip: Instant,
@@ -134,7 +132,7 @@ impl Manager {
         info: NodeInfo,
         routing: Arc<Routing>,
         handshaker: SharedHandshaker,
-        server: server::Server,
+        sessions: Arc<dyn Sessions>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let now = Instant::now();
@@ -144,7 +142,7 @@ impl Manager {
             membership: Membership::new(info, clock::now_ms()),
             slots: Slots::default(),
             targets,
-            lost: HashMap::new(),
+            lost: BTreeMap::new(),
             join_until: Some(now + JOIN_MAX),
             leaving: None,
             grace_until: now,
@@ -154,7 +152,7 @@ impl Manager {
             seldom: Seldom::default(),
             routing,
             handshaker,
-            server,
+            sessions,
             events,
         }
     }
@@ -168,6 +166,13 @@ impl Manager {
         let mut last = Instant::now();
         loop {
             tokio::select! {
+                // However much happens, deadlines are looked at.
+                biased;
+                _ = ticks.tick() => {
+                    let now = Instant::now();
+                    self.on_tick(now, now.duration_since(last));
+                    last = now;
+                }
                 event = events.recv() => match event {
                     Some(Event::Stop(done)) => {
                         self.stop();
@@ -178,11 +183,6 @@ impl Manager {
                     Some(event) => self.on_event(event),
                     None => return,
                 },
-                _ = ticks.tick() => {
-                    let now = Instant::now();
-                    self.on_tick(now, now.duration_since(last));
-                    last = now;
-                }
             }
             self.proceed();
         }
@@ -204,7 +204,7 @@ impl Manager {
                         link.set_session(session);
                     }
                 }
-                None => session.stop(Some("link cut".to_owned())),
+                None => session.stop(),
             },
             Event::SessionReady { epoch, session } => self.on_ready(epoch, session),
             Event::SessionEnded { epoch } => self.on_ended(epoch),
@@ -375,7 +375,7 @@ impl Manager {
                 link.cut();
             }
         }
-        self.server.stop();
+        self.sessions.stop();
         self.routing.fail_all();
     }
 

@@ -1,6 +1,6 @@
 //! What nodes tell each other about nodes: gossip, and that one leaves.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -51,7 +51,7 @@ impl Manager {
         let until = Instant::now() + LEAVE_MAX;
         let lane = self.routing.control_lane();
         let incarnation = self.routing.incarnation();
-        let mut names = HashSet::new();
+        let mut names = BTreeSet::new();
         for link in self.routing.links() {
             link.push_over(lane, Item::Leaving(Leaving { incarnation, confirmed: false }));
             names.insert(link.peer.name.clone());

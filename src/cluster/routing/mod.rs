@@ -6,7 +6,7 @@
 
 mod arrivals;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ struct Routes {
     /// All links, ready or not, by the number that envelopes carry.
     by_epoch: HashMap<u64, Arc<Link>>,
     /// Ready links, by the peer's name.
-    ready: HashMap<String, Arc<Link>>,
+    ready: BTreeMap<String, Arc<Link>>,
 }
 
 /// What all parts of a node's cluster share.

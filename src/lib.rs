@@ -5,6 +5,7 @@
 //! protocol alone. `tests/tidy.rs` holds the rules.
 
 pub mod actors;
+pub mod chance;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -78,7 +78,7 @@ fn a_layer_uses_only_those_below_it() {
         ("src/protocol", &["domain", "protocol"]),
         ("src/storage", &["clock", "config", "domain", "protocol", "storage"]),
         ("src/cluster", &["clock", "cluster", "config", "domain", "protocol"]),
-        ("src/actors", &["actors", "clock", "cluster", "config", "domain", "protocol", "storage"]),
+        ("src/actors", &["actors", "chance", "clock", "cluster", "config", "domain", "protocol", "storage"]),
         (
             "src/services",
             &["actors", "clock", "cluster", "config", "domain", "protocol", "services", "storage"],

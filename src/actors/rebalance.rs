@@ -35,6 +35,7 @@ async fn run(actors: Actors) {
     let (confirm, mut failures) = tokio::sync::mpsc::unbounded_channel::<u64>();
     loop {
         tokio::select! {
+            biased;
             changed = views.changed() => {
                 if changed.is_err() {
                     return;

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
 use ractor::{ActorRef, Message, MessagingErr};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::cluster::Address;
@@ -165,9 +165,11 @@ impl<M: Message> Registry<M> {
         self.entries.is_empty()
     }
 
-    /// The vitals of all.
+    /// The vitals of all, by address.
     pub fn vitals(&self) -> Vec<Arc<Vitals>> {
-        self.entries.iter().map(|entry| Arc::clone(&entry.vitals)).collect()
+        let mut all: Vec<_> = self.entries.iter().map(|entry| Arc::clone(&entry.vitals)).collect();
+        all.sort_unstable_by_key(|vitals| vitals.address);
+        all
     }
 
     /// Gives the message back if the actor has ended.

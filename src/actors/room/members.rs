@@ -1,13 +1,13 @@
 //! Changes of a group's membership: stored first, then known to the room, then told in the log and by events.
 
 use super::actor::{RoomMessage, RoomState};
-use crate::clock;
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::MemberRecord;
+use crate::{chance, clock};
 
 /// How long changes gather before members are told how the conversation looks.
 const DESCRIBE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -154,7 +154,7 @@ impl RoomState {
         if let Some(room) = &mut self.room
             && room.member_ids().len() <= small
         {
-            room.announce(by, text, about, format!("system-{:016x}", rand::random::<u64>()));
+            room.announce(by, text, about, format!("system-{:016x}", chance::bits()));
         }
     }
 

@@ -6,23 +6,24 @@ pub mod table;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{ActorRef, ActorRuntime};
 use serde_json::json;
+use tokio::time::Instant;
 
 pub use self::actor::Handler;
 use self::actor::{SessionActor, SessionMessage, SessionState};
 pub use self::outbox::{Drained, OutFrame, Outbox};
 use super::Actors;
 use super::registry::Vitals;
-use crate::clock;
 use crate::cluster::Address;
 use crate::domain::{Error, Result};
 use crate::protocol::codec::{self, Format};
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{ClientFrame, GoAway, ServerFrame, Welcome};
 use crate::protocol::{VERSION, cluster::SessionRecord};
+use crate::{chance, clock};
 
 /// What a connection runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Sessions {
     fn start(&self, open: &OpenSession, socket: Socket) -> Result<Session> {
         let inner = &self.actors.inner;
         // 52 random bits: unique in the cluster without asking anybody, and exact in JavaScript.
-        let id = (rand::random::<u64>() >> 12).max(1);
+        let id = (chance::bits() >> 12).max(1);
         let vitals = Arc::new(Vitals::new(Address::session(id), id));
         let cell = Arc::new(OnceLock::new());
         let handler = inner.handler.get().ok_or_else(|| Error::unavailable("the node is still starting"))?;

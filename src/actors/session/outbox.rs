@@ -8,7 +8,7 @@
 //! has come; and so is a message of the user's own, which may be the very one that the answer stands for (a room's new
 //! owner pushes young messages again and doesn't know whose session sent them).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -111,7 +111,7 @@ impl Order {
 struct State {
     queue: VecDeque<OutFrame>,
     queued_bytes: usize,
-    orders: HashMap<u64, Order>,
+    orders: BTreeMap<u64, Order>,
     close: Option<(u16, String)>,
     /// The transport was woken and has not drained yet.
     woken: bool,
@@ -150,7 +150,7 @@ impl State {
             self.queue = VecDeque::new();
             self.queued_bytes = 0;
         }
-        self.orders = HashMap::new();
+        self.orders = BTreeMap::new();
         self.close = Some((code, reason.to_owned()));
     }
 
@@ -301,7 +301,7 @@ impl Outbox {
         let state = State {
             queue: VecDeque::new(),
             queued_bytes: 0,
-            orders: HashMap::new(),
+            orders: BTreeMap::new(),
             close: None,
             woken: false,
             release_armed: false,
@@ -430,7 +430,7 @@ mod tests {
         State {
             queue: VecDeque::new(),
             queued_bytes: 0,
-            orders: HashMap::new(),
+            orders: BTreeMap::new(),
             close: None,
             woken: false,
             release_armed: false,

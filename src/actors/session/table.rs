@@ -36,9 +36,11 @@ impl SessionTable {
         self.by_id.get(&session_id).map(|session| session.clone())
     }
 
-    /// All of them, as they are now.
+    /// All of them, as they are now, by number.
     pub fn all(&self) -> Vec<Session> {
-        self.by_id.iter().map(|session| session.clone()).collect()
+        let mut all: Vec<_> = self.by_id.iter().map(|session| session.clone()).collect();
+        all.sort_unstable_by_key(Session::id);
+        all
     }
 
     /// The sessions of a user.

@@ -26,6 +26,26 @@ impl Inbound for Actors {
         }
     }
 
+    fn holds(&self, to: &Address) -> bool {
+        to.kind == Kind::Room && self.inner.rooms.is_active(to)
+    }
+
+    fn ask_held(
+        &self,
+        to: Address,
+        request: Request,
+        handovers: u32,
+        reply: ReplyTo<Reply>,
+    ) -> Option<(Request, ReplyTo<Reply>)> {
+        match (to.kind, request.request) {
+            (Kind::Room, Some(request::Request::Room(request))) => {
+                let (request, reply) = self.cast_held_room(to.key, request, handovers, reply)?;
+                Some((Request { request: Some(request::Request::Room(request)) }, reply))
+            }
+            (_, request) => Some((Request { request }, reply)),
+        }
+    }
+
     fn tell_node(&self, from: &str, request: NodeRequest) {
         self.ask_node(from, request, ReplyTo::ignore());
     }

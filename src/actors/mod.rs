@@ -3,6 +3,7 @@
 //! Who may ask whom, so that asks never run in a circle: session → room, session → presence shard, and node → session
 //! (admin). Rooms and shards ask nobody but storage; rooms tell sessions by way of fan-out, which never waits.
 
+mod cursor_lane;
 pub mod directory;
 pub mod frame;
 mod inbound;
@@ -14,12 +15,14 @@ pub mod session;
 pub mod writer;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ractor::ActorRuntime;
+use tokio::sync::Semaphore;
 
+use self::cursor_lane::CursorLane;
 use self::directory::Directory;
 use self::frame::SharedFrame;
 use self::presence::actor::{ShardActor, ShardArguments, ShardMessage};
@@ -41,6 +44,9 @@ use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
 use crate::storage::Stores;
 
+/// Rooms that read their membership again at the same time.
+const REFRESHES_AT_ONCE: usize = 8;
+
 /// All actors of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Actors {
@@ -53,6 +59,11 @@ struct Inner {
     runtime: tokio::runtime::Handle,
     stores: Stores,
     writers: Writers,
+    cursor_lane: CursorLane,
+    /// Turns of rooms that read their membership again.
+    refreshes: Semaphore,
+    /// See [`Actors::doubts`].
+    doubts: AtomicU64,
     cluster: OnceLock<Cluster>,
     handler: OnceLock<Arc<dyn Handler>>,
     rooms: Registry<RoomMessage>,
@@ -72,6 +83,9 @@ impl Actors {
             config: config.clone(),
             runtime: tokio::runtime::Handle::current(),
             writers: Writers::start(&config.writer, &stores),
+            cursor_lane: CursorLane::start(&stores),
+            refreshes: Semaphore::new(REFRESHES_AT_ONCE),
+            doubts: AtomicU64::new(0),
             stores,
             cluster: OnceLock::new(),
             handler: OnceLock::new(),
@@ -145,8 +159,14 @@ impl Actors {
     /// Tells every room to finish, store its cursors, and end; a message for one starts it again.
     pub fn retire_rooms(&self) {
         for vitals in self.inner.rooms.vitals() {
-            self.inner.rooms.cast_if_active(vitals.address, RoomMessage::Retire);
+            self.inner.rooms.cast_if_active(vitals.address, RoomMessage::Finish);
         }
+    }
+
+    /// Grows when a link or a node was lost or has come back: another activation of a room may have changed what rooms
+    /// here remember of their members.
+    fn doubts(&self) -> u64 {
+        self.inner.doubts.load(Ordering::Relaxed)
     }
 
     /// Closes every session, after what is queued for it.

@@ -1,8 +1,8 @@
 //! The activations of one kind of virtual actor on this node: started by their first message, found by address,
 //! removed by (address, activation) so that a late end can't evict a newer one.
 //!
-//! A message is cast while the entry is held, and an entry is removed before its actor stops. So whatever was cast
-//! before the removal is in the mailbox before the actor's last message, and nothing is lost between two activations.
+//! A message is cast while the entry is held, and an entry is removed before its actor stops: either when its mailbox is
+//! empty, or with a last message behind all that was cast. So nothing is lost between two activations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,8 @@ pub struct Vitals {
     born: Instant,
     depth: AtomicU64,
     handled: AtomicU64,
+    /// Messages in the mailbox that the actor had handed on and that have come back.
+    home: AtomicU64,
     last_active_ms: AtomicU64,
 }
 
@@ -41,6 +43,7 @@ impl Vitals {
             born: Instant::now(),
             depth: AtomicU64::new(0),
             handled: AtomicU64::new(0),
+            home: AtomicU64::new(0),
             last_active_ms: AtomicU64::new(clock::now_ms()),
         }
     }
@@ -70,6 +73,22 @@ impl Vitals {
     /// Messages that wait.
     pub fn depth(&self) -> u64 {
         self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Something that the actor had handed on is about to be put into its mailbox again.
+    pub fn comes_home(&self) {
+        self.home.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It was taken out to be handled.
+    pub fn came_home(&self) {
+        // An activation that began meanwhile has not counted it.
+        let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Acquire, |home| home.checked_sub(1));
+    }
+
+    /// How many of those wait.
+    pub fn home(&self) -> u64 {
+        self.home.load(Ordering::Acquire)
     }
 
     /// As a row of the admin endpoint.
@@ -132,6 +151,24 @@ impl<M: Message> Registry<M> {
         }
     }
 
+    /// Casts to the actor at `address` if it is active; else gives the message back.
+    pub fn offer(&self, address: Address, message: M) -> Option<M> {
+        match self.entries.get(&address) {
+            Some(entry) => Self::cast_to(&entry, message),
+            None => Some(message),
+        }
+    }
+
+    /// The vitals of the actor at `address`, if it is active.
+    pub fn vitals_of(&self, address: &Address) -> Option<Arc<Vitals>> {
+        self.entries.get(address).map(|entry| Arc::clone(&entry.vitals))
+    }
+
+    /// Whether an actor is active at `address`.
+    pub fn is_active(&self, address: &Address) -> bool {
+        self.entries.contains_key(address)
+    }
+
     /// Casts to the actor at `address` if it is active; whether it was.
     pub fn cast_if_active(&self, address: Address, message: M) -> bool {
         self.entries.get(&address).is_some_and(|entry| Self::cast_to(&entry, message).is_none())
@@ -145,6 +182,13 @@ impl<M: Message> Registry<M> {
     /// Removes an activation; whether it was still there. From here on a message for the address starts another.
     pub fn remove(&self, address: Address, activation: u64) -> bool {
         self.entries.remove_if(&address, |_, entry| entry.vitals.activation == activation).is_some()
+    }
+
+    /// Removes an activation if nothing waits in its mailbox; whether it did. Nothing can be cast to it meanwhile.
+    pub fn remove_if_empty(&self, address: Address, activation: u64) -> bool {
+        let is_done =
+            |entry: &Activation<M>| entry.vitals.activation == activation && entry.vitals.depth() == 0;
+        self.entries.remove_if(&address, |_, entry| is_done(entry)).is_some()
     }
 
     /// Removes whatever is active at `address` and casts its last message to it, behind all that came before.

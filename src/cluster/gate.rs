@@ -24,6 +24,11 @@ impl<T> Gate<T> {
         Self { closed: AtomicBool::new(false), queue: Mutex::new(VecDeque::new()), limit }
     }
 
+    /// Whether deliveries queue. True as long as one that the caller made before waits here.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Passes a delivery that is to be made now, or keeps it. `Err` gives it back because too much waits.
     pub fn pass(&self, delivery: T) -> Result<Option<T>, T> {
         if !self.closed.load(Ordering::Acquire) {

@@ -38,6 +38,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::config::{ClusterConfig, Config};
@@ -62,9 +63,25 @@ pub use view::{NodeInfo, NodeState, NodeView, View, ViewNode};
 pub trait Inbound: Send + Sync + 'static {
     /// A message for an actor that this node owns.
     fn tell(&self, to: Address, request: Request);
-    /// A question to an actor that this node owns. An actor that finds itself no longer the owner may pass it to
-    /// [`Cluster::ask`] again, with the same reply.
+    /// A question to an actor that this node owns. An actor that finds itself no longer the owner passes it to
+    /// [`Cluster::hand_on`].
     fn ask(&self, to: Address, request: Request, reply: ReplyTo<Reply>);
+    /// Whether an actor that this node does not own is still active here. Then questions go to it by
+    /// [`Inbound::ask_held`], so that none overtakes those that it has not handed on yet.
+    fn holds(&self, _to: &Address) -> bool {
+        false
+    }
+    /// A question to an actor that [`Inbound::holds`]; given back if there is none any more. `handovers`: by how many
+    /// moving actors it has been handed on before; the actor passes it to [`Cluster::hand_on`].
+    fn ask_held(
+        &self,
+        _to: Address,
+        request: Request,
+        _handovers: u32,
+        reply: ReplyTo<Reply>,
+    ) -> Option<(Request, ReplyTo<Reply>)> {
+        Some((request, reply))
+    }
     /// A message for the node itself, from the node named.
     fn tell_node(&self, from: &str, request: NodeRequest);
     /// A question to the node itself, from the node named.
@@ -236,6 +253,12 @@ impl Cluster {
         self.routing.watch()
     }
 
+    /// Makes this the view, as if nodes had come or gone.
+    #[cfg(test)]
+    pub(crate) fn imagine(&self, nodes: Vec<ViewNode>) {
+        self.routing.publish(View::new(self.view().version + 1, nodes, self.name()));
+    }
+
     /// The nodes with their live figures, by name.
     pub fn nodes(&self) -> Vec<NodeView> {
         let load = self.routing.inbound().map_or((0, 0), |inbound| inbound.load());
@@ -281,6 +304,19 @@ impl Cluster {
     /// they are, and keeps the deadline itself.
     pub fn ask(&self, to: Address, request: Request, deadline: Duration, reply: ReplyTo<Reply>) {
         self.routing.ask(to, request, deadline, reply);
+    }
+
+    /// An actor that moves hands a question on to the owner of its address, in the order of these calls. Given back if this
+    /// node is the owner (again). See [`Inbound::ask_held`] for `handovers`.
+    pub fn hand_on(
+        &self,
+        to: Address,
+        request: Request,
+        deadline: Instant,
+        handovers: u32,
+        reply: ReplyTo<Reply>,
+    ) -> Result<(), (Request, ReplyTo<Reply>)> {
+        self.routing.hand_on(to, request, deadline, handovers, reply)
     }
 
     /// Sends to the node named, which may be this one. At most once; in order.

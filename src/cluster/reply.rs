@@ -4,22 +4,35 @@ use crate::domain::{Error, Result};
 
 /// Takes the answer to one question, exactly once. Dropped without an answer (its actor died, a queue was cleared) it
 /// answers `unavailable` by itself, so that nobody waits for ever.
-pub struct ReplyTo<T>(Option<Box<dyn FnOnce(Result<T>) + Send>>);
+pub struct ReplyTo<T> {
+    continuation: Option<Box<dyn FnOnce(Result<T>) + Send>>,
+    tag: u64,
+}
 
 impl<T> ReplyTo<T> {
     /// Calls `continuation` with the answer. It runs on the answering task and must not block.
     pub fn new(continuation: impl FnOnce(Result<T>) + Send + 'static) -> Self {
-        Self(Some(Box::new(continuation)))
+        Self { continuation: Some(Box::new(continuation)), tag: 0 }
+    }
+
+    /// The same with a mark, by which whoever made it knows it again when its question comes back to this node.
+    pub fn tagged(tag: u64, continuation: impl FnOnce(Result<T>) + Send + 'static) -> Self {
+        Self { continuation: Some(Box::new(continuation)), tag }
+    }
+
+    /// The mark; 0: none.
+    pub fn tag(&self) -> u64 {
+        self.tag
     }
 
     /// Nobody wants the answer.
     pub fn ignore() -> Self {
-        Self(None)
+        Self { continuation: None, tag: 0 }
     }
 
     /// Answers.
     pub fn send(mut self, answer: Result<T>) {
-        if let Some(continuation) = self.0.take() {
+        if let Some(continuation) = self.continuation.take() {
             continuation(answer);
         }
     }
@@ -39,7 +52,7 @@ impl<T: Send + 'static> ReplyTo<T> {
 
 impl<T> Drop for ReplyTo<T> {
     fn drop(&mut self) {
-        if let Some(continuation) = self.0.take() {
+        if let Some(continuation) = self.continuation.take() {
             continuation(Err(dropped()));
         }
     }

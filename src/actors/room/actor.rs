@@ -1,10 +1,8 @@
 //! The actor of a conversation. Identity: `room/{conversation_id}`. Owns the order of its log: nobody else gives seqs,
 //! and where two activations do, the database's unique keys decide. Never asks another actor; waits for storage only
-//! within storage's own deadlines. Dies when it has been idle, or when another node owns it.
-//!
-//! It ends in two steps, so that nothing is lost between two activations: once nothing is in flight it leaves the
-//! registry and hands what is queued to the next activation; then its own last message stops it, and whatever was cast
-//! before that is handed on too.
+//! to load, to learn the log's truth, and to change who is a member, within storage's own deadlines: groups and
+//! cursors are stored by lanes that tell it when they are done. Dies when it has been idle, or when another node owns
+//! it ([`super::leaving`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,35 +12,75 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::cursors::Cursors;
+use super::leaving::{Leaving, Stay, Wish};
+use super::recent::Recent;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use crate::actors::registry::Vitals;
 use crate::actors::{Actors, AnyReply};
 use crate::clock;
 use crate::domain::{Error, Result};
+use crate::protocol::ErrorCode;
 use crate::protocol::cluster::{Done, Reply, RoomReply, RoomRequest, reply, room_reply, room_request};
-use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{Message, Receipt, Send as SendRequest, ServerFrame, TypingState};
-use crate::protocol::{ConversationKind, ErrorCode};
+use crate::protocol::v1::{Message, Send as SendRequest};
 use crate::storage::{StoreError, StoreResult};
+
+/// A request and who waits for its answer.
+pub struct Asked {
+    /// What is asked.
+    pub request: RoomRequest,
+    /// Who waits.
+    pub waiter: Waiter,
+    /// By how many moving rooms it has been handed on, as far as this one knows.
+    pub handovers: u32,
+}
+
+/// Who waits for an answer, and how long.
+pub struct Waiter {
+    /// Takes the answer.
+    pub reply: AnyReply,
+    /// From here on nobody hopes for it any more.
+    pub deadline: Instant,
+}
+
+impl Waiter {
+    /// Answers.
+    pub fn answer(self, answer: Result<Reply>) {
+        self.reply.send(answer);
+    }
+
+    /// Whether nobody hopes for an answer any more.
+    pub fn is_late(&self) -> bool {
+        self.deadline <= Instant::now()
+    }
+}
 
 /// What a room takes.
 pub enum RoomMessage {
     /// From any node.
-    Request(RoomRequest, AnyReply),
+    Request(Asked),
     /// The writer's word on the group in flight.
     GroupDone(StoreResult<()>),
+    /// The cursor lane's word on the cursors in flight.
+    CursorsDone(StoreResult<()>),
     /// Store the cursors that were `read` to, and tell of receipts.
     Flush,
     /// Store the other moved cursors.
     FlushLazily,
     /// Tell members how the conversation looks now.
     Describe,
+    /// See who has waited for too long, and try again what storage did not take.
+    Sweep,
+    /// A link or a node was lost or has come back: push again what was stored since then, Unix milliseconds.
+    PushAgain(u64),
+    /// What was handed on under this mark is answered.
+    Answered(u64),
     /// Nothing has happened for long.
     Passivate,
-    /// Another node is the owner.
+    /// Another node may be the owner.
     Retire,
-    /// The last message.
-    Stop,
+    /// The node is about to stop.
+    Finish,
 }
 
 impl ractor::Message for RoomMessage {}
@@ -66,29 +104,30 @@ const REPUSH_MAX: u32 = 500;
 /// After storage failed, requests that need it are refused with the same answer for this long. Else those that waited in
 /// the mailbox meanwhile would each wait for storage anew, one behind the other.
 const AWAY_PAUSE: Duration = Duration::from_millis(250);
+/// How often deadlines are looked at while somebody waits.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// One who is not a member by our memory is refused without a look into storage only if that is no older than this:
+/// another activation may have added him.
+const DENIAL_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// The state of the actor: the room once it is loaded, and the timers around it.
 pub struct RoomState {
     pub(super) actors: Actors,
     pub(super) vitals: Arc<Vitals>,
     pub(super) myself: ActorRef<RoomMessage>,
-    pub(super) room: Option<Room<AnyReply>>,
+    pub(super) room: Option<Room<Waiter>>,
     /// Storage is away: until when nobody need ask it again, and what it said.
     away: Option<(Instant, Error)>,
-    /// Told to end once nothing is in flight.
-    retiring: bool,
-    /// Out of the registry: everything goes to the next activation.
-    retired: bool,
-    /// What came while the last group was in flight, for the next activation.
-    held: Vec<(RoomRequest, AnyReply)>,
+    pub(super) leaving: Leaving,
     /// Storage may hold another membership than we do: to be read again before the next request.
     pub(super) stale: bool,
-    flush_armed: bool,
-    lazy_flush_armed: bool,
-    /// Answered when their cursors are stored.
-    readers: Vec<AnyReply>,
+    /// When the membership was read, and at which [`Actors::doubts`].
+    members_read: Option<(Instant, u64)>,
+    pub(super) cursors: Cursors,
+    pub(super) recent: Recent,
+    sweep_armed: bool,
     /// Receipts to tell of, by user: the session that moved the cursor.
-    receipts: BTreeMap<u64, u64>,
+    pub(super) receipts: BTreeMap<u64, u64>,
     /// Who is to be told how the conversation looks, once for all changes of a moment.
     pub(super) describe_to: Vec<u64>,
 }
@@ -109,13 +148,12 @@ impl Actor for RoomActor {
             myself,
             room: None,
             away: None,
-            retiring: false,
-            retired: false,
-            held: Vec::new(),
+            leaving: Leaving::default(),
             stale: false,
-            flush_armed: false,
-            lazy_flush_armed: false,
-            readers: Vec::new(),
+            members_read: None,
+            cursors: Cursors::default(),
+            recent: Recent::default(),
+            sweep_armed: false,
             receipts: BTreeMap::new(),
             describe_to: Vec::new(),
         })
@@ -128,86 +166,89 @@ impl Actor for RoomActor {
         state: &mut RoomState,
     ) -> std::result::Result<(), ActorProcessingErr> {
         match message {
-            RoomMessage::Request(request, reply) => {
+            RoomMessage::Request(asked) => {
                 state.vitals.handle(clock::now_ms());
-                state.request(request, reply).await;
+                state.take_in(asked).await;
             }
             RoomMessage::GroupDone(outcome) => state.group_done(outcome).await,
-            RoomMessage::Flush => state.flush().await,
-            RoomMessage::FlushLazily => {
-                state.lazy_flush_armed = false;
-                state.store_cursors().await;
-            }
+            RoomMessage::CursorsDone(outcome) => state.cursors_done(outcome),
+            RoomMessage::Flush => state.flush(),
+            RoomMessage::FlushLazily => state.flush_lazily(),
             RoomMessage::Describe => state.describe_members(),
-            RoomMessage::Passivate | RoomMessage::Retire => {
+            RoomMessage::Sweep => state.sweep().await,
+            RoomMessage::PushAgain(since_ms) => {
                 state.vitals.handle(state.vitals.last_active_ms());
-                let retire = matches!(message, RoomMessage::Retire);
+                state.push_again(since_ms);
+            }
+            RoomMessage::Answered(mark) => state.leaving.answered(mark),
+            RoomMessage::Passivate => {
+                state.vitals.handle(state.vitals.last_active_ms());
                 let still_idle = clock::now_ms().saturating_sub(state.vitals.last_active_ms())
                     > state.actors.inner.config.room.idle_timeout.as_millis() as u64;
-                if state.room.as_ref().is_some_and(|room| room.phase() == Phase::Unsettled) {
-                    // Storage may be back: what was in doubt is pushed if it is there, and the room can end.
-                    let _ = state.settle().await;
+                if still_idle {
+                    state.end_when_idle(Wish::Idle).await;
                 }
-                state.retiring |= retire || (still_idle && state.room.as_ref().is_none_or(Room::is_idle));
             }
-            RoomMessage::Stop => state.myself.stop(None),
+            RoomMessage::Retire => {
+                state.vitals.handle(state.vitals.last_active_ms());
+                state.retire().await;
+            }
+            RoomMessage::Finish => {
+                state.vitals.handle(state.vitals.last_active_ms());
+                state.end_when_idle(Wish::Finish).await;
+            }
         }
-        state.end_if_due().await;
+        state.proceed().await;
+        state.arm_sweep();
         Ok(())
     }
 }
 
 impl RoomState {
-    fn conversation_id(&self) -> u64 {
+    pub(super) fn conversation_id(&self) -> u64 {
         self.vitals.address.key
     }
 
-    async fn request(&mut self, request: RoomRequest, reply: AnyReply) {
-        if self.retired {
-            self.actors.ask_room(self.conversation_id(), request, reply);
-            return;
-        }
-        // Nothing new is begun here any more; the next activation gets it in this order.
-        if self.retiring {
-            self.held.push((request, reply));
-            return;
+    /// Carries out a request. Only for [`Stay::Here`].
+    pub(super) async fn request(&mut self, asked: Asked) {
+        let Asked { request, waiter, .. } = asked;
+        if waiter.is_late() {
+            return waiter.answer(Err(too_late()));
         }
         if let Err(error) = self.settle().await {
-            reply.send(Err(error));
-            return;
+            return waiter.answer(Err(error));
         }
         let (user_id, session_id) = (request.user_id, request.session_id);
         use room_request::Command;
+        if !matches!(request.command, Some(Command::Join(_) | Command::Inspect(_)) | None)
+            && let Err(error) = self.look_for(user_id).await
+        {
+            return waiter.answer(Err(error));
+        }
         match request.command {
-            Some(Command::Send(send)) => self.send(user_id, session_id, send, reply),
+            Some(Command::Send(send)) => self.send(user_id, session_id, send, waiter),
             Some(Command::Delivered(cursor)) => {
-                reply.send(self.advance(user_id, session_id, cursor.seq, 0).map(|_| done()));
+                waiter.answer(self.advance(user_id, session_id, cursor.seq, 0).map(|_| done()));
             }
-            Some(Command::Read(cursor)) => match self.advance(user_id, session_id, cursor.seq, cursor.seq) {
-                Ok(true) => self.readers.push(reply),
-                Ok(false) => reply.send(Ok(done())),
-                Err(error) => reply.send(Err(error)),
-            },
-            Some(Command::Typing(typing)) => reply.send(self.typing(user_id, session_id, &typing)),
-            Some(Command::Describe(_)) => {
-                let answer = self.describe(user_id).await;
-                self.note(&answer);
-                reply.send(answer);
-            }
-            Some(Command::Inspect(_)) => reply.send(Ok(self.inspect())),
+            Some(Command::Read(cursor)) => self.read(user_id, session_id, cursor.seq, waiter),
+            Some(Command::Typing(typing)) => waiter.answer(self.typing(user_id, session_id, &typing)),
+            Some(Command::Describe(_)) => self.describe(user_id, waiter),
+            Some(Command::Inspect(_)) => waiter.answer(Ok(self.inspect())),
             Some(command) => {
                 let outcome = self.change_members(user_id, command).await;
                 self.pump();
-                reply.send(outcome.map(|()| done()));
+                waiter.answer(outcome.map(|()| done()));
             }
-            None => reply.send(Err(Error::internal("a room request without a command"))),
+            None => waiter.answer(Err(Error::internal("a room request without a command"))),
         }
     }
 
-    /// Loads the room if it is not, and learns the log's truth if it is in doubt.
-    async fn settle(&mut self) -> Result<()> {
+    /// Loads the room if it is not, learns the log's truth if it is in doubt, and the membership if that is.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        let doubts = self.actors.doubts();
+        let stale = self.stale || self.members_read.is_none_or(|(_, then)| then != doubts);
         let phase = self.room.as_ref().map(Room::phase);
-        if phase == Some(Phase::InFlight) || (phase == Some(Phase::Settled) && !self.stale) {
+        if matches!(phase, Some(Phase::Settled | Phase::InFlight)) && !stale {
             return Ok(());
         }
         if let Err(error) = self.present() {
@@ -218,17 +259,41 @@ impl RoomState {
         }
         let outcome = match phase {
             None => self.load().await.map(|room| self.room = Some(room)),
-            Some(_) => self.reload().await,
+            Some(Phase::Unsettled) => self.reload().await,
+            Some(_) => self.refresh().await,
         };
+        if outcome.is_ok() {
+            self.stale = false;
+            self.members_read = Some((Instant::now(), doubts));
+        }
         // A room that does not exist is not worth an actor.
-        self.retiring |=
-            self.room.is_none() && matches!(&outcome, Err(error) if error.code == ErrorCode::NotFound);
+        if self.room.is_none() && matches!(&outcome, Err(error) if error.code == ErrorCode::NotFound) {
+            self.leaving.wish = Some(Wish::Nothing);
+        }
         self.note(&outcome);
         outcome
     }
 
+    /// Makes sure that one who is not a member by our memory is none by storage's either.
+    async fn look_for(&mut self, user_id: u64) -> Result<()> {
+        let known = self.room.as_ref().is_some_and(|room| room.member(user_id).is_some());
+        let fresh = self.members_read.is_some_and(|(at, _)| at.elapsed() < DENIAL_AGE_MAX);
+        if known || fresh {
+            return Ok(());
+        }
+        self.present()?;
+        let stores = &self.actors.inner.stores;
+        let member = stores.conversations.member(self.conversation_id(), user_id).await.map_err(Error::from);
+        self.note(&member);
+        if member?.is_some_and(|member| member.removed_at_ms == 0) {
+            self.stale = true;
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
     /// Refuses while storage is known to be away.
-    fn present(&self) -> Result<()> {
+    pub(super) fn present(&self) -> Result<()> {
         match &self.away {
             Some((until, error)) if Instant::now() < *until => Err(error.clone()),
             _ => Ok(()),
@@ -236,7 +301,7 @@ impl RoomState {
     }
 
     /// Learns from an answer of storage whether it is away.
-    fn note<T>(&mut self, outcome: &Result<T>) {
+    pub(super) fn note<T>(&mut self, outcome: &Result<T>) {
         match outcome {
             Ok(_) => self.away = None,
             Err(error) if error.is_retryable() => {
@@ -246,8 +311,9 @@ impl RoomState {
         }
     }
 
-    async fn load(&mut self) -> Result<Room<AnyReply>> {
-        let stores = &self.actors.inner.stores;
+    async fn load(&mut self) -> Result<Room<Waiter>> {
+        let actors = self.actors.clone();
+        let stores = &actors.inner.stores;
         let conversation_id = self.conversation_id();
         let conversation = stores.conversations.conversation(conversation_id).await?.ok_or_else(|| {
             Error::not_found(format!(
@@ -257,22 +323,39 @@ impl RoomState {
         let members = stores.conversations.members(conversation_id).await?;
         let recent = stores.messages.before(conversation_id, u64::MAX >> 1, 1, LOAD_MESSAGES).await?;
         let last_seq = recent.last().map_or(0, |message| message.seq);
-        let config = &self.actors.inner.config.room;
+        let config = &actors.inner.config.room;
         let bounds = Bounds {
             pending_sends: config.pending_sends,
             group_messages: config.group_messages,
             recent_sends: config.recent_sends,
         };
         // The owner before us may have died between storing and pushing; sessions drop what they have had.
-        let young = clock::now_ms().saturating_sub(config.repush_window.as_millis() as u64);
+        let young = self.young_ms();
         let repush: Vec<Message> =
             recent.iter().filter(|message| message.created_at_ms > young).cloned().collect();
         let loaded = Loaded { conversation, members, last_seq, unpushed: recent, stored: Vec::new() };
         let room = Room::new(loaded, bounds);
         for message in repush {
-            self.push_message(&room, message, 0);
+            self.push_message(&room.member_ids(), room.conversation().kind, message, 0);
         }
         Ok(room)
+    }
+
+    /// Reads the membership again.
+    async fn refresh(&mut self) -> Result<()> {
+        let actors = self.actors.clone();
+        let stores = &actors.inner.stores;
+        let conversation_id = self.conversation_id();
+        // After a fault all rooms in use do this: most connections are left to the writers.
+        let _turn = actors.inner.refreshes.acquire().await;
+        let conversation = stores.conversations.conversation(conversation_id).await?;
+        let members = stores.conversations.members(conversation_id).await?;
+        let Some(room) = &mut self.room else { return Ok(()) };
+        let conversation =
+            conversation.ok_or_else(|| Error::not_found("the conversation does not exist any more"))?;
+        let effects = room.refresh(conversation, members);
+        self.perform(effects);
+        Ok(())
     }
 
     async fn reload(&mut self) -> Result<()> {
@@ -293,10 +376,7 @@ impl RoomState {
         }
         .await;
         let effects = match answer {
-            Ok(Some(loaded)) => {
-                self.stale = false;
-                room.reload(loaded)
-            }
+            Ok(Some(loaded)) => room.reload(loaded),
             Ok(None) => room.give_up(&Error::not_found("the conversation does not exist any more")),
             Err(error) => {
                 let error = Error::from(error);
@@ -310,18 +390,20 @@ impl RoomState {
         Ok(())
     }
 
-    fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, reply: AnyReply) {
+    fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
         let Some(room) = &mut self.room else { return };
-        let effects = room.send(user_id, session_id, send, reply).into_iter().collect();
+        let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
     }
 
-    /// Lets the next group leave, if it may.
+    /// Lets the next group leave, if it may. A room that moves begins nothing new but what only it can say.
     pub(super) fn pump(&mut self) {
         let Some(room) = &mut self.room else { return };
-        if self.retiring {
-            return;
+        match self.leaving.stay {
+            Stay::Here => {}
+            Stay::Finishing if room.has_announcement() => {}
+            _ => return,
         }
         if let Some(group) = room.next_group(clock::now_ms()) {
             let myself = self.myself.clone();
@@ -349,22 +431,28 @@ impl RoomState {
                     // Those behind would only wait for the same, group after group.
                     effects.extend(room.give_up(&error));
                 }
-                effects
+                if matches!(self.leaving.stay, Stay::Finishing) {
+                    room.drop_announcements();
+                }
+                self.perform(effects);
+                // What is left, the room's own, is tried again by the sweep.
+                return self.note::<()>(&Err(error));
             }
         };
         self.perform(effects);
         self.pump();
     }
 
-    fn perform(&mut self, effects: Vec<Effect<AnyReply>>) {
+    pub(super) fn perform(&mut self, effects: Vec<Effect<Waiter>>) {
         for effect in effects {
             match effect {
-                Effect::Answer(reply, answer) => {
-                    reply.send(answer.map(|sent| room(room_reply::Reply::Sent(sent))))
+                Effect::Answer(waiter, answer) => {
+                    waiter.answer(answer.map(|sent| room(room_reply::Reply::Sent(sent))))
                 }
                 Effect::Push(message, except) => {
                     if let Some(room) = &self.room {
-                        self.push_message(room, message, except);
+                        let (members, kind) = (room.member_ids(), room.conversation().kind);
+                        self.push_message(&members, kind, message, except);
                     }
                 }
             }
@@ -374,163 +462,53 @@ impl RoomState {
         }
     }
 
-    fn push_message(&self, room: &Room<AnyReply>, message: Message, except_session_id: u64) {
-        let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
-        self.actors.fan_out(&room.member_ids(), except_session_id, event, room.conversation().kind);
-    }
-
-    fn advance(&mut self, user_id: u64, session_id: u64, delivered_seq: u64, read_seq: u64) -> Result<bool> {
-        let Some(room) = &mut self.room else { return Ok(false) };
-        let moved = room.advance(user_id, delivered_seq, read_seq, session_id)?;
-        if moved {
-            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
-                self.receipts.insert(user_id, session_id);
-            }
-            self.arm_flush();
-            self.arm_lazy_flush();
-        }
-        Ok(moved)
-    }
-
-    pub(super) fn arm_flush(&mut self) {
-        if !std::mem::replace(&mut self.flush_armed, true) {
-            self.cast_later(self.actors.inner.config.room.cursor_flush, || RoomMessage::Flush);
-        }
-    }
-
-    fn arm_lazy_flush(&mut self) {
-        if !std::mem::replace(&mut self.lazy_flush_armed, true) {
-            self.cast_later(self.actors.inner.config.room.cursor_lazy_flush, || RoomMessage::FlushLazily);
-        }
-    }
-
-    fn cast_later(&self, after: std::time::Duration, message: impl FnOnce() -> RoomMessage + Send + 'static) {
+    pub(super) fn cast_later(
+        &self,
+        after: std::time::Duration,
+        message: impl FnOnce() -> RoomMessage + Send + 'static,
+    ) {
         let myself = self.myself.clone();
         self.actors.inner.runtime.spawn(async move {
             tokio::time::sleep(after).await;
-            // A room that has ended has flushed before.
+            // A room that has ended has done before what this is for.
             let _ = myself.cast(message());
         });
     }
 
-    /// Tells of receipts, and stores cursors if somebody waits for that.
-    async fn flush(&mut self) {
-        self.flush_armed = false;
-        if let Some(room) = &self.room {
-            for (user_id, session_id) in std::mem::take(&mut self.receipts) {
-                let Some(member) = room.member(user_id) else { continue };
-                let receipt = Receipt {
-                    conversation_id: member.conversation_id,
-                    user_id,
-                    delivered_seq: member.delivered_seq,
-                    read_seq: member.read_seq,
-                };
-                let event = ServerFrame { reply_to: 0, body: Some(Body::Receipt(receipt)) };
-                self.actors.fan_out(&room.member_ids(), session_id, event, ConversationKind::Direct);
-            }
-        }
-        if !self.readers.is_empty() {
-            self.store_cursors().await;
+    fn arm_sweep(&mut self) {
+        let waits = self.room.as_ref().is_some_and(|room| room.pending() > 0)
+            || self.leaving.waits()
+            || self.cursors.waits();
+        if waits && !std::mem::replace(&mut self.sweep_armed, true) {
+            self.cast_later(SWEEP_EVERY, || RoomMessage::Sweep);
         }
     }
 
-    /// Stores every moved cursor; answers those who wait for it.
-    async fn store_cursors(&mut self) {
-        let Some(room) = &mut self.room else { return };
-        let cursors = room.take_dirty();
-        let outcome = if cursors.is_empty() {
-            Ok(())
-        } else {
-            match self.present() {
-                Ok(()) => self
-                    .actors
-                    .inner
-                    .stores
-                    .conversations
-                    .advance_cursors(&cursors)
-                    .await
-                    .map_err(Error::from),
-                away => away,
-            }
-        };
-        if outcome.is_err() {
-            if let Some(room) = &mut self.room {
-                room.cursors_failed(&cursors);
-            }
-            self.arm_lazy_flush();
+    async fn sweep(&mut self) {
+        self.sweep_armed = false;
+        let mut late = self.leaving.expire();
+        late.extend(self.cursors.expire());
+        if let Some(room) = &mut self.room {
+            late.extend(room.expire(Waiter::is_late));
         }
-        if !cursors.is_empty() && self.present().is_ok() {
-            self.note(&outcome);
+        for waiter in late {
+            waiter.answer(Err(too_late()));
         }
-        let answer = outcome.map(|()| done());
-        for reader in std::mem::take(&mut self.readers) {
-            reader.send(answer.clone());
+        if self.room.as_ref().is_some_and(|room| room.phase() == Phase::Unsettled) {
+            // Whoever waits is told what came of it.
+            let _ = self.settle().await;
         }
-    }
-
-    fn typing(&self, user_id: u64, session_id: u64, typing: &TypingState) -> Result<Reply> {
-        if let Some(room) = &self.room {
-            room.require_member(user_id)?;
-            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
-                let event = crate::protocol::v1::Typing {
-                    conversation_id: self.conversation_id(),
-                    user_id,
-                    active: typing.active,
-                };
-                let event = ServerFrame { reply_to: 0, body: Some(Body::Typing(event)) };
-                let others: Vec<u64> =
-                    room.member_ids().iter().copied().filter(|id| *id != user_id).collect();
-                self.actors.fan_out(&others, session_id, event, ConversationKind::Direct);
-            }
-        }
-        Ok(done())
-    }
-
-    async fn describe(&mut self, user_id: u64) -> Result<Reply> {
-        self.present()?;
-        self.store_cursors().await;
-        self.present()?;
-        let stores = &self.actors.inner.stores;
-        let row = stores.conversations.conversation_of(user_id, self.conversation_id()).await?;
-        let row = row.ok_or_else(|| {
-            Error::denied(format!("you are not a member of conversation {}", self.conversation_id()))
-        })?;
-        Ok(room(room_reply::Reply::Conversation(row.into())))
+        self.pump();
     }
 
     fn inspect(&self) -> Reply {
         let view = self.room.as_ref().map(|room| {
             json!({ "conversation_id": self.conversation_id(), "node": self.actors.node_name(),
                 "seq": room.last_seq(), "members": room.member_ids().len(), "pending_writes": room.pending(),
-                "phase": format!("{:?}", room.phase()).to_lowercase(),
+                "phase": format!("{:?}", room.phase()).to_lowercase(), "stay": self.leaving.stay.as_str(),
                 "activation": self.vitals.activation, "mailbox_depth": self.vitals.depth() })
         });
         room(room_reply::Reply::Inspection(view.unwrap_or_default().to_string()))
-    }
-
-    /// Ends the activation once nothing is in flight; see the module's header.
-    async fn end_if_due(&mut self) {
-        if !self.retiring || self.retired {
-            return;
-        }
-        if self.room.as_ref().is_some_and(|room| room.phase() == Phase::InFlight) {
-            return;
-        }
-        self.store_cursors().await;
-        self.retired = true;
-        self.actors.inner.rooms.remove(self.vitals.address, self.vitals.activation);
-        if let Some(room) = &mut self.room {
-            for (user_id, session_id, send, reply) in room.take_queue() {
-                let command = Some(room_request::Command::Send(send));
-                let request = RoomRequest { user_id, session_id, command };
-                self.actors.ask_room(self.vitals.address.key, request, reply);
-            }
-        }
-        for (request, reply) in std::mem::take(&mut self.held) {
-            self.actors.ask_room(self.vitals.address.key, request, reply);
-        }
-        // Behind everything that was cast while the registry still named us.
-        let _ = self.myself.cast(RoomMessage::Stop);
     }
 }
 
@@ -538,6 +516,13 @@ pub(super) fn done() -> Reply {
     room(room_reply::Reply::Done(Done {}))
 }
 
-fn room(answer: room_reply::Reply) -> Reply {
+pub(super) fn room(answer: room_reply::Reply) -> Reply {
     Reply { reply: Some(reply::Reply::Room(RoomReply { reply: Some(answer) })) }
+}
+
+fn too_late() -> Error {
+    Error::new(
+        ErrorCode::DeadlineExceeded,
+        "the conversation did not get to it in time; try again, a send with the same client_id",
+    )
 }

@@ -1,14 +1,20 @@
 //! Room actors: the only sequencers of their conversations' logs.
 
 pub mod actor;
+mod cursors;
+mod leaving;
 mod members;
+#[cfg(test)]
+mod move_tests;
+mod recent;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
 use ractor::ActorRuntime;
+use tokio::time::Instant;
 
-use self::actor::{RoomActor, RoomArguments, RoomMessage};
+use self::actor::{Asked, RoomActor, RoomArguments, RoomMessage, Waiter};
 use super::{Actors, AnyReply};
 use crate::cluster::{Address, ReplyTo};
 use crate::domain::{Error, Result};
@@ -166,13 +172,13 @@ impl Actors {
     pub(super) fn cast_room(&self, conversation_id: u64, request: RoomRequest, reply: AnyReply) {
         let inner = &self.inner;
         let address = Address::room(conversation_id);
-        // Sends that wait in the room have a bound of their own; this one is for what has not got so far.
-        if inner.rooms.depth(address) > 2 * inner.config.room.pending_sends as u64 {
-            let error = "too many requests wait in this conversation; send more slowly";
-            reply.send(Err(Error::exhausted(error, std::time::Duration::from_millis(500))));
-            return;
+        let Some(asked) = self.admit(address, request, 0, reply) else { return };
+        if asked.waiter.reply.tag() != 0
+            && let Some(vitals) = inner.rooms.vitals_of(&address)
+        {
+            vitals.comes_home();
         }
-        inner.rooms.cast(address, RoomMessage::Request(request, reply), |vitals| {
+        inner.rooms.cast(address, RoomMessage::Request(asked), |vitals| {
             let _runtime = inner.runtime.enter();
             match ActorRuntime::spawn_instant(None, RoomActor, RoomArguments { actors: self.clone(), vitals })
             {
@@ -183,5 +189,40 @@ impl Actors {
                 }
             }
         });
+    }
+
+    /// Casts to a room that is still active here though another node owns it; given back if there is none.
+    pub(super) fn cast_held_room(
+        &self,
+        conversation_id: u64,
+        request: RoomRequest,
+        handovers: u32,
+        reply: AnyReply,
+    ) -> Option<(RoomRequest, AnyReply)> {
+        let address = Address::room(conversation_id);
+        let asked = self.admit(address, request, handovers, reply)?;
+        match self.inner.rooms.offer(address, RoomMessage::Request(asked)) {
+            Some(RoomMessage::Request(asked)) => Some((asked.request, asked.waiter.reply)),
+            _ => None,
+        }
+    }
+
+    /// A request with its deadline, unless too many wait already. Sends that wait in the room have a bound of their own;
+    /// this one is for what has not got so far.
+    fn admit(
+        &self,
+        address: Address,
+        request: RoomRequest,
+        handovers: u32,
+        reply: AnyReply,
+    ) -> Option<Asked> {
+        let config = &self.inner.config;
+        if self.inner.rooms.depth(address) > 2 * config.room.pending_sends as u64 {
+            let error = "too many requests wait in this conversation; send more slowly";
+            reply.send(Err(Error::exhausted(error, std::time::Duration::from_millis(500))));
+            return None;
+        }
+        let deadline = Instant::now() + config.cluster.ask_timeout;
+        Some(Asked { request, waiter: Waiter { reply, deadline }, handovers })
     }
 }

@@ -261,16 +261,16 @@ impl<W> Room<W> {
         effects
     }
 
-    /// The group in flight was certainly not stored.
+    /// The group in flight was certainly not stored. What the room itself had to say waits for a better time.
     pub fn refused(&mut self, error: &Error) -> Vec<Effect<W>> {
         debug_assert_eq!(self.phase, Phase::InFlight, "only a group in flight can be refused");
         self.phase = Phase::Settled;
         let refused = std::mem::take(&mut self.in_flight);
+        let (own, refused) = sort_out(refused, error);
+        for pending in own.into_iter().rev() {
+            self.queue.push_front(pending);
+        }
         refused
-            .into_iter()
-            .flat_map(|pending| pending.waiters)
-            .map(|(waiter, _)| Effect::Answer(waiter, Err(error.clone())))
-            .collect()
     }
 
     /// The fate of the group in flight is unknown, or somebody else wrote to the log: it waits for [`Room::reload`].
@@ -314,12 +314,11 @@ impl<W> Room<W> {
                     (pending.message.seq, pending.message.created_at_ms) = (seq, created_at_ms);
                     answered.insert(seq, (pending, !ours));
                 }
-                // One who was removed meanwhile may not send any more.
-                None if !self.members.contains_key(&pending.message.sender_id) => {
-                    let error = Error::denied("you are not a member of this conversation any more");
-                    for (waiter, _) in pending.waiters {
-                        effects.push(Effect::Answer(waiter, Err(error.clone())));
-                    }
+                // One who was removed meanwhile may not send any more. That somebody has left is said in his name.
+                None if !self.members.contains_key(&pending.message.sender_id)
+                    && !is_announcement(&pending) =>
+                {
+                    expel(pending, &mut effects);
                 }
                 None => queue.push_back(pending),
             }
@@ -350,14 +349,60 @@ impl<W> Room<W> {
         effects
     }
 
-    /// Storage is away: everybody who waits is told so. What was in doubt stays in doubt.
+    /// Storage is away: everybody who waits is told so. What was in doubt stays in doubt, and what the room itself had to
+    /// say waits for a better time.
     pub fn give_up(&mut self, error: &Error) -> Vec<Effect<W>> {
-        let waiting = std::mem::take(&mut self.queue);
-        waiting
-            .into_iter()
-            .flat_map(|pending| pending.waiters)
-            .map(|(waiter, _)| Effect::Answer(waiter, Err(error.clone())))
-            .collect()
+        let (own, refused) = sort_out(std::mem::take(&mut self.queue), error);
+        self.queue.extend(own);
+        refused
+    }
+
+    /// Whether a message of the room's own waits to be stored.
+    pub fn has_announcement(&self) -> bool {
+        self.queue.iter().any(is_announcement)
+    }
+
+    /// Forgets what the room itself had to say: members learn of it by events only.
+    pub fn drop_announcements(&mut self) {
+        self.queue.retain(|pending| !is_announcement(pending));
+    }
+
+    /// Takes out the waiters who have waited for too long. A send that nobody waits for any more is not begun.
+    pub fn expire(&mut self, is_late: impl Fn(&W) -> bool) -> Vec<W> {
+        let mut late = Vec::new();
+        let mut take_late = |pending: &mut Pending<W>| {
+            let had = !pending.waiters.is_empty();
+            for at in (0..pending.waiters.len()).rev() {
+                if is_late(&pending.waiters[at].0) {
+                    late.push(pending.waiters.remove(at).0);
+                }
+            }
+            !had || !pending.waiters.is_empty()
+        };
+        for pending in &mut self.in_flight {
+            take_late(pending);
+        }
+        self.queue.retain_mut(take_late);
+        late
+    }
+
+    /// The membership as storage has it now, whatever is in flight. Those who were removed are told so.
+    pub fn refresh(
+        &mut self,
+        conversation: ConversationRecord,
+        members: Vec<MemberRecord>,
+    ) -> Vec<Effect<W>> {
+        self.conversation = conversation;
+        self.put_members(members);
+        let (stay, gone) = std::mem::take(&mut self.queue).into_iter().partition(|pending| {
+            self.members.contains_key(&pending.message.sender_id) || is_announcement(pending)
+        });
+        self.queue = stay;
+        let mut effects = Vec::new();
+        for pending in gone {
+            expel(pending, &mut effects);
+        }
+        effects
     }
 
     /// The queued sends, for another activation to take.
@@ -422,6 +467,11 @@ impl<W> Room<W> {
         for cursor in cursors {
             self.dirty.entry(cursor.user_id).or_insert(0);
         }
+    }
+
+    /// Whether a cursor of this member waits to be stored.
+    pub fn is_dirty(&self, user_id: u64) -> bool {
+        self.dirty.contains_key(&user_id)
     }
 
     /// Whether some cursor waits to be stored.
@@ -524,5 +574,28 @@ impl<W> Room<W> {
 
     fn renumber(&mut self) {
         self.member_ids = self.members.keys().copied().collect();
+    }
+}
+
+/// A message of the room's own: nobody waits for an answer.
+fn is_announcement<W>(pending: &Pending<W>) -> bool {
+    pending.message.kind == MessageKind::System as i32
+}
+
+/// The room's own messages, kept if the error may pass, and what to tell those who wait for the others.
+fn sort_out<W>(
+    waiting: impl IntoIterator<Item = Pending<W>>,
+    error: &Error,
+) -> (Vec<Pending<W>>, Vec<Effect<W>>) {
+    let (own, theirs): (Vec<_>, Vec<_>) =
+        waiting.into_iter().partition(|pending| is_announcement(pending) && error.is_retryable());
+    let waiters = theirs.into_iter().flat_map(|pending| pending.waiters);
+    (own, waiters.map(|(waiter, _)| Effect::Answer(waiter, Err(error.clone()))).collect())
+}
+
+fn expel<W>(pending: Pending<W>, effects: &mut Vec<Effect<W>>) {
+    let error = Error::denied("you are not a member of this conversation any more");
+    for (waiter, _) in pending.waiters {
+        effects.push(Effect::Answer(waiter, Err(error.clone())));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Delivery, Routing, question};
+use super::{Delivery, Held, PASSED_ON, Routing, question};
 use crate::cluster::address::Address;
 use crate::cluster::lanes::Received;
 use crate::cluster::link::Link;
@@ -124,21 +124,33 @@ impl Routing {
             };
         }
         let Ok(address) = Address::try_from(&to) else { return self.answer(&back, unreadable()) };
-        if !self.owns(&address) && ask.hops > 0 {
+        let owned = self.owns(&address);
+        if !owned && ask.hops == PASSED_ON {
             self.counters.asks_not_owned.increment();
             return self.answer(&back, answer::Result::NotOwner(NotOwner {}));
         }
         let routing = self.clone();
         let reply = ReplyTo::new(move |result| routing.answer(&back, result_of(result)));
-        if self.owns(&address) {
+        if owned {
             return self.deliver_encoded(address, ask.request, reply);
+        }
+        let deadline = Instant::now() + Duration::from_millis(ask.deadline_ms.into());
+        // Earlier questions of the asker may wait in the actor that moves: this one goes behind them.
+        if self.may_hold(&address) {
+            let handovers = ask.hops.saturating_sub(PASSED_ON);
+            return match codec::decode_cluster_shared(ask.request) {
+                Ok(request) => {
+                    let held = Held { to: address, request, reply, deadline, handovers, hops: PASSED_ON };
+                    self.deliver(Delivery::Held(Box::new(held)));
+                }
+                Err(_) => self.unreadable(reply),
+            };
         }
         // Asked anew in this node's name: should the owner go, this node sends it to the next, or keeps it, in order.
         // Passed on and forgotten, it would be lost with a link that ends at this moment.
         self.counters.items_forwarded.increment();
         let lane = placement::lane(&address, self.config.lanes);
-        let left = Duration::from_millis(ask.deadline_ms.into());
-        let question = question(Goal::Address(address), ask.request.clone(), left, 1);
+        let question = question(Goal::Address(address), ask.request.clone(), deadline, PASSED_ON);
         match self.open(lane, question, Asker::Actor(reply)) {
             Err((Untaken::Here, Asker::Actor(reply))) => self.deliver_encoded(address, ask.request, reply),
             Err((why, asker)) => asker.fail(self.untaken(why)),

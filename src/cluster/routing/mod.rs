@@ -39,7 +39,27 @@ const SWEEP_EVERY: Duration = Duration::from_millis(10);
 enum Delivery {
     Tell(Address, Request),
     Ask(Address, Request, ReplyTo<Reply>),
+    /// Of an address that another node owns, to the actor that may still be active here.
+    Held(Box<Held>),
 }
+
+/// A question to an actor that is about to move, or that has just moved.
+struct Held {
+    to: Address,
+    request: Request,
+    reply: ReplyTo<Reply>,
+    deadline: Instant,
+    /// By how many moving actors it has been handed on.
+    handovers: u32,
+    /// [`Question::hops`], should there be no such actor any more.
+    hops: u32,
+}
+
+/// What [`Question::hops`] is made of, beside 0 for a question as it was asked. One that has been passed on once is
+/// answered `not_owner` by another node that does not own its address.
+const PASSED_ON: u32 = 1;
+/// Handed on by moving actors: this many times, plus [`PASSED_ON`]. Such a question may still be passed on once.
+const HANDOVERS_MAX: u32 = 4;
 
 /// The links, by what they are looked up by.
 #[derive(Default)]
@@ -209,12 +229,58 @@ impl Routing {
         if self.owns(&to) {
             return self.deliver(Delivery::Ask(to, request, reply));
         }
+        let deadline = Instant::now() + deadline;
+        if self.may_hold(&to) {
+            let held = Held { to, request, reply, deadline, handovers: 0, hops: 0 };
+            return self.deliver(Delivery::Held(Box::new(held)));
+        }
+        self.ask_elsewhere(to, request, deadline, 0, reply);
+    }
+
+    /// Hands a question of a moving actor on; given back if its address is (again) this node's.
+    pub fn hand_on(
+        &self,
+        to: Address,
+        request: Request,
+        deadline: Instant,
+        handovers: u32,
+        reply: ReplyTo<Reply>,
+    ) -> Result<(), (Request, ReplyTo<Reply>)> {
+        let encoded: Bytes = codec::encode_cluster(&request).into();
+        if let Err(error) = self.check_size(encoded.len()) {
+            reply.send(Err(error));
+            return Ok(());
+        }
+        let lane = placement::lane(&to, self.config.lanes);
+        let hops = PASSED_ON + handovers + 1;
+        match self.open(lane, question(Goal::Address(to), encoded, deadline, hops), Asker::Actor(reply)) {
+            Err((Untaken::Here, Asker::Actor(reply))) => return Err((request, reply)),
+            Err((why, asker)) => asker.fail(self.untaken(why)),
+            Ok(()) => self.counters.items_forwarded.increment(),
+        }
+        Ok(())
+    }
+
+    /// Whether a question for an address of another node has to go by way of this node's own actors: one of them is
+    /// still active, or an earlier question for it may wait at the gate.
+    fn may_hold(&self, to: &Address) -> bool {
+        self.gate.is_closed() || self.inbound().is_some_and(|inbound| inbound.holds(to))
+    }
+
+    fn ask_elsewhere(
+        &self,
+        to: Address,
+        request: Request,
+        deadline: Instant,
+        hops: u32,
+        reply: ReplyTo<Reply>,
+    ) {
         let encoded: Bytes = codec::encode_cluster(&request).into();
         if let Err(error) = self.check_size(encoded.len()) {
             return reply.send(Err(error));
         }
         let lane = placement::lane(&to, self.config.lanes);
-        match self.open(lane, question(Goal::Address(to), encoded, deadline, 0), Asker::Actor(reply)) {
+        match self.open(lane, question(Goal::Address(to), encoded, deadline, hops), Asker::Actor(reply)) {
             // It has become ours between the two looks.
             Err((Untaken::Here, Asker::Actor(reply))) => self.deliver(Delivery::Ask(to, request, reply)),
             Err((why, asker)) => asker.fail(self.untaken(why)),
@@ -251,7 +317,7 @@ impl Routing {
         if let Err(error) = self.check_size(encoded.len()) {
             return reply.send(Err(error));
         }
-        let question = question(Goal::Node(node.into()), encoded, deadline, 0);
+        let question = question(Goal::Node(node.into()), encoded, Instant::now() + deadline, 0);
         if let Err((why, asker)) = self.open(0, question, Asker::Node(reply)) {
             asker.fail(self.untaken(why));
         }
@@ -445,31 +511,47 @@ impl Routing {
             Ok(Some(delivery)) => self.hand_in(delivery),
             Ok(None) => {}
             Err(Delivery::Ask(_, _, reply)) => reply.send(Err(self.untaken(Untaken::Full))),
+            Err(Delivery::Held(held)) => held.reply.send(Err(self.untaken(Untaken::Full))),
             Err(Delivery::Tell(..)) => self.counters.tells_overflowed.increment(),
         }
     }
 
     fn hand_in(&self, delivery: Delivery) {
         let Some(inbound) = self.inbound() else {
-            if let Delivery::Ask(_, _, reply) = delivery {
-                reply.send(Err(not_started()));
+            match delivery {
+                Delivery::Ask(_, _, reply) => reply.send(Err(not_started())),
+                Delivery::Held(held) => held.reply.send(Err(not_started())),
+                Delivery::Tell(..) => {}
             }
             return;
         };
         match delivery {
             Delivery::Tell(to, request) => inbound.tell(to, request),
             Delivery::Ask(to, request, reply) => inbound.ask(to, request, reply),
+            Delivery::Held(held) => {
+                let Held { to, request, reply, deadline, handovers, hops } = *held;
+                let gone = if handovers <= HANDOVERS_MAX {
+                    inbound.ask_held(to, request, handovers, reply)
+                } else {
+                    Some((request, reply))
+                };
+                if let Some((request, reply)) = gone {
+                    self.ask_elsewhere(to, request, deadline, hops, reply);
+                }
+            }
         }
     }
 
     fn deliver_encoded(&self, address: Address, request: Bytes, reply: ReplyTo<Reply>) {
         match codec::decode_cluster_shared(request) {
             Ok(request) => self.deliver(Delivery::Ask(address, request, reply)),
-            Err(_) => {
-                self.counters.envelopes_unreadable.increment();
-                reply.send(Err(Error::internal("the node asked can't read the question; run one release")));
-            }
+            Err(_) => self.unreadable(reply),
         }
+    }
+
+    fn unreadable(&self, reply: ReplyTo<Reply>) {
+        self.counters.envelopes_unreadable.increment();
+        reply.send(Err(Error::internal("the node asked can't read the question; run one release")));
     }
 
     /// A heartbeat of this moment.
@@ -490,8 +572,8 @@ impl Routing {
     }
 }
 
-fn question(goal: Goal, request: Bytes, deadline: Duration, hops: u32) -> Question {
-    Question { goal, request, deadline: Instant::now() + deadline, attempt: 0, hops }
+fn question(goal: Goal, request: Bytes, deadline: Instant, hops: u32) -> Question {
+    Question { goal, request, deadline, attempt: 0, hops }
 }
 
 fn node_address() -> ActorAddress {

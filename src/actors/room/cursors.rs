@@ -1,0 +1,274 @@
+//! A room's cursors: kept in memory, stored by the node's cursor lane a batch at a time, and told to the others as
+//! receipts. The room never waits for that: whoever does is answered when the lane has.
+
+use super::actor::{RoomMessage, RoomState, Waiter, done, room};
+use crate::domain::{Error, Result};
+use crate::protocol::ConversationKind;
+use crate::protocol::cluster::{Reply, room_reply};
+use crate::protocol::v1::server_frame::Body;
+use crate::protocol::v1::{Message, Receipt, ServerFrame, TypingState};
+use crate::storage::{CursorAdvance, StoreResult};
+
+/// Who waits for cursors to be stored.
+enum Reader {
+    /// For that alone.
+    Read(Waiter),
+    /// To see the conversation with them.
+    Describe(u64, Waiter),
+}
+
+/// What a room has to store of its cursors, beside those that [`super::state::Room`] calls dirty.
+#[derive(Default)]
+pub struct Cursors {
+    flush_armed: bool,
+    lazy_flush_armed: bool,
+    /// With the lane, and who waits for them.
+    flying: Option<(Vec<CursorAdvance>, Vec<Reader>)>,
+    /// Who waits for the next to leave.
+    readers: Vec<Reader>,
+}
+
+impl Cursors {
+    /// Whether the lane has some.
+    pub fn are_flying(&self) -> bool {
+        self.flying.is_some()
+    }
+
+    /// Whether somebody waits.
+    pub fn waits(&self) -> bool {
+        !self.readers.is_empty() || self.flying.as_ref().is_some_and(|(_, readers)| !readers.is_empty())
+    }
+
+    /// Takes out those who have waited for too long.
+    pub fn expire(&mut self) -> Vec<Waiter> {
+        let mut late = Vec::new();
+        let flying = self.flying.as_mut().map(|(_, readers)| readers);
+        for readers in flying.into_iter().chain([&mut self.readers]) {
+            let (gone, stay): (Vec<Reader>, Vec<Reader>) =
+                std::mem::take(readers).into_iter().partition(|reader| reader.waiter().is_late());
+            *readers = stay;
+            late.extend(gone.into_iter().map(|reader| match reader {
+                Reader::Read(waiter) | Reader::Describe(_, waiter) => waiter,
+            }));
+        }
+        late
+    }
+
+    fn has(&self, user_id: u64) -> bool {
+        self.flying
+            .as_ref()
+            .is_some_and(|(cursors, _)| cursors.iter().any(|cursor| cursor.user_id == user_id))
+    }
+}
+
+impl Reader {
+    fn waiter(&self) -> &Waiter {
+        match self {
+            Self::Read(waiter) | Self::Describe(_, waiter) => waiter,
+        }
+    }
+}
+
+impl RoomState {
+    /// Moves a member's cursors; whether one moved.
+    pub(super) fn advance(
+        &mut self,
+        user_id: u64,
+        session_id: u64,
+        delivered_seq: u64,
+        read_seq: u64,
+    ) -> Result<bool> {
+        let Some(room) = &mut self.room else { return Ok(false) };
+        let moved = room.advance(user_id, delivered_seq, read_seq, session_id)?;
+        if moved {
+            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
+                self.receipts.insert(user_id, session_id);
+            }
+            self.arm_flush();
+            self.arm_lazy_flush();
+        }
+        Ok(moved)
+    }
+
+    /// `ok` follows the storing, also for one who has read no further than another device whose cursor is on its way.
+    pub(super) fn read(&mut self, user_id: u64, session_id: u64, seq: u64, waiter: Waiter) {
+        match self.advance(user_id, session_id, seq, seq) {
+            Ok(_) if self.is_unstored(user_id) => {
+                self.cursors.readers.push(Reader::Read(waiter));
+                self.arm_flush();
+            }
+            Ok(_) => waiter.answer(Ok(done())),
+            Err(error) => waiter.answer(Err(error)),
+        }
+    }
+
+    fn is_unstored(&self, user_id: u64) -> bool {
+        self.cursors.has(user_id) || self.room.as_ref().is_some_and(|room| room.is_dirty(user_id))
+    }
+
+    fn arm_flush(&mut self) {
+        if !std::mem::replace(&mut self.cursors.flush_armed, true) {
+            self.cast_later(self.actors.inner.config.room.cursor_flush, || RoomMessage::Flush);
+        }
+    }
+
+    pub(super) fn arm_lazy_flush(&mut self) {
+        if !std::mem::replace(&mut self.cursors.lazy_flush_armed, true) {
+            self.cast_later(self.actors.inner.config.room.cursor_lazy_flush, || RoomMessage::FlushLazily);
+        }
+    }
+
+    /// Tells of receipts, and stores cursors if somebody waits for that.
+    pub(super) fn flush(&mut self) {
+        self.cursors.flush_armed = false;
+        self.tell_receipts();
+        if !self.cursors.readers.is_empty() {
+            self.start_storing_cursors();
+        }
+    }
+
+    pub(super) fn flush_lazily(&mut self) {
+        self.cursors.lazy_flush_armed = false;
+        self.start_storing_cursors();
+    }
+
+    pub(super) fn tell_receipts(&mut self) {
+        let Some(room) = &self.room else { return };
+        for (user_id, session_id) in std::mem::take(&mut self.receipts) {
+            let Some(member) = room.member(user_id) else { continue };
+            let receipt = Receipt {
+                conversation_id: member.conversation_id,
+                user_id,
+                delivered_seq: member.delivered_seq,
+                read_seq: member.read_seq,
+            };
+            let event = ServerFrame { reply_to: 0, body: Some(Body::Receipt(receipt)) };
+            self.actors.fan_out(&room.member_ids(), session_id, event, ConversationKind::Direct);
+        }
+    }
+
+    /// Hands every moved cursor to the lane. While it has some the others wait for them.
+    pub(super) fn start_storing_cursors(&mut self) {
+        if self.cursors.are_flying() {
+            return;
+        }
+        let cursors = self.room.as_mut().map(|room| room.take_dirty()).unwrap_or_default();
+        let readers = std::mem::take(&mut self.cursors.readers);
+        if cursors.is_empty() {
+            self.answer_readers(readers, &Ok(()));
+            return;
+        }
+        self.cursors.flying = Some((cursors.clone(), readers));
+        let myself = self.myself.clone();
+        self.actors.inner.cursor_lane.store(cursors, move |outcome| {
+            // The room waits for its cursors before it ends.
+            let _ = myself.cast(RoomMessage::CursorsDone(outcome));
+        });
+    }
+
+    /// The lane has stored the cursors, or not.
+    pub(super) fn cursors_done(&mut self, outcome: StoreResult<()>) {
+        let Some((cursors, readers)) = self.cursors.flying.take() else { return };
+        let outcome = outcome.map_err(Error::from);
+        if outcome.is_err() {
+            if let Some(room) = &mut self.room {
+                room.cursors_failed(&cursors);
+            }
+            self.arm_lazy_flush();
+        }
+        self.answer_readers(readers, &outcome);
+        if !self.cursors.readers.is_empty() {
+            if outcome.is_ok() {
+                self.start_storing_cursors();
+            } else {
+                // Those who came meanwhile wait for the same.
+                let readers = std::mem::take(&mut self.cursors.readers);
+                self.answer_readers(readers, &outcome);
+            }
+        }
+    }
+
+    fn answer_readers(&self, readers: Vec<Reader>, outcome: &Result<()>) {
+        for reader in readers {
+            match (reader, outcome) {
+                (Reader::Read(waiter), outcome) => waiter.answer(outcome.clone().map(|()| done())),
+                (Reader::Describe(user_id, waiter), Ok(())) => self.describe_stored(user_id, waiter),
+                (Reader::Describe(_, waiter), Err(error)) => waiter.answer(Err(error.clone())),
+            }
+        }
+    }
+
+    /// Shows a member the conversation, cursors in memory included: those are stored first.
+    pub(super) fn describe(&mut self, user_id: u64, waiter: Waiter) {
+        if let Err(error) = self.present() {
+            return waiter.answer(Err(error));
+        }
+        if self.cursors.are_flying() || self.room.as_ref().is_some_and(|room| room.has_dirty()) {
+            self.cursors.readers.push(Reader::Describe(user_id, waiter));
+            return self.start_storing_cursors();
+        }
+        self.describe_stored(user_id, waiter);
+    }
+
+    /// Answers off the room's own task.
+    fn describe_stored(&self, user_id: u64, waiter: Waiter) {
+        let (actors, conversation_id) = (self.actors.clone(), self.conversation_id());
+        self.actors.inner.runtime.spawn(async move {
+            let found = actors.inner.stores.conversations.conversation_of(user_id, conversation_id).await;
+            waiter.answer(match found {
+                Ok(Some(row)) => Ok(room(room_reply::Reply::Conversation(row.into()))),
+                Ok(None) => {
+                    Err(Error::denied(format!("you are not a member of conversation {conversation_id}")))
+                }
+                Err(error) => Err(error.into()),
+            });
+        });
+    }
+
+    /// Tells the other members that somebody writes.
+    pub(super) fn typing(&self, user_id: u64, session_id: u64, typing: &TypingState) -> Result<Reply> {
+        if let Some(room) = &self.room {
+            room.require_member(user_id)?;
+            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
+                let event = crate::protocol::v1::Typing {
+                    conversation_id: self.conversation_id(),
+                    user_id,
+                    active: typing.active,
+                };
+                let event = ServerFrame { reply_to: 0, body: Some(Body::Typing(event)) };
+                let others: Vec<u64> =
+                    room.member_ids().iter().copied().filter(|id| *id != user_id).collect();
+                self.actors.fan_out(&others, session_id, event, ConversationKind::Direct);
+            }
+        }
+        Ok(done())
+    }
+
+    /// Messages after this time may not have reached everybody, Unix milliseconds.
+    pub(super) fn young_ms(&self) -> u64 {
+        let window = self.actors.inner.config.room.repush_window;
+        crate::clock::now_ms().saturating_sub(window.as_millis() as u64)
+    }
+
+    /// Sends a stored message to the members, and remembers it.
+    pub(super) fn push_message(
+        &mut self,
+        members: &[u64],
+        kind: ConversationKind,
+        message: Message,
+        except_session_id: u64,
+    ) {
+        self.recent.push(&message, self.young_ms());
+        let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
+        self.actors.fan_out(members, except_session_id, event, kind);
+    }
+
+    /// Pushes what was stored since then again: sessions drop what they have had.
+    pub(super) fn push_again(&self, since_ms: u64) {
+        let Some(room) = &self.room else { return };
+        for message in self.recent.since(since_ms) {
+            let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message.clone())) };
+            self.actors.fan_out(&room.member_ids(), 0, event, room.conversation().kind);
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Rooms that move, on nodes whose view the test makes, over a log that the test holds up.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use tokio::sync::watch;
+
+use crate::actors::Actors;
+use crate::actors::session::{Handler, Session};
+use crate::cluster::{Address, Cluster, NodeInfo, NodeState, ReplyTo, ViewNode};
+use crate::config::Config;
+use crate::domain::Result;
+use crate::protocol::JoinPolicy;
+use crate::protocol::v1::{ClientFrame, Message, Send, Sent};
+use crate::storage::memory::MemoryStores;
+use crate::storage::{ClientKey, MessageStore, NewGroup, StoreResult, Stores};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// No client comes in these tests.
+struct NoClients;
+
+#[async_trait]
+impl Handler for NoClients {
+    async fn handle(&self, _: &Session, _: ClientFrame) {}
+    fn forget(&self, _: &str) {}
+}
+
+/// A log that takes nothing while it is shut.
+struct HeldLog {
+    log: Arc<dyn MessageStore>,
+    open: watch::Receiver<bool>,
+    /// Groups that have come to it.
+    groups: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl MessageStore for HeldLog {
+    async fn append(&self, messages: &[Message]) -> StoreResult<()> {
+        self.groups.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.open.clone();
+        open.wait_for(|open| *open).await.expect("the test keeps the door");
+        self.log.append(messages).await
+    }
+    async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {
+        self.log.last_seq(conversation_id).await
+    }
+    async fn stored(&self, keys: &[ClientKey]) -> StoreResult<Vec<(ClientKey, u64, u64)>> {
+        self.log.stored(keys).await
+    }
+    async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
+        self.log.after(conversation_id, after_seq, limit).await
+    }
+    async fn before(
+        &self,
+        conversation_id: u64,
+        before_seq: u64,
+        first_seq: u64,
+        limit: u32,
+    ) -> StoreResult<Vec<Message>> {
+        self.log.before(conversation_id, before_seq, first_seq, limit).await
+    }
+}
+
+/// A node over a database that others may share.
+struct Node {
+    actors: Actors,
+    cluster: Cluster,
+    door: watch::Sender<bool>,
+    groups: Arc<AtomicUsize>,
+    stores: Stores,
+}
+
+impl Node {
+    async fn start(name: &str, memory: &MemoryStores) -> Self {
+        let mut config = Config::default();
+        config.node.name = format!("{name}-{:x}", rand::random::<u32>());
+        config.cluster.listen = "127.0.0.1:0".to_owned();
+        let (door, open) = watch::channel(true);
+        let stores = memory.stores();
+        let groups = Arc::new(AtomicUsize::new(0));
+        let log = HeldLog { log: stores.messages.clone(), open, groups: groups.clone() };
+        let stores = Stores { messages: Arc::new(log), ..stores };
+        let cluster = Cluster::bind(&config).await.expect("port 0 can be bound");
+        let actors = Actors::new(cluster.name(), &config, stores.clone());
+        actors.connect(cluster.clone(), Arc::new(NoClients));
+        cluster.start(Arc::new(actors.clone()), cluster.info()).await.expect("a node of one needs nobody");
+        let mut views = cluster.watch();
+        let is_up = views.wait_for(|view| view.up_nodes().next().is_some());
+        tokio::time::timeout(PATIENCE, is_up).await.expect("in time").expect("the node runs");
+        Self { actors, cluster, door, groups, stores }
+    }
+
+    /// All rooms are this node's, or another's that can't be reached yet.
+    fn owns_all(&self, owns: bool) {
+        let node = |info: NodeInfo, state| ViewNode { info: Arc::new(info), state, since_ms: 0 };
+        let other = NodeInfo { name: "other".to_owned(), incarnation: 7, ..NodeInfo::default() };
+        let mine = if owns { NodeState::Up } else { NodeState::Joining };
+        let its = if owns { NodeState::Joining } else { NodeState::Up };
+        self.cluster.imagine(vec![node(self.cluster.info(), mine), node(other, its)]);
+    }
+
+    fn is_active(&self, room: u64) -> bool {
+        self.actors.inner.rooms.is_active(&Address::room(room))
+    }
+
+    async fn log_of(&self, room: u64) -> Vec<Message> {
+        self.stores.messages.after(room, 0, 10_000).await.expect("memory answers")
+    }
+}
+
+async fn group(memory: &MemoryStores, owner_id: u64, member_ids: Vec<u64>) -> u64 {
+    let group = NewGroup {
+        owner_id,
+        name: "rooks".to_owned(),
+        description: String::new(),
+        join_policy: JoinPolicy::Open,
+        member_ids,
+        now_ms: 1,
+    };
+    memory.stores().conversations.create_group(group).await.expect("memory takes groups").id
+}
+
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+/// What became of pipelined sends of one session.
+#[derive(Clone, Default)]
+struct Answers(Arc<Mutex<Vec<(u32, Result<Sent>)>>>);
+
+impl Answers {
+    fn post(&self, node: &Node, by: u64, room: u64, number: u32) {
+        let answers = self.0.clone();
+        let send = Send {
+            conversation_id: room,
+            client_id: format!("{by}-{number}"),
+            text: number.to_string(),
+            ..Send::default()
+        };
+        let reply = ReplyTo::new(move |answer| answers.lock().push((number, answer)));
+        node.actors.rooms().post_send(by, 1, send, reply);
+    }
+
+    async fn all(&self, count: usize) -> Vec<(u32, Result<Sent>)> {
+        eventually("every send is answered", || self.0.lock().len() >= count).await;
+        self.0.lock().clone()
+    }
+}
+
+/// The view turns to and fro while the log is held up at times: pipelined sends are stored once, in their order, and
+/// none is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pipelined_sends_keep_their_order_while_a_room_moves_to_and_fro() {
+    let memory = MemoryStores::default();
+    let node = Node::start("mover", &memory).await;
+    for seed in 0..100 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let room = group(&memory, 1, vec![2]).await;
+        let answers = Answers::default();
+        let mut sent = 0;
+        for _ in 0..random.random_range(5..40) {
+            match random.random_range(0..10) {
+                0..5 => {
+                    for _ in 0..random.random_range(1..4) {
+                        answers.post(&node, 1, room, sent);
+                        sent += 1;
+                    }
+                }
+                5 | 6 => node.owns_all(random.random()),
+                7 => drop(node.door.send(random.random())),
+                8 => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(Duration::from_millis(random.random_range(0..4))).await,
+            }
+        }
+        node.door.send(true).expect("the log listens");
+        node.owns_all(true);
+        answers.post(&node, 1, room, sent);
+        for (number, answer) in answers.all(sent as usize + 1).await {
+            assert!(answer.is_ok(), "seed {seed}: send {number} was refused: {answer:?}");
+        }
+        let texts: Vec<u32> =
+            node.log_of(room).await.iter().map(|message| message.text.parse().expect("a number")).collect();
+        assert_eq!(texts, (0..=sent).collect::<Vec<_>>(), "seed {seed}");
+    }
+    node.cluster.shutdown().await;
+}
+
+/// As long as a room has something to finish it stays in the registry, and what comes goes behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_stays_until_it_has_handed_everything_on() {
+    let memory = MemoryStores::default();
+    let node = Node::start("stayer", &memory).await;
+    let room = group(&memory, 1, vec![]).await;
+    let answers = Answers::default();
+    node.door.send(false).expect("the log listens");
+    answers.post(&node, 1, room, 0);
+    eventually("it is on its way to the log", || node.groups.load(Ordering::Relaxed) == 1).await;
+    node.owns_all(false);
+    answers.post(&node, 1, room, 1);
+    assert!(node.is_active(room), "its first send is not stored yet");
+    node.door.send(true).expect("the log listens");
+    eventually("the room is handed over", || !node.is_active(room)).await;
+    // Now it waits for a way to the other node, and what comes goes there too.
+    answers.post(&node, 1, room, 2);
+    assert!(node.log_of(room).await.iter().all(|message| message.text != "2"));
+    assert!(!node.is_active(room));
+    node.owns_all(true);
+    let order: Vec<u32> = answers.all(3).await.into_iter().map(|(number, _)| number).collect();
+    assert_eq!(order, [0, 1, 2]);
+    node.cluster.shutdown().await;
+}
+
+/// Two nodes that don't know of each other, both sure to own the room, as the two sides of a partition are.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_activations_at_once_keep_the_rules_of_the_log() {
+    const SENDS: u32 = 200;
+    let memory = MemoryStores::default();
+    let nodes = [Node::start("left", &memory).await, Node::start("right", &memory).await];
+    let room = group(&memory, 1, vec![2, 3]).await;
+    let answers = [Answers::default(), Answers::default(), Answers::default()];
+    for number in 0..SENDS {
+        answers[0].post(&nodes[0], 1, room, number);
+        answers[1].post(&nodes[1], 2, room, number);
+        // One who is connected to both sides repeats each send on the other.
+        answers[2].post(&nodes[number as usize % 2], 3, room, number);
+        answers[2].post(&nodes[(number as usize + 1) % 2], 3, room, number);
+        if number % 16 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    assert!(nodes.iter().all(|node| node.is_active(room)), "both have the room");
+    let mut acknowledged = Vec::new();
+    for (at, count) in [(0, SENDS), (1, SENDS), (2, 2 * SENDS)] {
+        for (number, answer) in answers[at].all(count as usize).await {
+            acknowledged.push((at as u64 + 1, number, answer.expect("no send is refused").seq));
+        }
+    }
+    let log = nodes[0].log_of(room).await;
+    let seqs: Vec<u64> = log.iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, (1..=3 * u64::from(SENDS)).collect::<Vec<_>>(), "no gap and no seq twice");
+    let names: BTreeSet<(u64, &str)> = log.iter().map(|m| (m.sender_id, m.client_id.as_str())).collect();
+    assert_eq!(names.len(), log.len(), "one name, one message");
+    for (by, number, seq) in acknowledged {
+        let message = &log[seq as usize - 1];
+        assert_eq!((message.sender_id, &message.text), (by, &number.to_string()), "an ack tells the truth");
+    }
+    for by in [1, 2] {
+        let own: Vec<u32> = log
+            .iter()
+            .filter(|message| message.sender_id == by)
+            .map(|message| message.text.parse().expect("a number"))
+            .collect();
+        assert!(own.is_sorted(), "the sends of one session keep their order");
+    }
+    for node in nodes {
+        node.cluster.shutdown().await;
+    }
+}
+
+/// The same as fast as threads can: what was handed on comes home while later sends wait in the mailbox.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_comes_home_goes_before_what_came_later() {
+    const SENDS: u32 = 3000;
+    let memory = MemoryStores::default();
+    let node = Arc::new(Node::start("flapper", &memory).await);
+    let room = group(&memory, 1, vec![]).await;
+    let answers = Answers::default();
+    let flapper = {
+        let (node, done) = (node.clone(), answers.0.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut random = StdRng::seed_from_u64(1);
+            while done.lock().len() < SENDS as usize {
+                node.owns_all(random.random_bool(0.7));
+                std::thread::sleep(Duration::from_micros(random.random_range(0..300)));
+            }
+        })
+    };
+    for number in 0..SENDS {
+        answers.post(&node, 1, room, number);
+        if number % 64 == 0 {
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+    }
+    let refused: Vec<_> =
+        answers.all(SENDS as usize).await.into_iter().filter(|(_, answer)| answer.is_err()).collect();
+    assert_eq!(refused, []);
+    flapper.await.expect("the flapper ends");
+    let texts: Vec<u32> =
+        node.log_of(room).await.iter().map(|message| message.text.parse().expect("a number")).collect();
+    let wrong = texts.iter().enumerate().find(|(at, number)| *at as u32 != **number);
+    assert_eq!((texts.len(), wrong), (SENDS as usize, None));
+    node.cluster.shutdown().await;
+}

@@ -68,6 +68,7 @@ impl Link {
     pub fn attach(&self, lanes: Box<dyn Lanes>) {
         if self.peer_lanes.set(lanes).is_ok() {
             self.pump_all();
+            self.flush.notify_one();
         }
     }
 
@@ -152,21 +153,27 @@ impl Link {
 
     fn pump_all(&self) {
         for (number, lane) in self.lanes.iter().enumerate() {
-            self.pump(number, &mut lane.lock());
+            self.send(number, &mut lane.lock());
         }
     }
 
-    /// Sends while the lane's lock is held, so that envelopes leave in the order of their numbers.
+    /// Sends what may be sent, and has the flushing task look after the rest.
     fn pump(&self, number: usize, lane: &mut Lane) {
+        self.send(number, lane);
+        if lane.wake().is_some() {
+            self.flush.notify_one();
+        }
+    }
+
+    /// Sends while the lane's lock is held, so that envelopes leave in the order of their numbers. Wakes nobody: the
+    /// flushing task, which calls it too, would wake itself without end.
+    fn send(&self, number: usize, lane: &mut Lane) {
         let Some(lanes) = self.peer_lanes.get() else { return };
         let now = Instant::now();
         while let Some(mut envelope) = lane.next(now) {
             envelope.incarnation = self.my_incarnation;
             envelope.link_epoch = self.peer_epoch;
             lanes.send(number, codec::encode_cluster(&envelope));
-        }
-        if lane.wake().is_some() {
-            self.flush.notify_one();
         }
     }
 }

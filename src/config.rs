@@ -70,6 +70,14 @@ section! {
         seeds: Vec<String> = Vec::new();
         /// The secret that nodes of one cluster share.
         cookie: String = "rookery".to_owned();
+        /// Encryption between nodes: a PEM file with the certificate of the authority that signs for this cluster and
+        /// nothing else. Set all three `tls_` keys on all nodes, or none.
+        tls_ca: String = String::new();
+        /// A PEM file with this node's certificate, and any between it and the authority's. It must allow server and
+        /// client authentication, and bear the host of `advertise`, or `rookery-cluster`, as a name.
+        tls_certificate: String = String::new();
+        /// A PEM file with the key of that certificate.
+        tls_key: String = String::new();
         /// Router lanes a node; all nodes must agree.
         lanes: usize = 4;
         /// How often a node says that it lives.
@@ -110,6 +118,8 @@ section! {
         item_bytes_max: usize = 4 * 1024 * 1024;
         /// Most items that wait for one peer on one lane; beyond, asks fail fast and events are left to sync.
         lane_queue_items: usize = 65_536;
+        /// Most bytes that wait for one peer on one lane, and that the open questions of a lane hold; beyond, the same.
+        lane_queue_bytes: usize = 16 * 1024 * 1024;
     }
 }
 

@@ -36,10 +36,12 @@ macro_rules! counters {
 counters! {
     /// Messages dropped because their receiver could not be reached.
     tells_unreachable;
-    /// Messages dropped because too many waited for their receiver.
+    /// Messages dropped because too much waited for their receiver; sync brings what they told.
     tells_overflowed;
-    /// Questions refused because too many waited.
+    /// Questions refused because too many, or too large ones, waited.
     asks_overflowed;
+    /// Answers replaced by `unavailable` because too much waited for their asker.
+    answers_overflowed;
     /// Questions whose deadline passed.
     asks_expired;
     /// Questions sent again: their owner changed, or its link did.
@@ -64,6 +66,12 @@ counters! {
     links_ready;
     /// Links that ended after they were ready.
     links_lost;
+    /// Times that a link began to carry less than it was given.
+    links_slow;
+    /// Peers taken for dead because nothing was heard of them.
+    peers_silent;
+    /// Peers taken for dead because they heard nothing of this node.
+    peers_deaf;
     /// Streams refused, by either side.
     links_refused;
 }

@@ -14,10 +14,11 @@ use tokio::time::timeout;
 use super::manager::Event;
 use super::network::{Connection, Network};
 use super::preamble::{self, NONCE_BYTES, PreambleError, Role};
+use super::routing::Routing;
 use super::seldom::Seldom;
 use super::slots::Wish;
+use super::tls::{self, Tls};
 use super::view::{NodeInfo, NodeState};
-use crate::config::ClusterConfig;
 use crate::protocol::cluster::{
     LinkHello, LinkProof, LinkRefusal, LinkSetting, link_frame::Frame, link_refusal::Code,
 };
@@ -60,10 +61,11 @@ pub struct Opened {
 /// Makes links, as many at once as are dialled and accepted.
 pub struct Handshaker {
     network: Arc<dyn Network>,
+    tls: Option<Tls>,
     info: NodeInfo,
     said: Mutex<NodeState>,
     settings: Vec<LinkSetting>,
-    config: ClusterConfig,
+    routing: Arc<Routing>,
     epochs: AtomicU64,
     /// By name: the incarnation, and its number of the last link to it.
     seen: Mutex<Arc<HashMap<String, (u64, u64)>>>,
@@ -75,17 +77,19 @@ impl Handshaker {
     /// For the node that `info` describes; `settings` must be the same on all nodes.
     pub fn new(
         network: Arc<dyn Network>,
+        tls: Option<Tls>,
         info: NodeInfo,
         settings: Vec<LinkSetting>,
-        config: ClusterConfig,
+        routing: Arc<Routing>,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         Self {
             network,
+            tls,
             info,
             said: Mutex::new(NodeState::Joining),
             settings,
-            config,
+            routing,
             epochs: AtomicU64::new(0),
             seen: Mutex::default(),
             events,
@@ -108,7 +112,7 @@ impl Handshaker {
     pub async fn dial(&self, address: &str) -> Outcome {
         // As of now: a link that is made while this dial is on its way is none that has been lost.
         let seen = self.seen.lock().clone();
-        let limit = self.config.connect_timeout;
+        let limit = self.routing.config().connect_timeout;
         let connection = match timeout(limit, self.network.connect(address)).await {
             Err(_) => {
                 return Outcome::Failed(format!("no connection within {limit:?} (cluster.connect_timeout)"));
@@ -119,8 +123,8 @@ impl Handshaker {
             Ok(Err(error)) => return Outcome::Failed(error.to_string()),
             Ok(Ok(connection)) => connection,
         };
-        let limit = self.config.handshake_timeout;
-        match timeout(limit, self.dial_on(connection, &seen)).await {
+        let limit = self.routing.config().handshake_timeout;
+        match timeout(limit, self.dial_on(connection, address, &seen)).await {
             Err(_) => Outcome::Failed(format!(
                 "the process there does not answer within {limit:?} (cluster.handshake_timeout)"
             )),
@@ -131,15 +135,25 @@ impl Handshaker {
                     _ => Outcome::Refused(refusal),
                 }
             }
-            Ok(Err(error)) => Outcome::Failed(error.to_string()),
+            Ok(Err(error @ (PreambleError::Foreign(_) | PreambleError::Encrypted))) => {
+                Outcome::Refused(preamble::refusal(Code::Other, error.to_string()))
+            }
+            Ok(Err(PreambleError::Io(error))) => match tls::explain(&error) {
+                Some(what) => Outcome::Refused(preamble::refusal(Code::Other, what)),
+                None => Outcome::Failed(error.to_string()),
+            },
         }
     }
 
     async fn dial_on(
         &self,
         mut connection: Connection,
+        address: &str,
         seen: &HashMap<String, (u64, u64)>,
     ) -> Result<Outcome, PreambleError> {
+        if let Some(tls) = &self.tls {
+            connection = tls.dial(connection, address).await?;
+        }
         let mine = self.hello();
         let my_bytes = preamble::write(&mut connection, Frame::Hello(mine.clone())).await?;
         let (theirs, their_bytes) = preamble::read_hello(&mut connection).await?;
@@ -160,7 +174,7 @@ impl Handshaker {
                 }
             }
         }
-        let proof = preamble::proof(&self.config.cookie, Role::Dialer, &my_bytes, &their_bytes);
+        let proof = preamble::proof(&self.routing.config().cookie, Role::Dialer, &my_bytes, &their_bytes);
         let seen_epoch = seen
             .get(&info.name)
             .filter(|(incarnation, _)| *incarnation == info.incarnation)
@@ -171,7 +185,8 @@ impl Handshaker {
             Frame::KnockTaken(given) if knock => (given, false),
             _ => return Err(PreambleError::Foreign("the other side answered out of turn".to_owned())),
         };
-        let expected = preamble::proof(&self.config.cookie, Role::Acceptor, &my_bytes, &their_bytes);
+        let expected =
+            preamble::proof(&self.routing.config().cookie, Role::Acceptor, &my_bytes, &their_bytes);
         preamble::verify(&expected, &given).map_err(PreambleError::Refused)?;
         if let (true, Some(claim)) = (taken, claim) {
             let opened = Opened {
@@ -190,7 +205,7 @@ impl Handshaker {
 
     /// Takes a connection: it becomes a link, or is refused with words here and there.
     pub async fn accept(&self, connection: Connection, from: SocketAddr) {
-        let limit = self.config.handshake_timeout;
+        let limit = self.routing.config().handshake_timeout;
         let mut who = None;
         let result = timeout(limit, self.accept_on(connection, &mut who)).await;
         let what = match result {
@@ -205,14 +220,19 @@ impl Handshaker {
                 let who = who.as_deref().unwrap_or("an unnamed node");
                 format!("a link from {who} is refused: {error}")
             }
-            Ok(Err(PreambleError::Foreign(what))) => format!("a connection is refused: {what}"),
-            // The dialer has gone, or has thought better of it.
-            Ok(Err(PreambleError::Io(_))) => return,
+            Ok(Err(error @ (PreambleError::Foreign(_) | PreambleError::Encrypted))) => {
+                format!("a connection is refused: {error}")
+            }
+            Ok(Err(PreambleError::Io(error))) => match tls::explain(&error) {
+                Some(what) => format!("a connection is refused: {what}"),
+                // The dialer has gone, or has thought better of it.
+                None => return,
+            },
             Err(_) => format!(
                 "a connection said too little within {limit:?} (cluster.handshake_timeout) and is dropped"
             ),
         };
-        let _ = self.events.send(Event::Refused);
+        self.routing.counters.links_refused.increment();
         if self.seldom.allows(&format!("{} {what}", from.ip())) {
             tracing::warn!(target: "rookery::cluster", %from, "{what}");
         }
@@ -223,7 +243,18 @@ impl Handshaker {
         mut connection: Connection,
         who: &mut Option<String>,
     ) -> Result<(), PreambleError> {
-        let (theirs, their_bytes) = preamble::read_hello(&mut connection).await?;
+        if let Some(tls) = &self.tls {
+            connection = tls.accept(connection).await?;
+        }
+        let (theirs, their_bytes) = match preamble::read_hello(&mut connection).await {
+            Err(error @ PreambleError::Encrypted) => {
+                // To its TLS this is no TLS, which says what is wrong.
+                preamble::refuse(&mut connection, &preamble::refusal(Code::Other, "no TLS here")).await;
+                preamble::part(&mut connection).await;
+                return Err(error);
+            }
+            hello => hello?,
+        };
         let mine = self.hello();
         *who = theirs.member.as_ref().map(|member| format!("'{}' ({})", member.name, member.cluster_address));
         let refused = async |connection: &mut Connection, refusal: LinkRefusal| {
@@ -237,7 +268,7 @@ impl Handshaker {
         let Frame::Proof(given) = preamble::read(&mut connection).await? else {
             return Err(PreambleError::Foreign("the other side did not prove its cookie".to_owned()));
         };
-        let expected = preamble::proof(&self.config.cookie, Role::Dialer, &their_bytes, &my_bytes);
+        let expected = preamble::proof(&self.routing.config().cookie, Role::Dialer, &their_bytes, &my_bytes);
         if let Err(refusal) = preamble::verify(&expected, &given) {
             return Err(refused(&mut connection, refusal).await);
         }
@@ -248,7 +279,7 @@ impl Handshaker {
             Ok(claim) => claim,
             Err(refusal) => return Err(refused(&mut connection, refusal).await),
         };
-        let proof = preamble::proof(&self.config.cookie, Role::Acceptor, &their_bytes, &my_bytes);
+        let proof = preamble::proof(&self.routing.config().cookie, Role::Acceptor, &their_bytes, &my_bytes);
         if knock {
             claim.forget();
             preamble::write(&mut connection, Frame::KnockTaken(proof)).await?;

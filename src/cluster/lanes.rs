@@ -3,8 +3,9 @@
 //! An item leaves at once when nothing is unacknowledged or the last envelope left a while ago; else it waits until
 //! an envelope is full, the peer acknowledges, or [`FLUSH_AFTER`] has passed. The receiver acknowledges by the next
 //! envelope that it sends itself; without one, by an empty envelope after [`ACK_AFTER`] or [`ACK_EVERY`] envelopes.
-//! At most [`CREDIT_ENVELOPES`] are unacknowledged: casts into `ractor_cluster` are queued without bound, so what a
-//! stopped peer can pile up has to be bounded here.
+//! At most [`CREDIT_ENVELOPES`] are unacknowledged, and no more bytes than so many full envelopes hold: casts into
+//! `ractor_cluster` are queued without bound, so what a stopped peer can pile up has to be bounded here. What waits for
+//! credit is bounded by items and by bytes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub struct LaneLimits {
     pub envelope_bytes: usize,
     /// `cluster.lane_queue_items`.
     pub queue_items: usize,
+    /// `cluster.lane_queue_bytes`.
+    pub queue_bytes: usize,
 }
 
 /// The lane has no room.
@@ -63,8 +66,10 @@ pub struct Lane {
     limits: LaneLimits,
     queue: VecDeque<(Item, usize)>,
     queue_bytes: usize,
+    /// Bytes of each envelope on its way, oldest first.
+    unacked: VecDeque<usize>,
+    unacked_bytes: usize,
     sent: u64,
-    acked: u64,
     last_sent: Option<Instant>,
     consumed: u64,
     told: u64,
@@ -78,8 +83,9 @@ impl Lane {
             limits,
             queue: VecDeque::new(),
             queue_bytes: 0,
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
             sent: 0,
-            acked: 0,
             last_sent: None,
             consumed: 0,
             told: 0,
@@ -87,9 +93,9 @@ impl Lane {
         }
     }
 
-    /// Queues an item of `bytes` encoded bytes.
+    /// Queues an item of `bytes` encoded bytes. An empty lane takes an item of any size.
     pub fn push(&mut self, item: Item, bytes: usize) -> Result<(), Full> {
-        if self.queue.len() >= self.limits.queue_items {
+        if !self.has_room(bytes) {
             return Err(Full);
         }
         self.push_over(item, bytes);
@@ -102,19 +108,33 @@ impl Lane {
         self.queue_bytes += bytes;
     }
 
+    /// Whether [`Lane::push`] would take an item of so many bytes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.queue.len() < self.limits.queue_items
+            && (self.queue.is_empty() || self.queue_bytes + bytes <= self.limits.queue_bytes)
+    }
+
     /// Items that wait.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
     /// Envelopes on their way.
     pub fn unacked(&self) -> u64 {
-        self.sent - self.acked
+        self.unacked.len() as u64
     }
 
     /// The peer has consumed all envelopes up to `seq`.
     pub fn on_acked(&mut self, seq: u64) {
-        self.acked = self.acked.max(seq.min(self.sent));
+        // The oldest on its way has the number `sent - unacked + 1`.
+        while self.unacked() > 0 && self.sent - self.unacked() < seq {
+            self.unacked_bytes -= self.unacked.pop_front().unwrap_or_default();
+        }
     }
 
     /// An envelope has come. It counts as consumed, as the caller handles it before it handles another.
@@ -133,13 +153,15 @@ impl Lane {
     /// The next envelope to send now, if any (its incarnation and link_epoch are the caller's to fill in). Call until
     /// it returns none.
     pub fn next(&mut self, now: Instant) -> Option<Envelope> {
-        let items = if self.may_send(now) { self.take_items() } else { Vec::new() };
+        let (items, bytes) = if self.may_send(now) { self.take_items() } else { (Vec::new(), 0) };
         if items.is_empty() && !self.must_ack(now) {
             return None;
         }
         let mut envelope = Envelope { acked_seq: self.consumed, ..Envelope::default() };
         if !items.is_empty() {
             self.sent += 1;
+            self.unacked.push_back(bytes);
+            self.unacked_bytes += bytes;
             self.last_sent = Some(now);
             envelope.lane_seq = self.sent;
             envelope.items = items;
@@ -151,7 +173,7 @@ impl Lane {
 
     /// When to call [`Lane::next`] again.
     pub fn wake(&self) -> Option<Wake> {
-        if !self.queue.is_empty() && self.unacked() < CREDIT_ENVELOPES {
+        if !self.queue.is_empty() && self.has_credit() {
             Some(Wake::Flush)
         } else {
             self.consumed_at.map(|_| Wake::Ack)
@@ -160,11 +182,16 @@ impl Lane {
 
     fn may_send(&self, now: Instant) -> bool {
         !self.queue.is_empty()
-            && self.unacked() < CREDIT_ENVELOPES
+            && self.has_credit()
             && (self.unacked() == 0
                 || self.queue.len() >= self.limits.envelope_items
                 || self.queue_bytes >= self.limits.envelope_bytes
                 || self.last_sent.is_none_or(|at| now.duration_since(at) >= FLUSH_AFTER))
+    }
+
+    fn has_credit(&self) -> bool {
+        self.unacked() < CREDIT_ENVELOPES
+            && self.unacked_bytes < self.limits.envelope_bytes * CREDIT_ENVELOPES as usize
     }
 
     fn must_ack(&self, now: Instant) -> bool {
@@ -172,7 +199,7 @@ impl Lane {
             || self.consumed_at.is_some_and(|at| now.duration_since(at) >= ACK_AFTER)
     }
 
-    fn take_items(&mut self) -> Vec<Item> {
+    fn take_items(&mut self) -> (Vec<Item>, usize) {
         let mut items = Vec::with_capacity(self.queue.len().min(self.limits.envelope_items));
         let mut bytes = 0;
         while let Some((_, size)) = self.queue.front() {
@@ -187,7 +214,7 @@ impl Lane {
             }
         }
         self.queue_bytes -= bytes;
-        items
+        (items, bytes)
     }
 }
 
@@ -198,7 +225,8 @@ mod tests {
     use super::*;
     use crate::protocol::cluster::{Heartbeat, item};
 
-    const LIMITS: LaneLimits = LaneLimits { envelope_items: 4, envelope_bytes: 100, queue_items: 10 };
+    const LIMITS: LaneLimits =
+        LaneLimits { envelope_items: 4, envelope_bytes: 100, queue_items: 10, queue_bytes: 1000 };
 
     fn item(number: u64) -> Item {
         Item { item: Some(item::Item::Heartbeat(Heartbeat { sent_at_us: number, ..Heartbeat::default() })) }
@@ -260,6 +288,37 @@ mod tests {
         assert_eq!(lane.push(item(10), 1), Err(Full));
         lane.push_over(item(10), 1);
         assert_eq!(lane.queued(), 11);
+    }
+
+    #[test]
+    fn a_lane_with_too_many_bytes_refuses() {
+        let mut lane = Lane::new(LIMITS);
+        lane.push(item(0), 5000).expect("an empty lane takes an item of any size");
+        assert_eq!(lane.push(item(1), 1), Err(Full));
+        lane.next(Instant::now()).expect("it leaves");
+        lane.push(item(1), 900).expect("there is room");
+        assert_eq!(lane.push(item(2), 101), Err(Full));
+        lane.push(item(2), 100).expect("there is room");
+        assert_eq!((lane.queued(), lane.queued_bytes()), (2, 1000));
+    }
+
+    #[test]
+    fn large_items_spend_credit_by_their_bytes() {
+        let mut now = Instant::now();
+        let mut lane = Lane::new(LaneLimits { queue_bytes: usize::MAX, ..LIMITS });
+        let credit_bytes = LIMITS.envelope_bytes * CREDIT_ENVELOPES as usize;
+        for number in 0..3 {
+            lane.push(item(number), credit_bytes / 2).expect("there is room");
+        }
+        for _ in 0..2 {
+            assert!(lane.next(now).is_some());
+            now += FLUSH_AFTER;
+        }
+        assert_eq!((lane.next(now), lane.wake()), (None, None));
+        lane.on_acked(1);
+        assert!(lane.next(now).is_some());
+        lane.on_acked(9);
+        assert_eq!(lane.unacked(), 0, "more than was sent can't be acknowledged");
     }
 
     #[test]

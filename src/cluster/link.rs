@@ -3,16 +3,19 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::inbox::Inbox;
 use super::lanes::{ACK_AFTER, FLUSH_AFTER, Full, Lane, LaneLimits, Received, Wake};
 use super::stream::Socket;
 use super::transport::{Lanes, Session};
 use super::view::NodeInfo;
-use crate::protocol::cluster::{Item, item};
+use crate::domain::Error;
+use crate::protocol::cluster::{Answer, Heartbeat, Item, answer, item};
 use crate::protocol::codec;
 
 /// A link to a peer.
@@ -31,6 +34,12 @@ pub struct Link {
     pub sessions: AtomicU64,
     /// Active rooms on the peer.
     pub rooms: AtomicU64,
+    /// What the peer has said to the manager.
+    pub inbox: Inbox,
+    /// The peer's heartbeats so far, and for how long, in milliseconds, it had heard nothing at the last one.
+    report: Mutex<(u64, u32)>,
+    /// When the last heartbeat that was answered (or, before that, the first) was sent, in microseconds of this process.
+    answered_us: AtomicU64,
     my_incarnation: u64,
     lanes: Vec<Mutex<Lane>>,
     peer_lanes: OnceLock<Box<dyn Lanes>>,
@@ -56,6 +65,9 @@ impl Link {
             rtt_us: AtomicU64::new(0),
             sessions: AtomicU64::new(0),
             rooms: AtomicU64::new(0),
+            inbox: Inbox::default(),
+            report: Mutex::default(),
+            answered_us: AtomicU64::new(0),
             my_incarnation,
             lanes: (0..lanes).map(|_| Mutex::new(Lane::new(limits))).collect(),
             peer_lanes: OnceLock::new(),
@@ -95,6 +107,59 @@ impl Link {
         self.pump(lane, &mut state);
     }
 
+    /// Sends an answer, or if too much waits in the lane, `unavailable` in its place, which is small; so many of those
+    /// are bounded by the questions that the asker may have open. False: it was replaced.
+    pub fn push_answer(&self, lane: usize, answer: Answer) -> bool {
+        let id = (answer.ask_id, answer.attempt);
+        let (item, bytes) = sized(item::Item::Answer(answer));
+        let mut state = self.lanes[lane].lock();
+        let has_room = state.has_room(bytes);
+        if has_room {
+            state.push_over(item, bytes);
+        } else {
+            let error =
+                Error::unavailable("too much waits to be answered to the asking node; try again in a moment");
+            let result = Some(answer::Result::Error(error.into()));
+            let (item, bytes) = sized(item::Item::Answer(Answer { ask_id: id.0, attempt: id.1, result }));
+            state.push_over(item, bytes);
+        }
+        self.pump(lane, &mut state);
+        has_room
+    }
+
+    /// A heartbeat was sent at that time of this process, in microseconds.
+    pub fn note_asked(&self, sent_at_us: u64) {
+        // Only the first counts from its sending.
+        let _ = self.answered_us.compare_exchange(0, sent_at_us, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// A heartbeat of the peer has come, or its answer to one of ours.
+    pub fn on_heartbeat(&self, beat: &Heartbeat, now_us: u64) {
+        self.sessions.store(beat.sessions, Ordering::Relaxed);
+        self.rooms.store(beat.rooms, Ordering::Relaxed);
+        if beat.echo_us > 0 {
+            let rtt = now_us.saturating_sub(beat.echo_us);
+            self.rtt_us.store(rtt.max(1), Ordering::Relaxed);
+            self.answered_us.fetch_max(beat.echo_us, Ordering::Relaxed);
+        }
+        let mut report = self.report.lock();
+        *report = (report.0 + 1, beat.silent_ms);
+    }
+
+    /// The peer's heartbeats so far, and for how long it had heard nothing at the last one.
+    pub fn report(&self) -> (u64, Duration) {
+        let (count, silent_ms) = *self.report.lock();
+        (count, Duration::from_millis(silent_ms.into()))
+    }
+
+    /// How old the last heartbeat is that was answered. Of a link that keeps up it is an interval and a round trip.
+    pub fn unanswered_for(&self, now_us: u64) -> Duration {
+        match self.answered_us.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            answered_us => Duration::from_micros(now_us.saturating_sub(answered_us)),
+        }
+    }
+
     /// An envelope has come: takes its acknowledgement, and says whether its items are to be taken.
     pub fn on_envelope(&self, lane: usize, seq: u64, acked: u64) -> Received {
         let mut state = self.lanes[lane].lock();
@@ -107,6 +172,11 @@ impl Link {
     /// Items that wait, over all lanes.
     pub fn queued(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.lock().queued() as u64).sum()
+    }
+
+    /// Bytes that wait, over all lanes.
+    pub fn queued_bytes(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.lock().queued_bytes() as u64).sum()
     }
 
     /// Whether a lane has sent all it was given.
@@ -182,4 +252,85 @@ fn sized(item: item::Item) -> (Item, usize) {
     let item = Item { item: Some(item) };
     let bytes = codec::cluster_len(&item);
     (item, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::network::{Connection, Cut};
+    use crate::cluster::stream::LinkStream;
+    use crate::cluster::transport::Lanes;
+    use crate::protocol::cluster::Envelope;
+
+    struct NoCut;
+
+    impl Cut for NoCut {
+        fn cut(&self) {}
+    }
+
+    /// What the peer was sent.
+    #[derive(Clone, Default)]
+    struct Sent(Arc<Mutex<Vec<Envelope>>>);
+
+    impl Lanes for Sent {
+        fn send(&self, _: usize, envelope: Vec<u8>) {
+            self.0.lock().push(codec::decode_cluster(&envelope).expect("it was encoded"));
+        }
+    }
+
+    fn link() -> Link {
+        let connection =
+            Connection::new(Box::new(tokio::io::empty()), Box::new(tokio::io::sink()), Arc::new(NoCut));
+        let socket = LinkStream::new(1, connection, Duration::from_secs(1)).socket();
+        let limits =
+            LaneLimits { envelope_items: 64, envelope_bytes: 4000, queue_items: 100, queue_bytes: 1000 };
+        Link::new((1, 1), Arc::default(), socket, 1, 1, limits)
+    }
+
+    fn answer(ask_id: u64, bytes: usize) -> Answer {
+        let error = Error::internal("x".repeat(bytes));
+        Answer { ask_id, result: Some(answer::Result::Error(error.into())), attempt: 1 }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_finds_no_room_becomes_a_small_one_that_says_so() {
+        let (link, sent) = (link(), Sent::default());
+        assert!(link.push_answer(0, answer(1, 900)));
+        assert!(!link.push_answer(0, answer(2, 900)));
+        assert!(link.queued_bytes() < 1200, "{}", link.queued_bytes());
+        link.attach(Box::new(sent.clone()));
+        let sent = sent.0.lock();
+        let answers: Vec<Answer> = sent
+            .iter()
+            .flat_map(|envelope| envelope.items.clone())
+            .filter_map(|item| match item.item {
+                Some(item::Item::Answer(answer)) => Some(answer),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(answers.iter().map(|answer| answer.ask_id).collect::<Vec<_>>(), [1, 2]);
+        let Some(answer::Result::Error(error)) = &answers[1].result else { panic!("{answers:?}") };
+        let error = Error::from(error.clone());
+        assert_eq!(error.code, crate::protocol::ErrorCode::Unavailable);
+        assert!(error.retry_after_ms > 0);
+        assert_eq!(answers[1].attempt, 1);
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_hears_and_answers_is_remembered() {
+        let link = link();
+        assert_eq!(link.unanswered_for(5_000_000), Duration::ZERO, "nothing was asked");
+        link.note_asked(1_000_000);
+        link.note_asked(2_000_000);
+        assert_eq!(link.unanswered_for(5_000_000), Duration::from_secs(4));
+        link.on_heartbeat(&Heartbeat { echo_us: 2_000_000, ..Heartbeat::default() }, 2_300_000);
+        assert_eq!((link.rtt(), link.report()), (Some(300_000), (1, Duration::ZERO)));
+        assert_eq!(link.unanswered_for(5_000_000), Duration::from_secs(3));
+        link.on_heartbeat(
+            &Heartbeat { silent_ms: 700, sessions: 3, rooms: 4, ..Heartbeat::default() },
+            2_400_000,
+        );
+        assert_eq!(link.report(), (2, Duration::from_millis(700)));
+        assert_eq!(link.load(), (3, 4));
+    }
 }

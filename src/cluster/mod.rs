@@ -3,13 +3,17 @@
 //! From the outside in: [`Cluster`] is the handle that everyone else uses. [`routing`] decides where a message goes, by
 //! the [`view`] and its [`placement`]; [`pending`] holds the open questions and [`gate`] the order of those that come
 //! home. A [`link`] carries items in [`lanes`] to a peer, over a [`transport`] and a [`stream`] of ours. The transport is
-//! `ractor_cluster` ([`server`] and its [`router`] actors), the [`network`] below the streams is [`tcp`]. The [`manager`] task decides which nodes ([`membership`]) and links ([`slots`]) there are, and
-//! whom to dial ([`targets`]); [`handshake`] and [`preamble`] are what is said before a stream becomes a link.
+//! `ractor_cluster` ([`server`] and its [`router`] actors), the [`network`] below the streams is [`tcp`], or [`tls`] over
+//! it. The [`manager`] task decides which nodes ([`membership`]) and links ([`slots`]) there are, who is alive
+//! ([`detector`]), and whom to dial ([`targets`]); [`handshake`] and [`preamble`] are what is said before a stream becomes
+//! a link.
 
 pub mod address;
 pub mod counters;
+mod detector;
 mod gate;
 mod handshake;
+mod inbox;
 mod lanes;
 mod link;
 mod listener;
@@ -28,6 +32,7 @@ mod slots;
 pub mod stream;
 mod targets;
 mod tcp;
+mod tls;
 pub mod transport;
 pub mod view;
 
@@ -51,6 +56,7 @@ use network::{Listener, Network};
 use routing::Routing;
 use server::RactorCluster;
 use tcp::Tcp;
+use tls::Tls;
 use transport::{LocalNode, Transport};
 
 pub use address::{Address, Kind};
@@ -116,6 +122,7 @@ struct Shared {
 struct Start {
     listener: Box<dyn Listener>,
     network: Arc<dyn Network>,
+    tls: Option<Tls>,
     transport: Arc<dyn Transport>,
     events: mpsc::UnboundedReceiver<Event>,
 }
@@ -135,6 +142,7 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let cluster = &config.cluster;
         check(cluster)?;
+        let tls = Tls::load(cluster)?;
         let listener = network
             .bind(&cluster.listen)
             .await
@@ -168,7 +176,7 @@ impl Cluster {
             advertise,
             settings,
             events,
-            start: Mutex::new(Some(Start { listener, network, transport, events: receiver })),
+            start: Mutex::new(Some(Start { listener, network, tls, transport, events: receiver })),
             tasks: Mutex::default(),
         });
         Ok(Self { routing, shared })
@@ -202,17 +210,18 @@ impl Cluster {
         let events = self.shared.events.clone();
         let node = LocalNode::new(self.routing.clone(), events.clone());
         let sessions = start.transport.start(node).await?;
-        let config = self.routing.config().clone();
+        let tls = start.tls.is_some();
         let handshaker = Arc::new(Handshaker::new(
             start.network,
+            start.tls,
             info.clone(),
             self.shared.settings.clone(),
-            config,
+            self.routing.clone(),
             events.clone(),
         ));
         tracing::info!(
             target: "rookery::cluster", node = %info.name, incarnation = info.incarnation,
-            listen = %self.shared.local_address, advertise = %info.cluster_address,
+            listen = %self.shared.local_address, advertise = %info.cluster_address, tls,
             seeds = ?self.routing.config().seeds, "this node takes part in the cluster"
         );
         let manager = Manager::new(info, self.routing.clone(), handshaker.clone(), sessions, events);
@@ -275,6 +284,7 @@ impl Cluster {
                 since_ms: node.since_ms,
                 rtt_us: link.as_ref().and_then(|link| link.rtt()),
                 queued_items: link.as_ref().map_or(0, |link| link.queued()),
+                queued_bytes: link.as_ref().map_or(0, |link| link.queued_bytes()),
                 sessions,
                 rooms,
             }
@@ -363,6 +373,12 @@ fn check(cluster: &ClusterConfig) -> Result<(), ClusterError> {
     const ITEM_BYTES_MAX: usize = 64 << 20;
     if !(1..=LANES_MAX).contains(&cluster.lanes) {
         return Err(ClusterError(format!("cluster.lanes is {}; take 1 to {LANES_MAX}", cluster.lanes)));
+    }
+    if cluster.lane_queue_bytes < cluster.item_bytes_max {
+        return Err(ClusterError(
+            "cluster.lane_queue_bytes is below cluster.item_bytes_max, so that one item could fill a lane; take more"
+                .to_owned(),
+        ));
     }
     if cluster.item_bytes_max > ITEM_BYTES_MAX {
         return Err(ClusterError(format!("cluster.item_bytes_max is above {ITEM_BYTES_MAX}; take less")));

@@ -43,6 +43,10 @@ pub trait Cut: Send + Sync + 'static {
     /// Ends both directions at once, whoever waits for them; what is still on its way is thrown away, and the peer
     /// sees the end too, if the network lets it. Doing it again changes nothing.
     fn cut(&self);
+    /// Whether bytes have arrived that have not been read yet, so far as that can be known.
+    fn has_unread(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes to and from another node. When it and its [`Cut`] are dropped, it ends.

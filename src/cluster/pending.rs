@@ -107,12 +107,22 @@ pub struct Moved {
     pub resent: u64,
 }
 
+/// What bounds the open questions of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct ShardLimits {
+    /// `cluster.lane_queue_items`.
+    pub questions: usize,
+    /// `cluster.lane_queue_bytes`.
+    pub bytes: usize,
+}
+
 /// Open questions whose addresses share a lane.
 pub struct Shard {
     lane: usize,
-    limit: usize,
+    limits: ShardLimits,
     count: u64,
     open: BTreeMap<u64, Open>,
+    open_bytes: usize,
     parked: HashMap<Address, Instant>,
 }
 
@@ -128,9 +138,9 @@ pub enum Untaken {
 }
 
 impl Shard {
-    /// No questions. At most `limit` are open at once.
-    pub fn new(lane: usize, limit: usize) -> Self {
-        Self { lane, limit, count: 0, open: BTreeMap::new(), parked: HashMap::new() }
+    /// No questions. At most so many are open at once, and hold so many bytes.
+    pub fn new(lane: usize, limits: ShardLimits) -> Self {
+        Self { lane, limits, count: 0, open: BTreeMap::new(), open_bytes: 0, parked: HashMap::new() }
     }
 
     /// The lane whose questions carry this number.
@@ -156,7 +166,10 @@ impl Shard {
             Way::Nowhere => None,
             Way::Over(carrier) => Some(carrier),
         };
-        if self.open.len() >= self.limit {
+        let open_bytes = self.open_bytes + question.request.len();
+        // The first is taken whatever its size.
+        let too_large = open_bytes > self.limits.bytes && !self.open.is_empty();
+        if self.open.len() >= self.limits.questions || too_large {
             return Err((Untaken::Full, asker));
         }
         let id = ((self.count + 1) << LANE_BITS) | self.lane as u64;
@@ -175,6 +188,7 @@ impl Shard {
             }
         };
         self.count += 1;
+        self.open_bytes = open_bytes;
         self.open.insert(id, Open { question, stage, asker });
         Ok(())
     }
@@ -201,7 +215,7 @@ impl Shard {
             }
         }
         for id in leaving {
-            let Some(open) = self.open.remove(&id) else { continue };
+            let Some(open) = self.take(id) else { continue };
             match (open.question.goal, open.asker) {
                 (Goal::Address(address), Asker::Actor(reply)) => {
                     moved.home.push((address, open.question.request, reply));
@@ -220,7 +234,7 @@ impl Shard {
         if failed && attempt < open.question.attempt {
             return None;
         }
-        self.open.remove(&id).map(|open| open.asker)
+        self.take(id).map(|open| open.asker)
     }
 
     /// The node asked does not own the address: the question, and all later ones for that address, pause.
@@ -238,7 +252,7 @@ impl Shard {
     pub fn expire(&mut self, now: Instant) -> Vec<Asker> {
         let late: Vec<u64> =
             self.open.iter().filter(|(_, open)| open.question.deadline <= now).map(|(id, _)| *id).collect();
-        let expired = late.iter().filter_map(|id| self.open.remove(id)).map(|open| open.asker).collect();
+        let expired = late.into_iter().filter_map(|id| self.take(id)).map(|open| open.asker).collect();
         self.tidy_parked();
         expired
     }
@@ -264,7 +278,14 @@ impl Shard {
     /// Takes out everything.
     pub fn clear(&mut self) -> Vec<Asker> {
         self.parked.clear();
+        self.open_bytes = 0;
         std::mem::take(&mut self.open).into_values().map(|open| open.asker).collect()
+    }
+
+    fn take(&mut self, id: u64) -> Option<Open> {
+        let open = self.open.remove(&id)?;
+        self.open_bytes -= open.question.request.len();
+        Some(open)
     }
 
     /// An address is parked only as long as a question for it is.
@@ -331,6 +352,10 @@ mod tests {
         }
     }
 
+    fn limits(questions: usize) -> ShardLimits {
+        ShardLimits { questions, bytes: 1000 }
+    }
+
     fn numbers(wire: &Wire) -> Vec<u8> {
         wire.carried.borrow().iter().map(|(_, _, request)| request[0]).collect()
     }
@@ -347,7 +372,7 @@ mod tests {
 
     #[test]
     fn questions_wait_for_a_way_and_leave_in_order() {
-        let mut shard = Shard::new(3, 10);
+        let mut shard = Shard::new(3, limits(10));
         for number in 0..3 {
             shard
                 .ask(question(number), ignore(), Way::<&Wire>::Nowhere)
@@ -367,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_lost_link_sends_again_over_the_next() {
-        let mut shard = Shard::new(0, 10);
+        let mut shard = Shard::new(0, limits(10));
         let (first, second) = (wire(1), wire(2));
         for number in 0..2 {
             shard.ask(question(number), ignore(), Way::Over(&first)).map_err(|(why, _)| why).expect("taken");
@@ -386,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_comes_home_comes_in_order() {
-        let mut shard = Shard::new(0, 10);
+        let mut shard = Shard::new(0, limits(10));
         let link = wire(1);
         for number in 0..3 {
             shard.ask(question(number), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
@@ -398,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_question_does_not_overtake_one_that_is_parked() {
-        let mut shard = Shard::new(0, 10);
+        let mut shard = Shard::new(0, limits(10));
         let link = wire(1);
         let now = Instant::now();
         shard.ask(question(0), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
@@ -414,7 +439,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_taken_comes_back() {
-        let mut shard = Shard::new(0, 1);
+        let mut shard = Shard::new(0, limits(1));
         let link = wire(1);
         let why = |result: Result<(), (Untaken, Asker)>| result.err().map(|(why, _)| why);
         assert_eq!(why(shard.ask(question(0), ignore(), Way::<&Wire>::Here)), Some(Untaken::Here));
@@ -428,6 +453,26 @@ mod tests {
         assert_eq!(shard.expire(Instant::now() + Duration::from_secs(6)).len(), 1);
     }
 
+    #[test]
+    fn open_questions_are_bounded_by_their_bytes() {
+        let mut shard = Shard::new(0, limits(10));
+        let mut ask = |bytes: usize| {
+            let question = Question { request: vec![0; bytes].into(), ..question(0) };
+            shard.ask(question, ignore(), Way::<&Wire>::Nowhere).map_err(|(why, _)| why)
+        };
+        assert_eq!(ask(5000), Ok(()), "the first is taken whatever its size");
+        assert_eq!(ask(1), Err(Untaken::Full));
+        assert!(shard.answered(1 << LANE_BITS, 1, false).is_some());
+        assert_eq!(shard.open_bytes, 0);
+        let mut ask = |bytes: usize| {
+            let question = Question { request: vec![0; bytes].into(), ..question(0) };
+            shard.ask(question, ignore(), Way::<&Wire>::Nowhere).map_err(|(why, _)| why)
+        };
+        assert_eq!((ask(900), ask(101), ask(100)), (Ok(()), Err(Untaken::Full), Ok(())));
+        shard.clear();
+        assert_eq!(shard.open_bytes, 0);
+    }
+
     proptest! {
         /// Owners and links change at random, answers come or get lost: each question is answered once, and the owners
         /// see the first occurrences of one address's questions in the order in which they were asked.
@@ -436,7 +481,7 @@ mod tests {
             steps in proptest::collection::vec((0_u8..6, any::<bool>()), 1..120),
         ) {
             let answers = Arc::new(Mutex::new(Vec::new()));
-            let mut shard = Shard::new(0, 1000);
+            let mut shard = Shard::new(0, limits(1000));
             let mut wires = vec![wire(1)];
             let mut linked = true;
             let mut asked = 0_u8;

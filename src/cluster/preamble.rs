@@ -25,6 +25,9 @@ use crate::protocol::codec;
 const MAGIC: [u8; 4] = *b"RKRY";
 /// Grows when nodes of two versions can't understand each other's envelopes.
 pub const LINK_VERSION: u16 = 1;
+/// What a record of TLS begins with, by RFC 8446.
+const TLS_ALERT: u8 = 21;
+const TLS_HANDSHAKE: u8 = 22;
 /// No frame of the preamble is longer, in bytes.
 const FRAME_BYTES_MAX: u32 = 16 * 1024;
 
@@ -40,6 +43,12 @@ pub enum PreambleError {
     /// The other side does not speak this protocol.
     #[error("{0}")]
     Foreign(String),
+    /// The other side speaks TLS.
+    #[error(
+        "the other node speaks TLS, but this one does not; set cluster.tls_ca, cluster.tls_certificate and \
+         cluster.tls_key on all nodes, or on none"
+    )]
+    Encrypted,
     /// The other side refused, with its words.
     #[error("refused by the other node: {}", .0.message)]
     RefusedByPeer(LinkRefusal),
@@ -84,7 +93,14 @@ async fn read_with_body<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
 ) -> Result<(Frame, Vec<u8>), PreambleError> {
     let mut head = [0; 10];
-    stream.read_exact(&mut head).await?;
+    // An alert of TLS is shorter than a head, and tells by its first byte what it is.
+    stream.read_exact(&mut head[..1]).await?;
+    if head[0] != TLS_ALERT {
+        stream.read_exact(&mut head[1..]).await?;
+    }
+    if head[0] == TLS_ALERT || head[0] == TLS_HANDSHAKE {
+        return Err(PreambleError::Encrypted);
+    }
     if head[..4] != MAGIC {
         return Err(PreambleError::Foreign(
             "the other side does not speak Rookery's cluster protocol; check that the address is a node's \
@@ -121,6 +137,23 @@ async fn read_with_body<S: AsyncRead + AsyncWrite + Unpin>(
 /// Tells the other side why; it may be gone already, which changes nothing.
 pub async fn refuse(stream: &mut (impl AsyncWrite + Unpin), refusal: &LinkRefusal) {
     let _ = write(stream, Frame::Refusal(refusal.clone())).await;
+}
+
+/// Lets the last word, which says what is wrong, reach the other side: closing a socket in which something lies unread
+/// would take it back.
+pub async fn part(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    /// More than a peer that behaves has sent by then.
+    const UNREAD_MAX: usize = 64 * 1024;
+    let mut scrap = [0; 1024];
+    let mut left = UNREAD_MAX;
+    // It may be gone already.
+    let _ = stream.shutdown().await;
+    while left > 0 {
+        match stream.read(&mut scrap).await {
+            Ok(count @ 1..) => left = left.saturating_sub(count),
+            _ => return,
+        }
+    }
 }
 
 /// Reads a hello, and its bytes as they came: the proofs are made over those, so that a field which this release does
@@ -279,6 +312,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_stranger_is_told_apart() {
+        for record in [&[TLS_ALERT, 3, 3, 0, 2, 2, 70][..], &[TLS_HANDSHAKE; 20]] {
+            let (mut near, mut far) = tokio::io::duplex(4096);
+            near.write_all(record).await.expect("the buffer has room");
+            assert!(matches!(read(&mut far).await, Err(PreambleError::Encrypted)));
+        }
         let (mut near, mut far) = tokio::io::duplex(4096);
         near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("the buffer has room");
         assert!(matches!(read(&mut far).await, Err(PreambleError::Foreign(_))));

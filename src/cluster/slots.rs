@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::detector::Detector;
 use super::link::Link;
 use super::preamble::refusal;
 use super::view::{NodeInfo, NodeState};
@@ -79,6 +80,10 @@ pub struct Slot {
     pub flusher: Option<AbortHandle>,
     /// Whether the node has told whom it knows.
     pub gossiped: bool,
+    /// Judges whether it lives, once the link is ready.
+    pub detector: Detector,
+    /// Its heartbeats are late though bytes flow.
+    pub slow: bool,
     waiting: Vec<Claim>,
 }
 
@@ -160,6 +165,16 @@ impl Slots {
         self.slots.get(name)
     }
 
+    /// The link to that node.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Slot> {
+        self.slots.get_mut(name)
+    }
+
+    /// All links.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.slots.values_mut()
+    }
+
     /// All links.
     pub fn all(&self) -> impl Iterator<Item = &Slot> {
         self.slots.values()
@@ -203,6 +218,8 @@ impl Slots {
             link: None,
             flusher: None,
             gossiped: false,
+            detector: Detector::default(),
+            slow: false,
             waiting: Vec::new(),
         };
         self.slots.insert(claim.info.name.clone(), slot);

@@ -34,6 +34,11 @@ impl Socket {
         self.opened.elapsed().saturating_sub(heard)
     }
 
+    /// Whether bytes have arrived that nobody has read yet.
+    pub fn has_unread(&self) -> bool {
+        self.end.has_unread()
+    }
+
     /// Ends both directions at once; what is still on its way is thrown away.
     pub fn cut(&self) {
         self.end.cut();

@@ -1,6 +1,7 @@
 //! The network that nodes run on: TCP.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,8 +45,14 @@ impl Listener for TcpListener {
     }
 }
 
+/// Bytes that the kernel takes beyond what it can send at once. What it has taken it goes on sending when the process is
+/// stopped, and on a slow link megabytes of that would make a peer look alive for minutes.
+const UNSENT_BYTES: u32 = 128 * 1024;
+
 /// Takes a socket over.
 pub fn connection(tcp: TcpStream) -> Connection {
+    // Where it can't be set, a slow link is known for dead later.
+    let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(UNSENT_BYTES);
     let socket = Arc::new(Socket(tcp));
     Connection::new(Box::new(Half(socket.clone())), Box::new(Half(socket.clone())), socket)
 }
@@ -60,6 +67,10 @@ impl Cut for Socket {
         // nothing to end.
         let _ = socket.set_linger(Some(Duration::ZERO));
         let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+
+    fn has_unread(&self) -> bool {
+        SockRef::from(&self.0).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|count| count > 0)
     }
 }
 

@@ -141,6 +141,8 @@ pub struct NodeView {
     pub rtt_us: Option<u64>,
     /// Items that wait here to be sent to it, over all lanes.
     pub queued_items: u64,
+    /// Their bytes.
+    pub queued_bytes: u64,
     /// Live sessions there, as of its last heartbeat.
     pub sessions: u64,
     /// Active rooms there, as of its last heartbeat.

@@ -1,5 +1,6 @@
 //! What operators ask: nodes, actors, placement. The answers are JSON as the admin endpoint shows it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -59,11 +60,15 @@ impl Operations {
         }
     }
 
-    /// `{"items": [node…]}`.
+    /// `{"items": [node…], "counters": {…}}`; the counters are those of the node asked.
     pub async fn nodes(&self) -> Result<Value> {
-        let view = self.actors.cluster().view();
-        let items: Vec<Value> = self.actors.cluster().nodes().iter().map(node_json).collect();
-        Ok(json!({ "items": items, "view_version": view.version, "asked": self.actors.node_name() }))
+        let cluster = self.actors.cluster();
+        let items: Vec<Value> = cluster.nodes().iter().map(node_json).collect();
+        let counters: BTreeMap<&str, u64> = cluster.counters().all().into_iter().collect();
+        Ok(json!({
+            "items": items, "view_version": cluster.view().version, "asked": self.actors.node_name(),
+            "counters": counters,
+        }))
     }
 
     /// One node.
@@ -204,7 +209,7 @@ fn node_json(node: &NodeView) -> Value {
         "http": node.info.http_address, "tcp": node.info.tcp_address, "line": node.info.line_address,
         "admin": node.info.admin_address,
         "load": { "sessions": node.sessions, "rooms": node.rooms },
-        "link": { "rtt_us": node.rtt_us, "queued_items": node.queued_items },
+        "link": { "rtt_us": node.rtt_us, "queued_items": node.queued_items, "queued_bytes": node.queued_bytes },
     })
 }
 

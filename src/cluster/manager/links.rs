@@ -1,7 +1,6 @@
 //! The life of a link, from the claim to its end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -50,6 +49,7 @@ impl Manager {
             envelope_items: config.envelope_items,
             envelope_bytes: config.envelope_bytes,
             queue_items: config.lane_queue_items,
+            queue_bytes: config.lane_queue_bytes,
         };
         let until = Instant::now() + config.handshake_timeout;
         let io_timeout = config.io_timeout;
@@ -122,6 +122,7 @@ impl Manager {
     pub(super) fn cut(&mut self, name: &str) {
         let Some(slot) = self.slots.get(name) else { return };
         let (epoch, was_ready) = (slot.epoch, slot.phase == Phase::Ready);
+        let silent = slot.detector.longest();
         if slot.phase == Phase::Opening {
             return self.forget_slot(epoch);
         }
@@ -129,9 +130,7 @@ impl Manager {
         if let Some(flusher) = &slot.flusher {
             flusher.abort();
         }
-        let mut silent = Duration::ZERO;
         if let Some(link) = &slot.link {
-            silent = link.socket.silent_for();
             link.cut();
         }
         self.routing.remove_link(epoch);
@@ -145,7 +144,7 @@ impl Manager {
         let address = peer.info.cluster_address.clone();
         let now = Instant::now();
         if peer.state == NodeState::Suspect {
-            self.lost.insert(name.to_owned(), now.checked_sub(silent).unwrap_or(now));
+            self.lost.insert(name.to_owned(), silent);
         }
         if peer.is_wanted() {
             self.targets.add(&address, now);

@@ -3,6 +3,7 @@
 
 mod dials;
 mod links;
+mod listen;
 mod talk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use crate::cluster::slots::{Claim, Phase, Slots, Wish};
 use crate::cluster::targets::{Progress, Target, Targets};
 use crate::cluster::transport::{Session, Sessions};
 use crate::cluster::view::{NodeInfo, NodeState, View};
-use crate::protocol::cluster::{Gossip, Leaving, LinkRefusal, item::Item};
+use crate::protocol::cluster::LinkRefusal;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -32,12 +33,11 @@ const JOIN_MAX: Duration = Duration::from_millis(1500);
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// How often gossip is repeated, against anything lost.
 const GOSSIP_EVERY: Duration = Duration::from_secs(5);
-/// A tick this late says that this node stood still, and that the others' silence is its own.
-const STALL: Duration = Duration::from_secs(1);
 /// How often what has long been down is looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// What the manager is told.
+/// What the manager is told. The queue needs no bound of its own, as each sender has one: an inbox rings once until it is
+/// emptied, a handshake or a dial waits for an answer before it sends again, a session of a link sends three.
 pub enum Event {
     /// A preamble asks for a link.
     Claim {
@@ -57,8 +57,6 @@ pub enum Event {
         /// The claim.
         epoch: u64,
     },
-    /// A stream was refused here.
-    Refused,
     /// The transport has made a session of a link.
     SessionOpened {
         /// Of which link.
@@ -85,20 +83,8 @@ pub enum Event {
         /// What came of it.
         outcome: Outcome,
     },
-    /// A peer's gossip.
-    Gossip {
-        /// Over which link.
-        from: Arc<Link>,
-        /// The nodes it knows.
-        gossip: Gossip,
-    },
-    /// A peer leaves, or confirms that we do.
-    Leaving {
-        /// Over which link.
-        from: Arc<Link>,
-        /// Which of the two.
-        leaving: Leaving,
-    },
+    /// The peer of a link has said something, which is in the link's inbox.
+    Talk(Arc<Link>),
     /// An actor that all links need has died and was made anew: links made before are of no use.
     Reset(&'static str),
     /// This node leaves. Told when the others know.
@@ -116,10 +102,11 @@ pub struct Manager {
     membership: Membership,
     slots: Slots,
     targets: Targets,
-    lost: BTreeMap<String, Instant>,
+    /// Suspects without a link, and for how long nothing has been heard of them.
+    lost: BTreeMap<String, Duration>,
     join_until: Option<Instant>,
     leaving: Option<(BTreeSet<String>, Instant, Vec<oneshot::Sender<()>>)>,
-    grace_until: Instant,
+    late_at: Option<Instant>,
     next_heartbeat: Instant,
     next_gossip: Instant,
     next_forget: Instant,
@@ -145,7 +132,7 @@ impl Manager {
             lost: BTreeMap::new(),
             join_until: Some(now + JOIN_MAX),
             leaving: None,
-            grace_until: now,
+            late_at: None,
             next_heartbeat: now,
             next_gossip: now + GOSSIP_EVERY,
             next_forget: now + FORGET_EVERY,
@@ -197,7 +184,6 @@ impl Manager {
                     self.forget_slot(epoch);
                 }
             }
-            Event::Refused => self.routing.counters.links_refused.increment(),
             Event::SessionOpened { epoch, session } => match self.slots.by_epoch(epoch) {
                 Some(slot) => {
                     if let Some(link) = &slot.link {
@@ -209,8 +195,7 @@ impl Manager {
             Event::SessionReady { epoch, session } => self.on_ready(epoch, session),
             Event::SessionEnded { epoch } => self.on_ended(epoch),
             Event::Dialed { address, outcome } => self.on_dialed(&address, outcome),
-            Event::Gossip { from, gossip } => self.on_gossip(&from, gossip),
-            Event::Leaving { from, leaving } => self.on_leaving(&from, leaving),
+            Event::Talk(from) => self.on_talk(&from),
             Event::Reset(what) => {
                 tracing::error!(target: "rookery::cluster", "the {what} has died; all links are made anew");
                 for name in self.slots.all().map(|slot| slot.info.name.clone()).collect::<Vec<_>>() {
@@ -275,20 +260,7 @@ impl Manager {
 
     fn on_tick(&mut self, now: Instant, since_last: Duration) {
         let config = self.routing.config().clone();
-        if since_last > TICK + STALL {
-            tracing::warn!(
-                target: "rookery::cluster",
-                "this node stood still for {since_last:?}; the others are given time to be heard again"
-            );
-            self.grace_until = now + config.heartbeat_interval * 2;
-            for at in self.lost.values_mut() {
-                *at += since_last;
-            }
-        }
-        if now >= self.next_heartbeat {
-            self.next_heartbeat = now + config.heartbeat_interval;
-            self.send_heartbeats();
-        }
+        self.listen(now, since_last);
         if now >= self.next_gossip {
             self.next_gossip = now + GOSSIP_EVERY;
             self.gossip_to_all();
@@ -297,18 +269,6 @@ impl Manager {
             self.next_forget = now + FORGET_EVERY;
             let change = self.membership.forget(clock::now_ms());
             self.changed(change);
-        }
-        if now >= self.grace_until {
-            self.listen(config.suspect_after, config.down_after);
-        }
-        let long_lost: Vec<String> = self
-            .lost
-            .iter()
-            .filter(|(_, at)| now.saturating_duration_since(**at) >= config.down_after)
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in long_lost {
-            self.dead(&name, "its link was lost and it can't be reached");
         }
         for (epoch, name, phase) in self.slots.overdue(now) {
             match phase {
@@ -325,44 +285,6 @@ impl Manager {
                 Phase::Ready => {}
             }
         }
-    }
-
-    fn send_heartbeats(&self) {
-        let lane = self.routing.control_lane();
-        for link in self.routing.links() {
-            // What waits already says as much as another heartbeat would.
-            if link.is_idle(lane) {
-                let _ = link.push(lane, Item::Heartbeat(self.routing.heartbeat()));
-            }
-        }
-    }
-
-    /// Whoever is silent for too long is suspect, then down.
-    fn listen(&mut self, suspect_after: Duration, down_after: Duration) {
-        for link in self.routing.links() {
-            let silent = link.socket.silent_for();
-            let name = &link.peer.name;
-            if silent >= down_after {
-                self.dead(name, "it has been silent for cluster.down_after");
-            } else if silent >= suspect_after {
-                self.apply(Member::Silent(name.clone()));
-            } else if self.membership.peer(name).is_some_and(|peer| peer.state == NodeState::Suspect) {
-                self.apply(Member::Alive(name.clone()));
-            }
-        }
-    }
-
-    fn dead(&mut self, name: &str, why: &str) {
-        let Some(peer) = self.membership.peer(name) else { return };
-        if peer.state == NodeState::Down {
-            self.lost.remove(name);
-            return;
-        }
-        tracing::warn!(target: "rookery::cluster", node = %name, "the node is down: {why}");
-        // Down first: what was asked of it goes to others at once, and not back over a new link.
-        self.apply(Member::Dead(name.to_owned()));
-        self.cut(name);
-        self.lost.remove(name);
     }
 
     fn stop(&mut self) {

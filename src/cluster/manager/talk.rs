@@ -12,7 +12,22 @@ use crate::cluster::view::{NodeInfo, NodeState};
 use crate::protocol::cluster::{Gossip, Leaving, item::Item};
 
 impl Manager {
-    pub(super) fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
+    pub(super) fn on_talk(&mut self, from: &Link) {
+        let words = from.inbox.take();
+        if let Some(gossip) = words.gossip {
+            self.on_gossip(from, gossip);
+        }
+        if words.leaves {
+            self.on_leaving(from);
+        }
+        if words.confirms
+            && let Some((names, _, _)) = &mut self.leaving
+        {
+            names.remove(&from.peer.name);
+        }
+    }
+
+    fn on_gossip(&mut self, from: &Link, gossip: Gossip) {
         let Some(slot) = self.slots.by_epoch(from.epoch) else { return };
         slot.gossiped = true;
         // It may come before this side has seen that the link is ready.
@@ -28,14 +43,8 @@ impl Manager {
         }
     }
 
-    pub(super) fn on_leaving(&mut self, from: &Link, leaving: Leaving) {
+    fn on_leaving(&mut self, from: &Link) {
         let name = from.peer.name.clone();
-        if leaving.confirmed {
-            if let Some((names, _, _)) = &mut self.leaving {
-                names.remove(&name);
-            }
-            return;
-        }
         let incarnation = from.peer.incarnation;
         if let Some(slot) = self.slots.by_epoch(from.epoch) {
             slot.said = NodeState::Leaving;

@@ -1,7 +1,6 @@
 //! What comes over links: messages, questions and answers of other nodes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Delivery, Held, PASSED_ON, Routing, question};
 use crate::cluster::address::Address;
+use crate::cluster::inbox::Words;
 use crate::cluster::lanes::Received;
 use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
@@ -67,15 +67,17 @@ impl Routing {
             Item::Ask(ask) => self.on_ask(link, ask),
             Item::Answer(answer) => self.on_answer(answer),
             Item::Heartbeat(beat) => self.on_heartbeat(link, beat),
-            Item::Gossip(gossip) => self.inform(Event::Gossip { from: link.clone(), gossip }),
-            Item::Leaving(leaving) => self.inform(Event::Leaving { from: link.clone(), leaving }),
+            Item::Gossip(gossip) => self.note(link, |words| words.gossip = Some(gossip)),
+            Item::Leaving(leaving) if leaving.confirmed => self.note(link, |words| words.confirms = true),
+            Item::Leaving(_) => self.note(link, |words| words.leaves = true),
         }
     }
 
-    fn inform(&self, event: Event) {
-        // The queue has no bound of its own: a peer sends gossip when something changes, and the manager waits for
-        // nobody. The manager is gone only when the node is stopping.
-        let _ = self.events.send(event);
+    fn note(&self, link: &Arc<Link>, say: impl FnOnce(&mut Words)) {
+        if link.inbox.put(say) {
+            // The manager is gone only when the node is stopping.
+            let _ = self.events.send(Event::Talk(link.clone()));
+        }
     }
 
     fn on_tell(&self, link: &Link, lane: usize, tell: Tell) {
@@ -167,8 +169,9 @@ impl Routing {
         if let Err(error) = self.check_size(codec::cluster_len(&answer)) {
             answer.result = Some(answer::Result::Error(error.into()));
         }
-        // Not bounded here: by the questions that the asker may have open.
-        link.push_over(Shard::lane_of(back.id) % self.config.lanes, Item::Answer(answer));
+        if !link.push_answer(Shard::lane_of(back.id) % self.config.lanes, answer) {
+            self.counters.answers_overflowed.increment();
+        }
     }
 
     fn on_answer(&self, answer: Answer) {
@@ -198,11 +201,9 @@ impl Routing {
     }
 
     fn on_heartbeat(&self, link: &Link, beat: Heartbeat) {
-        link.sessions.store(beat.sessions, Ordering::Relaxed);
-        link.rooms.store(beat.rooms, Ordering::Relaxed);
+        link.on_heartbeat(&beat, self.now_us());
         if beat.echo_us > 0 {
-            let rtt = self.now_us().saturating_sub(beat.echo_us);
-            return link.rtt_us.store(rtt.max(1), Ordering::Relaxed);
+            return;
         }
         let answer = Heartbeat { sent_at_us: 0, echo_us: beat.sent_at_us, ..self.heartbeat() };
         // A peer that does not take it is found out by its silence.

@@ -20,7 +20,7 @@ use crate::cluster::counters::Counters;
 use crate::cluster::gate::Gate;
 use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
-use crate::cluster::pending::{Asker, Carrier, Goal, Moved, Question, Shard, Untaken, Way};
+use crate::cluster::pending::{Asker, Carrier, Goal, Moved, Question, Shard, ShardLimits, Untaken, Way};
 use crate::cluster::reply::ReplyTo;
 use crate::cluster::view::{NodeState, View};
 use crate::cluster::{Inbound, placement};
@@ -128,14 +128,13 @@ impl Routing {
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let view = Arc::new(View::new(0, Vec::new(), name));
+        let limits = ShardLimits { questions: config.lane_queue_items, bytes: config.lane_queue_bytes };
         Self {
             name: name.into(),
             incarnation,
             started: Instant::now(),
             inbound: OnceLock::new(),
-            shards: (0..config.lanes)
-                .map(|lane| Mutex::new(Shard::new(lane, config.lane_queue_items)))
-                .collect(),
+            shards: (0..config.lanes).map(|lane| Mutex::new(Shard::new(lane, limits))).collect(),
             gate: Gate::new(config.lane_queue_items),
             view: RwLock::new(view.clone()),
             views: watch::Sender::new(view),
@@ -563,10 +562,12 @@ impl Routing {
             view_version: self.view.read().version,
             sessions,
             rooms,
+            silent_ms: 0,
         }
     }
 
-    fn now_us(&self) -> u64 {
+    /// Microseconds of this process, as heartbeats carry them.
+    pub fn now_us(&self) -> u64 {
         // From one, as zero says that there is none.
         self.started.elapsed().as_micros() as u64 + 1
     }

@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
+use rookery::config::Config;
+
 use crate::node::{NODE, PREFIX, Settings};
 
 /// One test at a time: they measure times, and each needs several processes.
@@ -20,8 +22,13 @@ pub fn within(limit: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
         assert!(began.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::yield_now();
+        pause();
     }
+}
+
+/// Leaves the processor to the nodes between two looks at them.
+fn pause() {
+    std::thread::park_timeout(Duration::from_millis(5));
 }
 
 /// The nodes of one test.
@@ -44,37 +51,40 @@ impl Nodes {
         self.start("a", |_| {});
         let seed = self.get("a").address().to_owned();
         for name in ["b", "c"] {
-            self.spawn(name, |settings| settings.seeds = vec![seed.clone()]);
+            self.spawn(name, |config| config.cluster.seeds = vec![seed.clone()]);
         }
         self.await_view(&["a", "b", "c"], "a:up b:up c:up", Duration::from_secs(5));
     }
 
     /// Starts a node and waits until it listens.
-    pub fn start(&mut self, name: &str, set: impl FnOnce(&mut Settings)) {
+    pub fn start(&mut self, name: &str, set: impl FnOnce(&mut Config)) {
         self.start_as(name, name, set);
     }
 
+    /// Starts a node whose clock begins at `clock_ms` (Unix time; 0: now).
+    pub fn start_at(&mut self, name: &str, clock_ms: u64, set: impl FnOnce(&mut Config)) {
+        self.spawn_as(name, name, clock_ms, set);
+        self.get(name).address();
+    }
+
     /// Starts a node that the test calls otherwise.
-    pub fn start_as(&mut self, name: &str, called: &str, set: impl FnOnce(&mut Settings)) {
-        self.spawn_as(name, called, set);
+    pub fn start_as(&mut self, name: &str, called: &str, set: impl FnOnce(&mut Config)) {
+        self.spawn_as(name, called, 0, set);
         self.get(called).address();
     }
 
     /// Starts a node and goes on.
-    pub fn spawn(&mut self, name: &str, set: impl FnOnce(&mut Settings)) {
-        self.spawn_as(name, name, set);
+    pub fn spawn(&mut self, name: &str, set: impl FnOnce(&mut Config)) {
+        self.spawn_as(name, name, 0, set);
     }
 
-    fn spawn_as(&mut self, name: &str, called: &str, set: impl FnOnce(&mut Settings)) {
-        let mut settings = Settings {
-            name: name.to_owned(),
-            listen: "127.0.0.1:0".to_owned(),
-            seeds: Vec::new(),
-            cookie: "cookie of the tests".to_owned(),
-            lanes: 4,
-            journal: self.folder.path().join("journal").display().to_string(),
-        };
-        set(&mut settings);
+    fn spawn_as(&mut self, name: &str, called: &str, clock_ms: u64, set: impl FnOnce(&mut Config)) {
+        let journal = self.folder.path().join("journal").display().to_string();
+        let mut settings = Settings { journal, clock_ms, ..Settings::default() };
+        settings.config.node.name = name.to_owned();
+        settings.config.cluster.listen = "127.0.0.1:0".to_owned();
+        settings.config.cluster.cookie = "cookie of the tests".to_owned();
+        set(&mut settings.config);
         self.nodes.insert(called.to_owned(), Process::start(&settings));
     }
 
@@ -92,6 +102,7 @@ impl Nodes {
                     began.elapsed() < limit,
                     "not within {limit:?}: '{name}' sees '{view}', but '{last}'"
                 );
+                pause();
                 last = self.get(name).ask_line("view");
             }
         }
@@ -173,7 +184,7 @@ impl Process {
         let program = std::env::current_exe().expect("a process knows its program");
         let mut child = Command::new(program)
             .args(["--exact", "node_process", "--nocapture"])
-            .env(NODE, settings.to_line())
+            .env(NODE, settings.to_text())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -222,6 +233,43 @@ impl Process {
         self.ask_line(&format!("counter {name}")).parse().expect("nodes write numbers")
     }
 
+    /// When this node saw a node come into a state, in Unix milliseconds, at or after `after_ms`.
+    pub fn when(&self, name: &str, state: &str, after_ms: u64) -> Option<u64> {
+        self.ask_line(&format!("when {name} {state} {after_ms}")).parse().ok()
+    }
+
+    pub fn stop_flow(&self) -> Report {
+        Report::of(&self.ask_line("stop_flow"))
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells it");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kib * 1024
+    }
+
+    /// Its TCP sockets, other than listening ones, with that port at either end.
+    pub fn sockets_at(&self, port: u16) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let links = std::fs::read_dir(folder).expect("the process runs").flatten();
+        let mine: BTreeSet<String> = links
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter_map(|link| {
+                Some(link.to_str()?.strip_prefix("socket:[")?.trim_end_matches(']').to_owned())
+            })
+            .collect();
+        let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel tells it");
+        let has_port = |address: &str| address.ends_with(&format!(":{port:04X}"));
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let (local, remote, state, inode) = (1, 2, 3, 9);
+        rows.filter(|row| row[state] != "0A" && mine.contains(row[inode]))
+            .filter(|row| has_port(row[local]) || has_port(row[remote]))
+            .count()
+    }
+
     pub fn flood(&self, keys: u64, count: u64) -> Report {
         Report::of(&self.ask_line(&format!("flood {keys} {count}")))
     }
@@ -241,6 +289,11 @@ impl Process {
     pub fn log_has(&self, words: &[&str]) -> bool {
         let log = self.log.lock().expect("nobody panics with it");
         log.iter().any(|line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// The port where it listens.
+    pub fn port(&self) -> u16 {
+        self.address().rsplit(':').next().and_then(|port| port.parse().ok()).expect("it is host:port")
     }
 
     fn next_line(&self, kind: &str) -> String {

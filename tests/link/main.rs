@@ -2,7 +2,11 @@
 //! starts itself again as the nodes (see `node.rs`), because `ractor`'s registries are process-wide.
 
 mod cluster;
+mod encrypted;
+mod faults;
 mod node;
+mod proxy;
+mod strangers;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -37,9 +41,9 @@ fn nodes_that_start_at_once_with_each_other_as_seeds_form_one_view() {
         .collect();
     let seeds: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     for (name, address) in ["a", "b", "c", "d", "e"].into_iter().zip(&seeds) {
-        nodes.spawn(name, |settings| {
-            settings.listen = address.clone();
-            settings.seeds = seeds.clone();
+        nodes.spawn(name, |config| {
+            config.cluster.listen = address.clone();
+            config.cluster.seeds = seeds.clone();
         });
     }
     nodes.await_view(&["a", "b", "c", "d", "e"], "a:up b:up c:up d:up e:up", Duration::from_secs(5));
@@ -127,14 +131,14 @@ fn a_node_that_restarts_under_its_name_joins_at_once() {
     let seed = nodes.get("a").address().to_owned();
     let before = nodes.get("a").ask_line("incarnation c");
     nodes.kill("c");
-    nodes.spawn("c", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.spawn("c", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["a", "b", "c"], "a:up b:up c:up", Duration::from_secs(2));
     within(Duration::from_secs(2), "the new incarnation is known", || {
         ["a", "b"].iter().all(|name| nodes.get(name).ask_line("incarnation c") != before)
     });
     // The seed itself, on its own port: nobody else has it as a peer to dial but through what they know.
     nodes.kill("a");
-    nodes.spawn("a", |settings| settings.listen = seed.clone());
+    nodes.spawn("a", |config| config.cluster.listen = seed.clone());
     nodes.await_view(&["a", "b", "c"], "a:up b:up c:up", Duration::from_secs(5));
 }
 
@@ -143,9 +147,9 @@ fn a_wrong_cookie_is_refused_and_said_on_both_sides() {
     let mut nodes = Nodes::new();
     nodes.start("a", |_| {});
     let seed = nodes.get("a").address().to_owned();
-    nodes.start("b", |settings| {
-        settings.seeds = vec![seed.clone()];
-        settings.cookie = "another".to_owned();
+    nodes.start("b", |config| {
+        config.cluster.seeds = vec![seed.clone()];
+        config.cluster.cookie = "another".to_owned();
     });
     for name in ["a", "b"] {
         within(Duration::from_secs(3), "the cookie is named in the log", || {
@@ -161,14 +165,14 @@ fn other_lanes_and_a_name_taken_twice_are_refused_and_said_on_both_sides() {
     let mut nodes = Nodes::new();
     nodes.start("a", |_| {});
     let seed = nodes.get("a").address().to_owned();
-    nodes.start("b", |settings| {
-        settings.seeds = vec![seed.clone()];
-        settings.lanes = 7;
+    nodes.start("b", |config| {
+        config.cluster.seeds = vec![seed.clone()];
+        config.cluster.lanes = 7;
     });
-    nodes.start("c", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start("c", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["a", "c"], "a:up c:up", Duration::from_secs(3));
-    nodes.start_as("c", "another-c", |settings| settings.seeds = vec![seed.clone()]);
-    nodes.start_as("a", "another-a", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start_as("c", "another-c", |config| config.cluster.seeds = vec![seed.clone()]);
+    nodes.start_as("a", "another-a", |config| config.cluster.seeds = vec![seed.clone()]);
     for (name, word) in [
         ("a", "cluster.lanes"),
         ("b", "cluster.lanes"),
@@ -195,7 +199,7 @@ fn a_silent_client_on_the_port_blocks_nobody_and_is_dropped() {
     let mut stranger = TcpStream::connect(&seed).expect("the node listens");
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("the node reads");
     let asked = Instant::now();
-    nodes.start("b", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start("b", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["a", "b"], "a:up b:up", Duration::from_secs(2));
     assert!(asked.elapsed() < Duration::from_secs(2), "the silent ones were waited for");
     for stream in &mut silent {
@@ -212,10 +216,10 @@ fn an_unreachable_seed_is_named_in_the_log_and_found_once_it_is_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     let seed = listener.local_addr().expect("it is bound").to_string();
     drop(listener);
-    nodes.start("b", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start("b", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["b"], "b:up", Duration::from_secs(1));
     assert!(nodes.get("b").log_has(&["WARN", "seed", &seed]));
-    nodes.start("a", |settings| settings.listen = seed.clone());
+    nodes.start("a", |config| config.cluster.listen = seed.clone());
     nodes.await_view(&["a", "b"], "a:up b:up", Duration::from_secs(5));
 }
 
@@ -245,11 +249,11 @@ fn a_node_that_joins_under_load_takes_over_in_order() {
     let mut nodes = Nodes::new();
     nodes.start("b", |_| {});
     let seed = nodes.get("b").address().to_owned();
-    nodes.start("a", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start("a", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["a", "b"], "a:up b:up", Duration::from_secs(5));
     nodes.get("a").say("stream 24");
     nodes.get("b").await_traffic();
-    nodes.start("c", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start("c", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["a", "b", "c"], "a:up b:up c:up", Duration::from_secs(5));
     nodes.get("c").await_traffic();
     let report = nodes.get("a").stop_stream();
@@ -264,7 +268,7 @@ fn how_fast_questions_travel() {
     let mut nodes = Nodes::new();
     nodes.start("a", |_| {});
     let seed = nodes.get("a").address().to_owned();
-    nodes.start("b", |settings| settings.seeds = vec![seed.clone()]);
+    nodes.start("b", |config| config.cluster.seeds = vec![seed.clone()]);
     nodes.await_view(&["a", "b"], "a:up b:up", Duration::from_secs(5));
     for window in [1, 16, 256, 2048] {
         let line = nodes.get("a").ask_line(&format!("measure {window}"));

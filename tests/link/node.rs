@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead as _, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rookery::cluster::{Address, Cluster, Inbound, ReplyTo};
 use rookery::config::Config;
 use rookery::domain::Error;
 use rookery::protocol::cluster::{
-    Describe, NodeReply, NodeRequest, PlacementQuery, Reply, Request, RoomReply, RoomRequest, node_reply,
-    node_request, reply, request, room_reply, room_request,
+    Describe, Forget, NodeReply, NodeRequest, PlacementQuery, Reply, Request, RoomReply, RoomRequest,
+    node_reply, node_request, reply, request, room_reply, room_request,
 };
 use rookery::protocol::v1;
 use tokio::sync::mpsc;
@@ -28,44 +28,31 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// What a node is started with.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    pub name: String,
-    pub listen: String,
-    pub seeds: Vec<String>,
-    pub cookie: String,
-    pub lanes: usize,
+    pub config: Config,
     pub journal: String,
+    /// When its clock begins, in Unix milliseconds; 0: it goes right.
+    pub clock_ms: u64,
 }
 
 impl Settings {
-    pub fn to_line(&self) -> String {
-        [
-            &self.name,
-            &self.listen,
-            &self.seeds.join(","),
-            &self.cookie,
-            &self.lanes.to_string(),
-            &self.journal,
-        ]
-        .map(String::as_str)
-        .join(";")
+    /// The journal and the clock, then the configuration as TOML.
+    pub fn to_text(&self) -> String {
+        let config = toml::to_string(&self.config).expect("the configuration is plain data");
+        format!("{}\n{}\n{config}", self.journal, self.clock_ms)
     }
 
-    fn from_line(line: &str) -> Self {
-        let parts: Vec<&str> = line.split(';').collect();
-        Self {
-            name: parts[0].to_owned(),
-            listen: parts[1].to_owned(),
-            seeds: parts[2].split(',').filter(|seed| !seed.is_empty()).map(str::to_owned).collect(),
-            cookie: parts[3].to_owned(),
-            lanes: parts[4].parse().expect("the harness writes a number"),
-            journal: parts[5].to_owned(),
-        }
+    fn from_text(text: &str) -> Self {
+        let mut parts = text.splitn(3, '\n');
+        let mut next = || parts.next().expect("the harness writes all three");
+        let (journal, clock_ms) = (next().to_owned(), next().parse().expect("the harness writes a number"));
+        let config = toml::from_str(next()).expect("the harness writes what it has read");
+        Self { config, journal, clock_ms }
     }
 }
 
 pub fn run_if_asked() {
-    let Ok(line) = std::env::var(NODE) else { return };
-    let settings = Settings::from_line(&line);
+    let Ok(text) = std::env::var(NODE) else { return };
+    let settings = Settings::from_text(&text);
     let filter = std::env::var("ROOKERY_LINK_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
     tracing_subscriber::fmt()
         .with_env_filter(format!("{filter},{}", rookery::cluster::LOG_FILTER))
@@ -89,12 +76,6 @@ fn say(line: &str) {
 async fn run(settings: Settings) {
     let journal = File::options().append(true).create(true).open(&settings.journal);
     let journal = Some(journal.expect("the test has made a folder"));
-    let mut config = Config::default();
-    config.node.name = settings.name;
-    config.cluster.listen = settings.listen;
-    config.cluster.seeds = settings.seeds;
-    config.cluster.cookie = settings.cookie;
-    config.cluster.lanes = settings.lanes;
     let (sender, mut lines) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -102,11 +83,17 @@ async fn run(settings: Settings) {
         }
         std::process::exit(0);
     });
-    let cluster = Cluster::bind(&config).await.expect("the settings are sound and the port is free");
+    if settings.clock_ms > 0 {
+        // Of this thread, which is the one that binds.
+        rookery::clock::simulate(settings.clock_ms);
+    }
+    let cluster = Cluster::bind(&settings.config).await.expect("the settings are sound and the port is free");
     let echo = Arc::new(Echo { name: cluster.name().to_owned(), journal, ..Echo::default() });
     cluster.start(echo.clone(), cluster.info()).await.expect("it is started once");
     say(&format!("address {}", cluster.local_address()));
-    let mut node = Node { cluster, echo, stream: None };
+    let history = Arc::new(History::default());
+    tokio::spawn(history.clone().keep_writing(cluster.clone()));
+    let mut node = Node { cluster, echo, history, stream: None, flow: None };
     while let Some(line) = lines.recv().await {
         let words: Vec<&str> = line.split(' ').collect();
         if let Some(answer) = Box::pin(node.obey(&words)).await {
@@ -118,7 +105,9 @@ async fn run(settings: Settings) {
 struct Node {
     cluster: Cluster,
     echo: Arc<Echo>,
+    history: Arc<History>,
     stream: Option<(Arc<AtomicBool>, tokio::task::JoinHandle<String>)>,
+    flow: Option<(Arc<AtomicBool>, tokio::task::JoinHandle<String>)>,
 }
 
 impl Node {
@@ -191,6 +180,34 @@ impl Node {
                 let (stop, task) = self.stream.take().expect("the test has started a stream");
                 stop.store(true, Ordering::Relaxed);
                 task.await.expect("the stream does not panic")
+            }
+            "flow" => {
+                let stop = Arc::new(AtomicBool::new(false));
+                let flow = Flow::to(cluster, words[1], number(2), number(3));
+                self.flow = Some((stop.clone(), tokio::spawn(flow.keep_going(cluster.clone(), stop))));
+                return None;
+            }
+            "stop_flow" => {
+                let (stop, task) = self.flow.take().expect("the test has started a flow");
+                stop.store(true, Ordering::Relaxed);
+                task.await.expect("the flow does not panic")
+            }
+            "when" => self
+                .history
+                .when(words[1], words[2], number(3))
+                .map_or("never".to_owned(), |at| at.to_string()),
+            "queued" => {
+                let nodes = cluster.nodes();
+                let node = nodes.iter().find(|node| node.info.name == words[1]);
+                node.map_or(0, |node| node.queued_bytes).to_string()
+            }
+            "kill_router" => {
+                kill_router(cluster, number(1));
+                "killed".to_owned()
+            }
+            "kill_server" => {
+                kill_server(cluster, words[1]);
+                "killed".to_owned()
             }
             "measure" => measure(cluster, number(1)).await,
             "measure_local" => measure_local(cluster).await,
@@ -312,6 +329,117 @@ async fn stream(cluster: Cluster, keys: u64, stop: Arc<AtomicBool>) -> String {
         tally.add(answer.map(text), took);
     }
     tally.line()
+}
+
+/// When this node saw which node in which state: name, state, Unix milliseconds.
+#[derive(Default)]
+struct History(Mutex<Vec<(String, String, u64)>>);
+
+impl History {
+    async fn keep_writing(self: Arc<Self>, cluster: Cluster) {
+        let mut views = cluster.watch();
+        loop {
+            let view = views.borrow_and_update().clone();
+            for node in &view.nodes {
+                let entry = (node.info.name.clone(), node.state.as_str().to_owned(), node.since_ms);
+                let mut seen = self.0.lock().expect("nobody panics with it");
+                if !seen.contains(&entry) {
+                    seen.push(entry);
+                }
+            }
+            if views.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// When a node came into a state for the first time at or after that moment.
+    fn when(&self, name: &str, state: &str, after_ms: u64) -> Option<u64> {
+        let seen = self.0.lock().expect("nobody panics with it");
+        let found = seen.iter().find(|(of, is, at)| of == name && is == state && *at >= after_ms);
+        found.map(|(_, _, at)| *at)
+    }
+}
+
+/// Messages and questions to one node at a rate, whatever becomes of them.
+struct Flow {
+    node: String,
+    /// Rooms that the node owned at the beginning.
+    keys: Vec<u64>,
+    /// Items in a second; every fourth is a question.
+    rate: u64,
+    text: String,
+}
+
+impl Flow {
+    fn to(cluster: &Cluster, node: &str, rate: u64, bytes: u64) -> Self {
+        let view = cluster.view();
+        let owned = |key: &u64| view.owner(&Address::room(*key)) == Some(node);
+        let keys: Vec<u64> = (0..4000).filter(owned).take(64).collect();
+        Self { node: node.to_owned(), keys, rate, text: "x".repeat(bytes as usize) }
+    }
+
+    async fn keep_going(self, cluster: Cluster, stop: Arc<AtomicBool>) -> String {
+        const STEP: Duration = Duration::from_millis(10);
+        let (sender, mut answers) = mpsc::unbounded_channel();
+        let mut steps = tokio::time::interval(STEP);
+        let (mut asked, mut answered, mut number) = (0_u64, 0_u64, 0_u64);
+        let mut tally = Tally::default();
+        while !stop.load(Ordering::Relaxed) {
+            steps.tick().await;
+            for _ in 0..self.rate * STEP.as_millis() as u64 / 1000 {
+                number += 1;
+                if number.is_multiple_of(4) {
+                    let (sender, at) = (sender.clone(), Instant::now());
+                    let reply = ReplyTo::new(move |answer: Result<Reply, Error>| {
+                        let _ = sender.send((answer, at.elapsed()));
+                    });
+                    let key = self.keys[number as usize % self.keys.len()];
+                    cluster.ask(Address::room(key), self.question(), DEADLINE, reply);
+                    asked += 1;
+                } else {
+                    let forget = Forget { cache_keys: vec![self.text.clone()] };
+                    let command = Some(node_request::Command::Forget(forget));
+                    cluster.tell_node_keyed(&self.node, number, NodeRequest { command });
+                }
+            }
+            while let Ok((answer, took)) = answers.try_recv() {
+                answered += 1;
+                tally.add(answer.map(text), took);
+            }
+        }
+        for _ in answered..asked {
+            let (answer, took) = answers.recv().await.expect("every question is answered");
+            tally.add(answer.map(text), took);
+        }
+        tally.line()
+    }
+
+    fn question(&self) -> Request {
+        let send = v1::Send { text: self.text.clone(), ..v1::Send::default() };
+        let command = Some(room_request::Command::Send(send));
+        Request { request: Some(request::Request::Room(RoomRequest { command, ..RoomRequest::default() })) }
+    }
+}
+
+/// The actors by which other nodes reach this one, or by which it reaches another.
+fn routers(cluster: &Cluster, name: &str, lane: u64) -> Vec<ractor::ActorCell> {
+    let view = cluster.view();
+    let incarnation = view.node(name).expect("the test names a node").info.incarnation;
+    ractor::pg::get_members(&format!("rookery.router/{name}#{incarnation}/{lane}"))
+}
+
+fn kill_router(cluster: &Cluster, lane: u64) {
+    for router in routers(cluster, cluster.name(), lane) {
+        router.kill();
+    }
+}
+
+/// The server is the grandparent of each router that it mirrors for a peer.
+fn kill_server(cluster: &Cluster, peer: &str) {
+    let mirror = routers(cluster, peer, 0).pop().expect("there is a link to the peer");
+    let session = mirror.try_get_supervisor().expect("a session supervises its mirrors");
+    session.try_get_supervisor().expect("the server supervises its sessions").kill();
 }
 
 async fn measure(cluster: &Cluster, window: u64) -> String {

@@ -5,6 +5,7 @@
 
 mod cursor_lane;
 pub mod directory;
+mod doubt;
 pub mod frame;
 mod inbound;
 pub mod presence;
@@ -64,6 +65,8 @@ struct Inner {
     refreshes: Semaphore,
     /// See [`Actors::doubts`].
     doubts: AtomicU64,
+    /// See [`Actors::in_doubt_since`].
+    doubted_since_ms: AtomicU64,
     cluster: OnceLock<Cluster>,
     handler: OnceLock<Arc<dyn Handler>>,
     rooms: Registry<RoomMessage>,
@@ -86,6 +89,7 @@ impl Actors {
             cursor_lane: CursorLane::start(&stores),
             refreshes: Semaphore::new(REFRESHES_AT_ONCE),
             doubts: AtomicU64::new(0),
+            doubted_since_ms: AtomicU64::new(u64::MAX),
             stores,
             cluster: OnceLock::new(),
             handler: OnceLock::new(),
@@ -167,6 +171,13 @@ impl Actors {
     /// here remember of their members.
     fn doubts(&self) -> u64 {
         self.inner.doubts.load(Ordering::Relaxed)
+    }
+
+    /// Messages stored since then (Unix milliseconds) may not have reached everybody: a link was lost or has come back a
+    /// moment ago.
+    fn in_doubt_since(&self) -> Option<u64> {
+        let since = self.inner.doubted_since_ms.load(Ordering::Relaxed);
+        (since != u64::MAX).then_some(since)
     }
 
     /// Closes every session, after what is queued for it.

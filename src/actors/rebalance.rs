@@ -2,11 +2,13 @@
 //! sessions to the new owners of moved shards, lets go of rooms that others own now, and ends silent connections.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Actors;
+use super::doubt::Doubt;
 use super::presence::actor::ShardMessage;
 use super::room::actor::RoomMessage;
 use crate::actors::directory::Place;
@@ -16,6 +18,10 @@ use crate::protocol::cluster::SessionRecord;
 
 /// How often sessions and rooms are looked over.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// Rooms told to push again at a time, and the pause between: live traffic goes on meanwhile.
+const PUSH_AGAIN_ROOMS: usize = 200;
+const PUSH_AGAIN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Starts the task; it ends with the runtime.
 pub(super) fn start(actors: Actors) {
@@ -30,6 +36,7 @@ async fn run(actors: Actors) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut announced_at = Instant::now();
+    let mut doubt = Doubt::new(actors.cluster().links());
     // Shards whose owner has not confirmed our sessions yet.
     let mut unconfirmed: BTreeSet<u64> = BTreeSet::new();
     let (confirm, mut failures) = tokio::sync::mpsc::unbounded_channel::<u64>();
@@ -40,6 +47,8 @@ async fn run(actors: Actors) {
                 if changed.is_err() {
                     return;
                 }
+                // Before rooms are told to move: they push again what they had better not take with them.
+                look_at_links(&actors, &mut doubt);
                 let moved = take_view(&actors);
                 announce(&actors, moved, &confirm);
             }
@@ -47,6 +56,7 @@ async fn run(actors: Actors) {
                 unconfirmed.insert(shard);
             }
             _ = rounds.tick() => {
+                look_at_links(&actors, &mut doubt);
                 actors.sessions().sweep();
                 passivate_idle_rooms(&actors);
                 retire_foreign_rooms(&actors);
@@ -58,6 +68,30 @@ async fn run(actors: Actors) {
             }
         }
     }
+}
+
+/// After a link or a node was lost or has come back: rooms read their membership again, and push again what may not have
+/// reached everybody.
+fn look_at_links(actors: &Actors, doubt: &mut Doubt) {
+    let inner = &actors.inner;
+    let found = doubt.look(actors.cluster().links(), clock::now_ms(), inner.config.room.repush_window);
+    if found.members {
+        inner.doubts.fetch_add(1, Ordering::Relaxed);
+    }
+    inner.doubted_since_ms.store(found.in_doubt_since_ms.unwrap_or(u64::MAX), Ordering::Relaxed);
+    let Some(since_ms) = found.push_since_ms else { return };
+    let mut rooms = inner.rooms.vitals();
+    rooms.retain(|vitals| vitals.last_active_ms() >= since_ms);
+    tracing::info!(rooms = rooms.len(), "links were lost or have come back: young messages are pushed again");
+    let actors = actors.clone();
+    actors.inner.runtime.clone().spawn(async move {
+        for some in rooms.chunks(PUSH_AGAIN_ROOMS) {
+            for vitals in some {
+                actors.inner.rooms.cast_if_active(vitals.address, RoomMessage::PushAgain(since_ms));
+            }
+            tokio::time::sleep(PUSH_AGAIN_PAUSE).await;
+        }
+    });
 }
 
 /// Applies the newest view; returns the shards that moved.

@@ -36,6 +36,7 @@ mod tls;
 pub mod transport;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -266,6 +267,11 @@ impl Cluster {
     #[cfg(test)]
     pub(crate) fn imagine(&self, nodes: Vec<ViewNode>) {
         self.routing.publish(View::new(self.view().version + 1, nodes, self.name()));
+    }
+
+    /// The ready links: their numbers, never used twice, by the name of the node.
+    pub fn links(&self) -> BTreeMap<String, u64> {
+        self.routing.links().iter().map(|link| (link.peer.name.clone(), link.epoch)).collect()
     }
 
     /// The nodes with their live figures, by name.

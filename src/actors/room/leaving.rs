@@ -142,6 +142,10 @@ impl RoomState {
         }
         self.settle_doubt().await;
         self.leaving.stay = Stay::Finishing;
+        // Its own last messages are nobody else's to push again.
+        if let Some(since_ms) = self.actors.in_doubt_since() {
+            self.push_again(since_ms);
+        }
         self.tell_receipts();
         self.start_storing_cursors();
         self.pump();

@@ -12,14 +12,16 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 
 use crate::actors::Actors;
-use crate::actors::session::{Handler, Session};
+use crate::actors::room::actor::RoomMessage;
+use crate::actors::session::{Handler, OpenSession, Session, Socket, Transport};
 use crate::cluster::{Address, Cluster, NodeInfo, NodeState, ReplyTo, ViewNode};
 use crate::config::Config;
 use crate::domain::Result;
-use crate::protocol::JoinPolicy;
+use crate::protocol::codec::Format;
 use crate::protocol::v1::{ClientFrame, Message, Send, Sent};
+use crate::protocol::{ErrorCode, JoinPolicy};
 use crate::storage::memory::MemoryStores;
-use crate::storage::{ClientKey, MessageStore, NewGroup, StoreResult, Stores};
+use crate::storage::{ClientKey, MemberRecord, MessageStore, NewGroup, StoreResult, Stores};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -301,5 +303,73 @@ async fn what_comes_home_goes_before_what_came_later() {
         node.log_of(room).await.iter().map(|message| message.text.parse().expect("a number")).collect();
     let wrong = texts.iter().enumerate().find(|(at, number)| *at as u32 != **number);
     assert_eq!((texts.len(), wrong), (SENDS as usize, None));
+    node.cluster.shutdown().await;
+}
+
+/// Membership as the other side of a partition has changed it, in a room so large that its log does not tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_activation_did_to_the_membership_is_found_out() {
+    let memory = MemoryStores::default();
+    let node = Node::start("left", &memory).await;
+    let room = group(&memory, 1, vec![2]).await;
+    let (rooms, other) = (node.actors.rooms(), memory.stores().conversations);
+    let send = |number: u32| Send {
+        conversation_id: room,
+        client_id: number.to_string(),
+        text: "hi".to_owned(),
+        ..Send::default()
+    };
+    let member = |user_id| MemberRecord { conversation_id: room, user_id, ..MemberRecord::default() };
+    rooms.send(2, send(0)).await.expect("a member may send");
+    other.remove_member(room, 2, 5).await.expect("memory answers");
+    other.add_members(&[member(3)]).await.expect("memory answers");
+    rooms.send(2, send(1)).await.expect("nobody has told the room");
+    // A link is made: whatever the room remembers is in doubt.
+    node.actors.inner.doubts.fetch_add(1, Ordering::Relaxed);
+    let refused = rooms.send(2, send(2)).await.expect_err("one who was removed may not send");
+    assert_eq!(refused.code, ErrorCode::PermissionDenied);
+    rooms.send(3, send(3)).await.expect("one who was added may");
+    // Without any sign, one who was added is refused for a second at most.
+    other.add_members(&[member(4)]).await.expect("memory answers");
+    let accepted = async {
+        while rooms.send(4, send(4)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, accepted).await.expect("one who was added may send soon");
+    node.cluster.shutdown().await;
+}
+
+/// A session that missed the pushes, as those behind a lost link do, gets the young ones again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn young_messages_are_pushed_again() {
+    let memory = MemoryStores::default();
+    let node = Node::start("pusher", &memory).await;
+    let room = group(&memory, 1, vec![2]).await;
+    let answers = Answers::default();
+    for number in 0..3 {
+        answers.post(&node, 1, room, number);
+    }
+    answers.all(3).await;
+    let open = OpenSession {
+        user_id: 2,
+        device_id: 1,
+        device_name: String::new(),
+        token: String::new(),
+        transport: Transport::Line,
+        format: Format::Line,
+        peer_address: String::new(),
+        reply_to: 0,
+    };
+    let socket = Socket { wake: Box::new(|| {}), cut: Box::new(|| {}) };
+    let session = node.actors.sessions().open(open, socket).await.expect("the node takes sessions");
+    node.actors.inner.rooms.cast_if_active(Address::room(room), RoomMessage::PushAgain(0));
+    let mut seqs = Vec::new();
+    eventually("they are pushed again", || {
+        let frames = session.outbox().drain(usize::MAX).frames;
+        seqs.extend(frames.iter().filter_map(|frame| frame.message.map(|(_, seq)| seq)));
+        seqs == [1, 2, 3]
+    })
+    .await;
     node.cluster.shutdown().await;
 }

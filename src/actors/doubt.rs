@@ -1,0 +1,145 @@
+//! What may have gone wrong when links are lost and made: which pushes may not have reached everybody, and since when
+//! another activation may have changed what rooms here remember. Pure: links in, what to do out.
+//!
+//! Pushes are told at most once, so those under way are lost with their link, and so is all that is meant for a node
+//! while there is no link to it. Rooms push them again when the link is found lost (the way by another shard's owner is
+//! open then) and when it is there again. Links are told apart by their numbers, so that one that is lost and made
+//! between two looks is seen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Rooms push again at most this often, milliseconds; what happens meanwhile is done together.
+const PUSH_EVERY_MS: u64 = 1000;
+/// Membership is read once more this long after a change, milliseconds: by then the other activation has ended.
+const READ_AGAIN_MS: u64 = 2000;
+/// Rooms that move push again for this long after a change, milliseconds.
+const DOUBT_MS: u64 = 5000;
+/// Most lost nodes remembered, and how long, milliseconds: after that, what was missed is left to sync.
+const LOST_MAX: usize = 1024;
+const LOST_FOR_MS: u64 = 24 * 3600 * 1000;
+
+/// The links as they were, and what is still to be done.
+#[derive(Debug, Default)]
+pub struct Doubt {
+    links: BTreeMap<String, u64>,
+    /// When a node's link was found lost.
+    lost: BTreeMap<String, u64>,
+    push_since_ms: Option<u64>,
+    pushed_at_ms: u64,
+    read_again_at_ms: Option<u64>,
+    in_doubt: Option<(u64, u64)>,
+}
+
+/// What is to be done now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Memberships are to be read again.
+    pub members: bool,
+    /// Rooms are to push again what was stored since then, Unix milliseconds.
+    pub push_since_ms: Option<u64>,
+    /// Rooms that move now are to push that again before they do.
+    pub in_doubt_since_ms: Option<u64>,
+}
+
+impl Doubt {
+    /// With these links, by node.
+    pub fn new(links: BTreeMap<String, u64>) -> Self {
+        Self { links, ..Self::default() }
+    }
+
+    /// Compares with the links there are now. `window`: how long before a loss pushes may have been lost already.
+    pub fn look(&mut self, links: BTreeMap<String, u64>, now_ms: u64, window: Duration) -> Found {
+        let before = |at_ms: u64| at_ms.saturating_sub(window.as_millis() as u64);
+        let mut since: Option<u64> = None;
+        let mut changed = false;
+        for (name, epoch) in &self.links {
+            if links.get(name) != Some(epoch) {
+                changed = true;
+                self.lost.entry(name.clone()).or_insert(now_ms);
+                since = earlier(since, before(now_ms));
+            }
+        }
+        for (name, epoch) in &links {
+            if self.links.get(name) != Some(epoch) {
+                changed = true;
+                // A node that never was linked has missed nothing.
+                if let Some(lost_at_ms) = self.lost.remove(name) {
+                    since = earlier(since, before(lost_at_ms));
+                }
+            }
+        }
+        self.lost.retain(|_, lost_at_ms| now_ms.saturating_sub(*lost_at_ms) < LOST_FOR_MS);
+        while self.lost.len() > LOST_MAX {
+            self.lost.pop_first();
+        }
+        self.links = links;
+        let mut found = Found { members: changed, ..Found::default() };
+        if changed {
+            self.read_again_at_ms = Some(now_ms + READ_AGAIN_MS);
+        } else if self.read_again_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+            self.read_again_at_ms = None;
+            found.members = true;
+        }
+        if let Some(since) = since {
+            self.push_since_ms = earlier(self.push_since_ms, since);
+            let so_far = self.in_doubt.map(|(since, _)| since);
+            self.in_doubt = earlier(so_far, since).map(|since| (since, now_ms + DOUBT_MS));
+        }
+        self.in_doubt = self.in_doubt.filter(|(_, until_ms)| now_ms < *until_ms);
+        found.in_doubt_since_ms = self.in_doubt.map(|(since, _)| since);
+        if self.push_since_ms.is_some() && now_ms.saturating_sub(self.pushed_at_ms) >= PUSH_EVERY_MS {
+            self.pushed_at_ms = now_ms;
+            found.push_since_ms = self.push_since_ms.take();
+        }
+        found
+    }
+}
+
+fn earlier(so_far: Option<u64>, at_ms: u64) -> Option<u64> {
+    Some(so_far.map_or(at_ms, |so_far| so_far.min(at_ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn links(links: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        links.iter().map(|(name, epoch)| ((*name).to_owned(), *epoch)).collect()
+    }
+
+    #[test]
+    fn a_lost_link_and_its_return_are_made_good() {
+        let mut doubt = Doubt::new(links(&[("a", 1), ("b", 2)]));
+        assert_eq!(doubt.look(links(&[("a", 1), ("b", 2)]), 50_000, WINDOW), Found::default());
+        let found = doubt.look(links(&[("a", 1)]), 60_000, WINDOW);
+        let lost = Found { members: true, push_since_ms: Some(50_000), in_doubt_since_ms: Some(50_000) };
+        assert_eq!(found, lost);
+        // Long after, what was stored since the loss is pushed again, and what was under way then.
+        assert_eq!(
+            doubt.look(links(&[("a", 1)]), 70_000, WINDOW),
+            Found { members: true, ..Found::default() }
+        );
+        assert_eq!(doubt.look(links(&[("a", 1)]), 71_000, WINDOW), Found::default());
+        assert_eq!(doubt.look(links(&[("a", 1), ("b", 3)]), 100_000, WINDOW), lost);
+    }
+
+    #[test]
+    fn a_link_made_anew_between_two_looks_is_seen() {
+        let mut doubt = Doubt::new(links(&[("a", 1)]));
+        assert_eq!(doubt.look(links(&[("a", 2)]), 60_000, WINDOW).push_since_ms, Some(50_000));
+        // The next one soon after waits for its turn.
+        assert_eq!(doubt.look(links(&[("a", 3)]), 60_300, WINDOW).push_since_ms, None);
+        assert_eq!(doubt.look(links(&[("a", 3)]), 61_300, WINDOW).push_since_ms, Some(50_300));
+        assert_eq!(doubt.look(links(&[("a", 3)]), 62_400, WINDOW).push_since_ms, None);
+    }
+
+    #[test]
+    fn a_node_that_is_new_has_missed_nothing() {
+        let mut doubt = Doubt::default();
+        let found = doubt.look(links(&[("a", 1)]), 60_000, WINDOW);
+        assert_eq!(found, Found { members: true, ..Found::default() });
+    }
+}

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::presence::state::Shard;
 use crate::cluster::{Address, NodeState, View};
-use crate::protocol::cluster::SessionRecord;
+use crate::protocol::cluster::{Register, SessionRecord};
 
 /// A shard that this node owns.
 struct Slot {
@@ -123,9 +123,19 @@ impl Directory {
     }
 
     /// Takes up sessions of a shard. Another node's view may be ahead of ours, so the slot is opened if need be.
-    pub fn register(&self, shard: u64, sessions: Vec<SessionRecord>) {
+    pub fn register(&self, shard: u64, register: Register) {
         let mut slot = self.slots[self.index(shard)].write();
-        slot.get_or_insert_with(|| self.new_slot(false)).shard.register(sessions);
+        slot.get_or_insert_with(|| self.new_slot(false)).shard.register(register);
+    }
+
+    /// Drops sessions of nodes that are gone: a late announcement of theirs may have come after their end was seen.
+    pub fn drop_gone(&self, view: &View, own_name: &str) {
+        for slot in &self.slots {
+            if let Some(slot) = slot.write().as_mut() {
+                slot.shard
+                    .retain_nodes(|name, incarnation| name == own_name || is_alive(view, name, incarnation));
+            }
+        }
     }
 
     /// Drops a session of a shard.

@@ -15,11 +15,12 @@ pub mod room;
 pub mod session;
 pub mod writer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ractor::ActorRuntime;
 use tokio::sync::Semaphore;
 
@@ -48,6 +49,9 @@ use crate::storage::Stores;
 /// Rooms that read their membership again at the same time.
 const REFRESHES_AT_ONCE: usize = 8;
 
+/// Sends of non-members that are looked up in storage at the same time; more are refused unseen.
+const DENIALS_AT_ONCE: usize = 256;
+
 /// All actors of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Actors {
@@ -63,6 +67,8 @@ struct Inner {
     cursor_lane: CursorLane,
     /// Turns of rooms that read their membership again.
     refreshes: Semaphore,
+    /// Turns of sends by those who are no members.
+    denials: Arc<Semaphore>,
     /// See [`Actors::doubts`].
     doubts: AtomicU64,
     /// See [`Actors::in_doubt_since`].
@@ -73,6 +79,8 @@ struct Inner {
     shards: Registry<ShardMessage>,
     directory: Arc<Directory>,
     sessions: SessionTable,
+    /// Shards whose owner has not confirmed what this node had to say of its sessions.
+    unconfirmed: Mutex<BTreeSet<u64>>,
     draining: AtomicBool,
     /// An operator has told this node to drain.
     drain_ordered: tokio::sync::Notify,
@@ -88,6 +96,7 @@ impl Actors {
             writers: Writers::start(&config.writer, &stores),
             cursor_lane: CursorLane::start(&stores),
             refreshes: Semaphore::new(REFRESHES_AT_ONCE),
+            denials: Arc::new(Semaphore::new(DENIALS_AT_ONCE)),
             doubts: AtomicU64::new(0),
             doubted_since_ms: AtomicU64::new(u64::MAX),
             stores,
@@ -97,6 +106,7 @@ impl Actors {
             shards: Registry::default(),
             directory: Arc::new(Directory::new(config.presence.shards, config.presence.rebuild_window)),
             sessions: SessionTable::default(),
+            unconfirmed: Mutex::default(),
             draining: AtomicBool::new(false),
             drain_ordered: tokio::sync::Notify::new(),
         };
@@ -212,10 +222,11 @@ impl Actors {
         });
     }
 
-    /// Tells the presence shard of `user_id` of sessions of its users.
-    async fn announce(&self, user_id: u64, sessions: Vec<SessionRecord>, limit: Duration) -> Result<()> {
-        let register = presence_request::Command::Register(Register { sessions });
-        self.ask_shard(self.inner.directory.shard_of(user_id), register, limit).await.map(|_| ())
+    /// Tells the presence shard of a session's user that it has begun.
+    async fn announce(&self, session: &Session, limit: Duration) -> Result<()> {
+        let register = Register { sessions: vec![session.record(self)], ..Register::default() };
+        let shard = self.inner.directory.shard_of(session.user_id());
+        self.ask_shard(shard, presence_request::Command::Register(register), limit).await.map(|_| ())
     }
 
     /// Tells the presence shard that a session has ended.
@@ -223,12 +234,25 @@ impl Actors {
         self.withdraw_record(&session.record(self));
     }
 
+    /// If the shard's owner does not confirm it, all sessions of the shard are announced again, which says the same.
     fn withdraw_record(&self, record: &SessionRecord) {
         let gone =
             Unregister { user_id: record.user_id, session_id: record.session_id, node: record.node.clone() };
-        let request = presence_request::Command::Unregister(gone);
+        let request = presence_request_of(presence_request::Command::Unregister(gone));
         let shard = self.inner.directory.shard_of(record.user_id);
-        self.cluster().tell(Address::presence(shard), presence_request_of(request));
+        let actors = self.clone();
+        let reply = ReplyTo::new(move |answer: Result<Reply>| {
+            if answer.is_err() {
+                actors.announce_again(shard);
+            }
+        });
+        let limit = self.inner.config.cluster.ask_timeout;
+        self.cluster().ask(Address::presence(shard), request, limit, reply);
+    }
+
+    /// The sessions of the shard are to be announced with the next round.
+    fn announce_again(&self, shard: u64) {
+        self.inner.unconfirmed.lock().insert(shard);
     }
 
     async fn ask_shard(

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Actors;
 use super::doubt::Doubt;
 use super::presence::actor::ShardMessage;
 use super::room::actor::RoomMessage;
+use super::{Actors, presence_request_of};
 use crate::actors::directory::Place;
 use crate::clock;
-use crate::cluster::Address;
-use crate::protocol::cluster::SessionRecord;
+use crate::cluster::{Address, ReplyTo};
+use crate::protocol::cluster::{Register, Reply, SessionRecord, presence_request};
 
 /// How often sessions and rooms are looked over.
 const ROUND: Duration = Duration::from_secs(1);
@@ -37,9 +37,6 @@ async fn run(actors: Actors) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut announced_at = Instant::now();
     let mut doubt = Doubt::new(actors.cluster().links());
-    // Shards whose owner has not confirmed our sessions yet.
-    let mut unconfirmed: BTreeSet<u64> = BTreeSet::new();
-    let (confirm, mut failures) = tokio::sync::mpsc::unbounded_channel::<u64>();
     loop {
         tokio::select! {
             biased;
@@ -48,38 +45,37 @@ async fn run(actors: Actors) {
                     return;
                 }
                 // Before rooms are told to move: they push again what they had better not take with them.
-                look_at_links(&actors, &mut doubt);
+                let relinked = look_at_links(&actors, &mut doubt);
                 let moved = take_view(&actors);
-                announce(&actors, moved, &confirm);
-            }
-            Some(shard) = failures.recv() => {
-                unconfirmed.insert(shard);
+                announce(&actors, if relinked { all_shards(&actors) } else { moved.into_iter().collect() });
             }
             _ = rounds.tick() => {
-                look_at_links(&actors, &mut doubt);
+                let relinked = look_at_links(&actors, &mut doubt);
                 actors.sessions().sweep();
                 passivate_idle_rooms(&actors);
                 retire_foreign_rooms(&actors);
-                if announced_at.elapsed() >= actors.inner.config.presence.announce_interval {
+                let mut shards = std::mem::take(&mut *actors.inner.unconfirmed.lock());
+                if relinked || announced_at.elapsed() >= actors.inner.config.presence.announce_interval {
                     announced_at = Instant::now();
-                    unconfirmed = (0..actors.inner.directory.shards()).collect();
+                    actors.inner.directory.drop_gone(&actors.cluster().view(), &actors.inner.name);
+                    shards = all_shards(&actors);
                 }
-                announce(&actors, std::mem::take(&mut unconfirmed).into_iter().collect(), &confirm);
+                announce(&actors, shards);
             }
         }
     }
 }
 
 /// After a link or a node was lost or has come back: rooms read their membership again, and push again what may not have
-/// reached everybody.
-fn look_at_links(actors: &Actors, doubt: &mut Doubt) {
+/// reached everybody. Says whether sessions are to be announced to all shards, as their owners may have forgotten them.
+fn look_at_links(actors: &Actors, doubt: &mut Doubt) -> bool {
     let inner = &actors.inner;
     let found = doubt.look(actors.cluster().links(), clock::now_ms(), inner.config.room.repush_window);
     if found.members {
         inner.doubts.fetch_add(1, Ordering::Relaxed);
     }
     inner.doubted_since_ms.store(found.in_doubt_since_ms.unwrap_or(u64::MAX), Ordering::Relaxed);
-    let Some(since_ms) = found.push_since_ms else { return };
+    let Some(since_ms) = found.push_since_ms else { return found.members };
     let mut rooms = inner.rooms.vitals();
     rooms.retain(|vitals| vitals.last_active_ms() >= since_ms);
     tracing::info!(rooms = rooms.len(), "links were lost or have come back: young messages are pushed again");
@@ -92,6 +88,11 @@ fn look_at_links(actors: &Actors, doubt: &mut Doubt) {
             tokio::time::sleep(PUSH_AGAIN_PAUSE).await;
         }
     });
+    found.members
+}
+
+fn all_shards(actors: &Actors) -> BTreeSet<u64> {
+    (0..actors.inner.directory.shards()).collect()
 }
 
 /// Applies the newest view; returns the shards that moved.
@@ -113,36 +114,58 @@ fn take_view(actors: &Actors) -> Vec<u64> {
     moved
 }
 
-/// Announces this node's sessions of the shards to their owners, in batches, and reports the shards that did not confirm.
-fn announce(actors: &Actors, shards: Vec<u64>, failed: &tokio::sync::mpsc::UnboundedSender<u64>) {
-    if shards.is_empty() {
+/// Announces this node's sessions of the shards to their owners, all of each shard, in batches. Those that are not
+/// confirmed are announced again with the next round.
+fn announce(actors: &Actors, shards: BTreeSet<u64>) {
+    let inner = &actors.inner;
+    let newest = inner.sessions.newest();
+    if shards.is_empty() || newest == 0 {
         return;
     }
-    let wanted: BTreeSet<u64> = shards.into_iter().collect();
-    let mut by_shard: BTreeMap<u64, Vec<SessionRecord>> = BTreeMap::new();
-    for session in actors.inner.sessions.all() {
-        let shard = actors.inner.directory.shard_of(session.user_id());
-        if wanted.contains(&shard) {
-            by_shard.entry(shard).or_default().push(session.record(actors));
+    let mut by_shard: BTreeMap<u64, Vec<SessionRecord>> =
+        shards.into_iter().map(|shard| (shard, Vec::new())).collect();
+    for session in inner.sessions.all() {
+        let record = session.record(actors);
+        // Those that began meanwhile announce themselves.
+        if record.number <= newest
+            && let Some(records) = by_shard.get_mut(&inner.directory.shard_of(session.user_id()))
+        {
+            records.push(record);
         }
     }
-    let limit = actors.inner.config.cluster.ask_timeout;
-    for (shard, records) in by_shard {
-        for batch in records.chunks(actors.inner.config.presence.announce_batch.max(1)) {
-            let (actors, batch, failed) = (actors.clone(), batch.to_vec(), failed.clone());
-            let Some(user_id) = batch.first().map(|record| record.user_id) else { continue };
-            actors.inner.runtime.clone().spawn(async move {
-                if actors.announce(user_id, batch.clone(), limit).await.is_err() {
-                    // The receiver lives as long as the runtime.
-                    let _ = failed.send(shard);
+    for (shard, mut records) in by_shard {
+        records.sort_unstable_by_key(|record| record.number);
+        let mut batches: Vec<Vec<SessionRecord>> =
+            records.chunks(inner.config.presence.announce_batch.max(1)).map(<[_]>::to_vec).collect();
+        if batches.is_empty() {
+            batches.push(Vec::new());
+        }
+        let (mut after, last) = (0, batches.len() - 1);
+        for (at, sessions) in batches.into_iter().enumerate() {
+            let up_to = match sessions.last() {
+                Some(record) if at < last => record.number,
+                _ => newest,
+            };
+            let ids: Vec<(u64, SessionRecord)> =
+                sessions.iter().map(|record| (record.session_id, record.clone())).collect();
+            let (node, incarnation) = (inner.name.clone(), actors.cluster().incarnation());
+            let register = Register { sessions, node, incarnation, after, up_to };
+            let told = actors.clone();
+            let reply = ReplyTo::new(move |answer: crate::domain::Result<Reply>| {
+                if answer.is_err() {
+                    told.announce_again(shard);
                 }
                 // A session that ended while it was being announced must not stay in the directory.
-                for record in &batch {
-                    if actors.inner.sessions.get(record.session_id).is_none() {
-                        actors.withdraw_record(record);
+                for (session_id, record) in &ids {
+                    if told.inner.sessions.get(*session_id).is_none() {
+                        told.withdraw_record(record);
                     }
                 }
             });
+            let request = presence_request_of(presence_request::Command::Register(register));
+            let limit = inner.config.cluster.ask_timeout;
+            actors.cluster().ask(Address::presence(shard), request, limit, reply);
+            after = up_to;
         }
     }
 }

@@ -72,7 +72,7 @@ impl ShardArguments {
         let (shard, directory) = (self.vitals.address.key, &self.directory);
         let answer = match request.command {
             Some(Command::Register(register)) => {
-                directory.register(shard, register.sessions);
+                directory.register(shard, register);
                 presence_reply::Reply::Done(Done {})
             }
             Some(Command::Unregister(gone)) => {

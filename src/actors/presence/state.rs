@@ -1,9 +1,9 @@
 //! One shard of the directory: which sessions its users have, and on which nodes. Soft state: what a node lost, the
 //! others announce again. No I/O and no clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use crate::protocol::cluster::SessionRecord;
+use crate::protocol::cluster::{Register, SessionRecord};
 
 /// The records of one shard.
 #[derive(Debug, Default)]
@@ -13,9 +13,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Takes up sessions, new or known.
-    pub fn register(&mut self, sessions: Vec<SessionRecord>) {
-        for record in sessions {
+    /// Takes up sessions, new or known, and drops those that an announcement leaves out.
+    pub fn register(&mut self, register: Register) {
+        if register.up_to > 0 {
+            self.drop_unlisted(&register);
+        }
+        for record in register.sessions {
             let of_user = self.users.entry(record.user_id).or_default();
             match of_user.iter_mut().find(|known| known.session_id == record.session_id) {
                 Some(known) => *known = record,
@@ -48,6 +51,26 @@ impl Shard {
     /// How many users are online, and in how many sessions.
     pub fn counts(&self) -> (usize, usize) {
         (self.users.len(), self.sessions)
+    }
+
+    fn drop_unlisted(&mut self, register: &Register) {
+        let listed: HashSet<u64> = register.sessions.iter().map(|record| record.session_id).collect();
+        let has_ended = |record: &SessionRecord| {
+            let in_range = record.incarnation == register.incarnation
+                && (register.after < record.number && record.number <= register.up_to)
+                && !listed.contains(&record.session_id);
+            record.node == register.node && (record.incarnation < register.incarnation || in_range)
+        };
+        let ended: Vec<(u64, u64)> = self
+            .users
+            .values()
+            .flatten()
+            .filter(|record| has_ended(record))
+            .map(|record| (record.user_id, record.session_id))
+            .collect();
+        for (user_id, session_id) in ended {
+            self.unregister(user_id, session_id);
+        }
     }
 
     fn retain_of(&mut self, user_id: u64, keep: impl Fn(&SessionRecord) -> bool) -> usize {
@@ -85,7 +108,8 @@ mod tests {
                 let (user_id, home) = (user_id.min(session_id), (session_id % 3) as u8);
                 match step {
                     0 | 1 => {
-                        shard.register(vec![record(user_id, session_id, home)]);
+                        let sessions = vec![record(user_id, session_id, home)];
+                        shard.register(Register { sessions, ..Register::default() });
                         model.insert((user_id, session_id, home));
                     }
                     2 => {
@@ -107,5 +131,26 @@ mod tests {
                 prop_assert_eq!(held, expected);
             }
         }
+    }
+
+    #[test]
+    fn an_announcement_ends_what_it_leaves_out() {
+        let numbered = |user_id, number, incarnation| SessionRecord {
+            number,
+            incarnation,
+            ..record(user_id, number + 100 * incarnation, 1)
+        };
+        let mut shard = Shard::default();
+        let sessions = (1..=6).map(|number| numbered(number, number, 2)).collect();
+        shard.register(Register { sessions, ..Register::default() });
+        let others = vec![record(7, 900, 2), numbered(8, 1, 1)];
+        shard.register(Register { sessions: others, ..Register::default() });
+        // The sixth began after the announcement was drawn up; the first is told in another part of it.
+        let sessions = vec![numbered(3, 3, 2)];
+        shard.register(Register { sessions, node: "n1".to_owned(), incarnation: 2, after: 1, up_to: 5 });
+        let online = |user_id| !shard.sessions_of(user_id).is_empty();
+        let online: Vec<u64> = (1..=8).filter(|user_id| online(*user_id)).collect();
+        assert_eq!(online, [1, 3, 6, 7], "and what is left of an earlier incarnation is gone");
+        assert_eq!(shard.counts(), (4, 4));
     }
 }

@@ -22,8 +22,8 @@ use crate::clock;
 use crate::domain::{Error, Result};
 use crate::protocol::ErrorCode;
 use crate::protocol::cluster::{Done, Reply, RoomReply, RoomRequest, reply, room_reply, room_request};
-use crate::protocol::v1::{Message, Send as SendRequest};
-use crate::storage::{StoreError, StoreResult};
+use crate::protocol::v1::{Message, Send as SendRequest, Sent};
+use crate::storage::{ClientKey, StoreError, StoreResult};
 
 /// A request and who waits for its answer.
 pub struct Asked {
@@ -392,9 +392,47 @@ impl RoomState {
 
     fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
         let Some(room) = &mut self.room else { return };
+        if room.member(user_id).is_none() {
+            return self.deny(user_id, send, waiter);
+        }
         let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
+    }
+
+    /// Refuses a send of one who is not a member, unless it repeats one that was stored when he was; off the room's own
+    /// task, so that strangers hold up nobody.
+    fn deny(&self, user_id: u64, send: SendRequest, waiter: Waiter) {
+        let Some(Err(error)) = self.room.as_ref().map(|room| room.require_member(user_id).map(|_| ())) else {
+            return;
+        };
+        let Ok(turn) = Arc::clone(&self.actors.inner.denials).try_acquire_owned() else {
+            let error = "too many who are no members send; try again in a moment";
+            return waiter.answer(Err(Error::exhausted(error, SWEEP_EVERY)));
+        };
+        let (actors, conversation_id) = (self.actors.clone(), self.conversation_id());
+        self.actors.inner.runtime.spawn(async move {
+            let _turn = turn;
+            let stores = &actors.inner.stores;
+            let key = ClientKey { conversation_id, sender_id: user_id, client_id: send.client_id };
+            let found = match stores.conversations.member(conversation_id, user_id).await {
+                Ok(Some(_)) => stores.messages.stored(std::slice::from_ref(&key)).await,
+                other => other.map(|_| Vec::new()),
+            };
+            waiter.answer(match found {
+                Ok(found) => match found.first() {
+                    Some((_, seq, created_at_ms)) => Ok(room(room_reply::Reply::Sent(Sent {
+                        conversation_id,
+                        seq: *seq,
+                        client_id: key.client_id,
+                        created_at_ms: *created_at_ms,
+                        duplicate: true,
+                    }))),
+                    None => Err(error),
+                },
+                Err(away) => Err(away.into()),
+            });
+        });
     }
 
     /// Lets the next group leave, if it may. A room that moves begins nothing new but what only it can say.

@@ -17,6 +17,7 @@ use crate::actors::session::{Handler, OpenSession, Session, Socket, Transport};
 use crate::cluster::{Address, Cluster, NodeInfo, NodeState, ReplyTo, ViewNode};
 use crate::config::Config;
 use crate::domain::Result;
+use crate::protocol::cluster::Register;
 use crate::protocol::codec::Format;
 use crate::protocol::v1::{ClientFrame, Message, Send, Sent};
 use crate::protocol::{ErrorCode, JoinPolicy};
@@ -106,6 +107,21 @@ impl Node {
         let mine = if owns { NodeState::Up } else { NodeState::Joining };
         let its = if owns { NodeState::Joining } else { NodeState::Up };
         self.cluster.imagine(vec![node(self.cluster.info(), mine), node(other, its)]);
+    }
+
+    async fn session_of(&self, user_id: u64) -> Session {
+        let open = OpenSession {
+            user_id,
+            device_id: 1,
+            device_name: String::new(),
+            token: String::new(),
+            transport: Transport::Line,
+            format: Format::Line,
+            peer_address: String::new(),
+            reply_to: 0,
+        };
+        let socket = Socket { wake: Box::new(|| {}), cut: Box::new(|| {}) };
+        self.actors.sessions().open(open, socket).await.expect("the node takes sessions")
     }
 
     fn is_active(&self, room: u64) -> bool {
@@ -351,18 +367,7 @@ async fn young_messages_are_pushed_again() {
         answers.post(&node, 1, room, number);
     }
     answers.all(3).await;
-    let open = OpenSession {
-        user_id: 2,
-        device_id: 1,
-        device_name: String::new(),
-        token: String::new(),
-        transport: Transport::Line,
-        format: Format::Line,
-        peer_address: String::new(),
-        reply_to: 0,
-    };
-    let socket = Socket { wake: Box::new(|| {}), cut: Box::new(|| {}) };
-    let session = node.actors.sessions().open(open, socket).await.expect("the node takes sessions");
+    let session = node.session_of(2).await;
     node.actors.inner.rooms.cast_if_active(Address::room(room), RoomMessage::PushAgain(0));
     let mut seqs = Vec::new();
     eventually("they are pushed again", || {
@@ -371,5 +376,48 @@ async fn young_messages_are_pushed_again() {
         seqs == [1, 2, 3]
     })
     .await;
+    node.cluster.shutdown().await;
+}
+
+/// A send that was stored, whose answer was lost, and whose sender has left before it is asked again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_of_one_who_has_left_gets_the_first_result() {
+    let memory = MemoryStores::default();
+    let nodes = [Node::start("first", &memory).await, Node::start("second", &memory).await];
+    let room = group(&memory, 1, vec![2]).await;
+    let send = |number: u32| Send {
+        conversation_id: room,
+        client_id: number.to_string(),
+        text: "hi".to_owned(),
+        ..Send::default()
+    };
+    let [first, second] = nodes.each_ref().map(|node| node.actors.rooms());
+    let stored = first.send(2, send(0)).await.expect("a member may send");
+    first.leave(2, room).await.expect("a member may leave");
+    let again = second.send(2, send(0)).await.expect("it is stored");
+    assert_eq!((again.seq, again.duplicate), (stored.seq, true));
+    let refused = second.send(2, send(1)).await.expect_err("one who has left may not send");
+    assert_eq!(refused.code, ErrorCode::PermissionDenied);
+    for node in nodes {
+        node.cluster.shutdown().await;
+    }
+}
+
+/// The end of a session that its shard was not told of, or was told of too early.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_has_ended_does_not_stay_in_the_directory() {
+    let memory = MemoryStores::default();
+    let node = Node::start("ghosts", &memory).await;
+    let (lasting, ending) = (node.session_of(2).await, node.session_of(2).await);
+    let (directory, shard) = (&node.actors.inner.directory, node.actors.inner.directory.shard_of(2));
+    let record = ending.record(&node.actors);
+    ending.close();
+    eventually("it is withdrawn", || directory.sessions_of(2).len() == 1).await;
+    // Its registration, held up on the way.
+    directory.register(shard, Register { sessions: vec![record], ..Register::default() });
+    assert_eq!(directory.sessions_of(2).len(), 2);
+    node.actors.announce_again(shard);
+    eventually("the announcement ends it", || directory.sessions_of(2).len() == 1).await;
+    assert_eq!(directory.sessions_of(2)[0].session_id, lasting.id());
     node.cluster.shutdown().await;
 }

@@ -178,12 +178,13 @@ impl<W> Room<W> {
 
     /// Takes a send of a member. The waiter is answered by an effect, now or after storing.
     pub fn send(&mut self, sender_id: u64, session_id: u64, send: Send, waiter: W) -> Option<Effect<W>> {
-        if let Err(error) = self.require_member(sender_id) {
-            return Some(Effect::Answer(waiter, Err(error)));
-        }
         let key = (sender_id, send.client_id);
+        // What is stored is stored, even if its sender has left since.
         if let Some(&(seq, created_at_ms)) = self.recent.get(&key) {
             return Some(Effect::Answer(waiter, Ok(self.sent(seq, key.1, created_at_ms, true))));
+        }
+        if let Err(error) = self.require_member(sender_id) {
+            return Some(Effect::Answer(waiter, Err(error)));
         }
         let same = |pending: &&mut Pending<W>| {
             pending.message.sender_id == key.0 && pending.message.client_id == key.1

@@ -107,7 +107,7 @@ impl Sessions {
         }
         actors.inner.sessions.insert(session.clone());
         let limit = actors.inner.config.session.register_timeout;
-        if let Err(error) = actors.announce(open.user_id, vec![session.record(actors)], limit).await {
+        if let Err(error) = actors.announce(&session, limit).await {
             session.close();
             tracing::warn!(user_id = open.user_id, %error, "a session could not be registered");
             return Err(Error::unavailable("the presence directory did not answer; connect again"));
@@ -153,6 +153,7 @@ impl Sessions {
             vitals,
             inbox_limit: config.inbox_frames as u64,
             last_seen: AtomicU64::new(clock::now_ms()),
+            number: AtomicU64::new(0),
             closing_since: parking_lot::Mutex::new(None),
             closed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
@@ -207,6 +208,7 @@ struct Inner {
     vitals: Arc<Vitals>,
     inbox_limit: u64,
     last_seen: AtomicU64,
+    number: AtomicU64,
     closing_since: parking_lot::Mutex<Option<Instant>>,
     closed: AtomicBool,
     paused: AtomicBool,
@@ -343,7 +345,7 @@ impl Session {
         &self.0.vitals
     }
 
-    pub(super) fn record(&self, actors: &Actors) -> SessionRecord {
+    pub(in crate::actors) fn record(&self, actors: &Actors) -> SessionRecord {
         SessionRecord {
             user_id: self.user_id(),
             session_id: self.id(),
@@ -351,7 +353,13 @@ impl Session {
             node: actors.inner.name.clone(),
             incarnation: actors.cluster().incarnation(),
             device_name: self.0.open.device_name.clone(),
+            number: self.0.number.load(Ordering::Relaxed),
         }
+    }
+
+    /// Which of its node's sessions it is.
+    pub(super) fn set_number(&self, number: u64) {
+        self.0.number.store(number, Ordering::Relaxed);
     }
 
     /// The actor's own view of itself, for the admin endpoint.

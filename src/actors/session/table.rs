@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::Session;
 use crate::actors::frame::SharedFrame;
@@ -13,13 +14,23 @@ use crate::protocol::codec::Format;
 pub struct SessionTable {
     by_id: DashMap<u64, Session>,
     by_user: DashMap<u64, Vec<Session>>,
+    /// The number of the newest session.
+    newest: Mutex<u64>,
 }
 
 impl SessionTable {
-    /// Takes up a session.
+    /// Takes up a session and numbers it.
     pub fn insert(&self, session: Session) {
+        let mut newest = self.newest.lock();
+        *newest += 1;
+        session.set_number(*newest);
         self.by_user.entry(session.user_id()).or_default().push(session.clone());
         self.by_id.insert(session.id(), session);
+    }
+
+    /// The number of the newest session: all those up to it that have not ended are in [`SessionTable::all`] from now on.
+    pub fn newest(&self) -> u64 {
+        *self.newest.lock()
     }
 
     /// Drops a session; whether it was there.

@@ -7,6 +7,8 @@ mod bad_input;
 mod checker;
 mod device;
 mod drain;
+mod heal;
+mod join;
 mod kill;
 mod line;
 #[path = "../support/mariadb.rs"]

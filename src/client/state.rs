@@ -4,7 +4,7 @@
 //! message of every conversation once and in order. The driver feeds in what arrives, sends [`SyncState::next_request`]
 //! whenever there is one, and passes on what the calls return.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::protocol::v1::{Conversation, Cursor, Message, SyncPage, SyncRequest};
 
@@ -111,7 +111,7 @@ impl Log {
 enum InFlight {
     List,
     /// The messages after these seqs.
-    Fetch(HashMap<u64, u64>),
+    Fetch(BTreeMap<u64, u64>),
 }
 
 /// A list of conversations that is being read page by page.
@@ -126,7 +126,7 @@ struct Listing {
 #[derive(Debug, Default)]
 pub struct SyncState {
     start: Start,
-    logs: HashMap<u64, Log>,
+    logs: BTreeMap<u64, Log>,
     /// Of the last complete list.
     token: String,
     /// A complete list has been read once.
@@ -202,7 +202,7 @@ impl SyncState {
         }
         // One that the server can't answer must not hold the others back.
         let most = if self.stalls >= STALLS_MAX / 2 { 1 } else { CURSORS_MAX };
-        let cursors: HashMap<u64, u64> = self
+        let cursors: BTreeMap<u64, u64> = self
             .logs
             .iter()
             .filter(|(_, log)| log.has_gap())
@@ -223,9 +223,9 @@ impl SyncState {
         let fruitless = !page.more || page.messages.is_empty();
         let cursors = match self.in_flight.take() {
             Some(InFlight::Fetch(cursors)) => cursors,
-            Some(InFlight::List) => HashMap::new(),
+            Some(InFlight::List) => BTreeMap::new(),
             // A stray answer; its messages are as good as live ones.
-            None => HashMap::new(),
+            None => BTreeMap::new(),
         };
         for conversation in page.conversations {
             self.take_conversation(&conversation, true, &mut outcome.messages);
@@ -256,7 +256,7 @@ impl SyncState {
     pub fn refused(&mut self) {
         let cursors = match self.in_flight.take() {
             Some(InFlight::Fetch(cursors)) => cursors,
-            _ => HashMap::new(),
+            _ => BTreeMap::new(),
         };
         self.token.clear();
         self.listing = None;
@@ -356,7 +356,7 @@ impl SyncState {
     }
 
     /// Counts an answer that left all the gaps it was to fill as they were; gives those up after a while.
-    fn count_stall(&mut self, cursors: &HashMap<u64, u64>) {
+    fn count_stall(&mut self, cursors: &BTreeMap<u64, u64>) {
         let moved = |(id, cursor): (&u64, &u64)| self.cursor(*id).is_some_and(|given| given > *cursor);
         if !cursors.is_empty() && cursors.iter().any(moved) {
             self.stalls = 0;

@@ -303,6 +303,11 @@ impl Cluster {
         &self.routing.counters
     }
 
+    /// Questions to other nodes that wait for an answer.
+    pub fn open_questions(&self) -> u64 {
+        self.routing.open_questions()
+    }
+
     /// Whether this node owns the address, by its own view.
     pub fn owns(&self, address: &Address) -> bool {
         self.routing.owns(address)

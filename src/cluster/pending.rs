@@ -148,6 +148,11 @@ impl Shard {
         (id & ((1 << LANE_BITS) - 1)) as usize
     }
 
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()

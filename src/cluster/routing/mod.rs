@@ -201,6 +201,11 @@ impl Routing {
         self.routes.read().ready.values().cloned().collect()
     }
 
+    /// Questions to other nodes that wait for an answer.
+    pub fn open_questions(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.lock().len() as u64).sum()
+    }
+
     /// Sends to the owner of the address.
     pub fn tell(&self, to: Address, request: Request) {
         let link = {

@@ -1,0 +1,232 @@
+//! The shadow of the log: what was sent, stored, answered and delivered, checked against the rules as it happens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rookery::protocol::v1::Message;
+
+use crate::trace::Trace;
+
+/// Whether sends pipelined on one connection must be stored in their order, also while their room moves.
+const PIPELINED_IN_ORDER: bool = true;
+/// An answer may be given up on after this, and then come out of its order: `ANSWER_WAITS` of the outbox.
+const ANSWER_WAIT_MS: u64 = 5_900;
+
+pub struct Oracle {
+    trace: Arc<Trace>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    logs: BTreeMap<u64, Vec<Message>>,
+    /// By conversation, sender and `client_id`.
+    seqs: BTreeMap<(u64, u64, String), u64>,
+    /// By sender and `client_id`: the simulation names no two sends of a user alike.
+    sends: BTreeMap<(u64, String), Sent>,
+    connections: u64,
+    /// By connection and conversation: the last of its sends that was stored.
+    stored_up_to: BTreeMap<(u64, u64), u64>,
+    /// By connection and conversation: the last seq that went out.
+    out_up_to: BTreeMap<(u64, u64), u64>,
+}
+
+struct Sent {
+    text: String,
+    attempts: u32,
+    /// Of the first attempt.
+    connection: u64,
+    index: u64,
+    refused: bool,
+    at_ms: u64,
+}
+
+impl Oracle {
+    pub fn new(trace: Arc<Trace>) -> Self {
+        Self { trace, inner: Mutex::default() }
+    }
+
+    /// A number for a new connection.
+    pub fn connection(&self) -> u64 {
+        let mut inner = self.inner.lock();
+        inner.connections += 1;
+        inner.connections
+    }
+
+    /// A send leaves its client, as the `index`th of its connection.
+    pub fn sending(&self, user_id: u64, client_id: &str, text: &str, connection: u64, index: u64) {
+        let at_ms = self.trace.now_ms();
+        let mut inner = self.inner.lock();
+        let sent = inner.sends.entry((user_id, client_id.to_owned())).or_insert_with(|| Sent {
+            text: text.to_owned(),
+            attempts: 0,
+            connection,
+            index,
+            refused: false,
+            at_ms,
+        });
+        sent.attempts += 1;
+        sent.at_ms = at_ms;
+        let attempts = sent.attempts;
+        drop(inner);
+        self.trace.note(format_args!("u{user_id} c{connection} sends {client_id} (attempt {attempts})"));
+    }
+
+    /// The database has stored.
+    pub fn stored(&self, messages: &[Message]) {
+        for message in messages {
+            if let Err(rule) = self.store(message) {
+                self.trace.violated(rule);
+            }
+        }
+    }
+
+    fn store(&self, message: &Message) -> Result<(), String> {
+        let (conversation_id, sender_id, seq) = (message.conversation_id, message.sender_id, message.seq);
+        self.trace.note(format_args!(
+            "stored {conversation_id}/{seq} u{sender_id} {}",
+            name_of(&message.client_id)
+        ));
+        let mut inner = self.inner.lock();
+        let log = inner.logs.entry(conversation_id).or_default();
+        let next = log.len() as u64 + 1;
+        log.push(message.clone());
+        if seq != next {
+            return Err(format!("a log has no gap: {conversation_id} gets seq {seq} where {next} is next"));
+        }
+        let key = (conversation_id, sender_id, message.client_id.clone());
+        if let Some(first) = inner.seqs.insert(key, seq) {
+            return Err(format!(
+                "one client_id makes one message: {} is {conversation_id}/{first} and /{seq}",
+                message.client_id
+            ));
+        }
+        if message.client_id.starts_with("system-") {
+            return Ok(());
+        }
+        let Some(sent) = inner.sends.get(&(sender_id, message.client_id.clone())) else {
+            return Err(format!("what is stored was sent: u{sender_id} never sent {}", message.client_id));
+        };
+        if sent.text != message.text {
+            return Err(format!("what is stored was sent: {} has another text", message.client_id));
+        }
+        if sent.attempts > 1 {
+            return Ok(());
+        }
+        if sent.refused {
+            return Err(format!("what is refused for good is not stored: {}", message.client_id));
+        }
+        let (connection, index) = (sent.connection, sent.index);
+        let up_to = inner.stored_up_to.entry((connection, conversation_id)).or_default();
+        if PIPELINED_IN_ORDER && index < *up_to {
+            return Err(format!(
+                "sends of one connection are stored in their order: {} of c{connection} comes behind a later one",
+                message.client_id
+            ));
+        }
+        *up_to = index.max(*up_to);
+        Ok(())
+    }
+
+    /// A client was told that its send is stored.
+    pub fn acknowledged(
+        &self,
+        user_id: u64,
+        connection: u64,
+        conversation_id: u64,
+        seq: u64,
+        client_id: &str,
+        duplicate: bool,
+    ) {
+        let repeat = if duplicate { " again" } else { "" };
+        self.trace.note(format_args!(
+            "u{user_id} c{connection} told {client_id} is {conversation_id}/{seq}{repeat}"
+        ));
+        let mut inner = self.inner.lock();
+        let is_there = inner.logs.get(&conversation_id).and_then(|log| log.get(seq as usize - 1));
+        let is_it =
+            is_there.is_some_and(|stored| stored.client_id == client_id && stored.sender_id == user_id);
+        let waited = inner
+            .sends
+            .get(&(user_id, client_id.to_owned()))
+            .map_or(0, |sent| self.trace.now_ms() - sent.at_ms);
+        let up_to = inner.out_up_to.entry((connection, conversation_id)).or_default();
+        let in_order = duplicate || seq > *up_to || waited >= ANSWER_WAIT_MS;
+        let before = *up_to;
+        if !duplicate {
+            *up_to = seq.max(*up_to);
+        }
+        drop(inner);
+        if !is_it {
+            self.trace.violated(format_args!(
+                "an acknowledged send is in the log: {client_id} is not {conversation_id}/{seq}"
+            ));
+        }
+        if !in_order {
+            self.trace.violated(format_args!(
+                "a connection gets answers and messages in order: `sent` of {conversation_id}/{seq} on \
+                 c{connection} after {before}"
+            ));
+        }
+    }
+
+    /// A client was told that its send will not be stored, whatever it does.
+    pub fn refused(&self, user_id: u64, client_id: &str, why: &str) {
+        self.trace.note(format_args!("u{user_id} told {client_id} is refused: {why}"));
+        let mut inner = self.inner.lock();
+        let Some(sent) = inner.sends.get_mut(&(user_id, client_id.to_owned())) else { return };
+        sent.refused = true;
+        let first = sent.attempts == 1;
+        let stored = inner.seqs.keys().any(|(_, sender, name)| *sender == user_id && name == client_id);
+        drop(inner);
+        if first && stored {
+            self.trace.violated(format_args!("what is refused for good is not stored: {client_id}"));
+        }
+    }
+
+    /// A message went out on a connection by itself.
+    pub fn pushed(&self, connection: u64, message: &Message) {
+        let (conversation_id, seq) = (message.conversation_id, message.seq);
+        self.trace.note(format_args!("c{connection} gets {conversation_id}/{seq}"));
+        self.shown(message);
+        let mut inner = self.inner.lock();
+        let up_to = inner.out_up_to.entry((connection, conversation_id)).or_default();
+        let before = std::mem::replace(up_to, seq.max(*up_to));
+        drop(inner);
+        if seq <= before {
+            self.trace.violated(format_args!(
+                "a connection gets answers and messages in order, and none twice: {conversation_id}/{seq} on \
+                 c{connection} after {before}"
+            ));
+        }
+    }
+
+    /// A client sees a message: it must be the log's.
+    pub fn shown(&self, message: &Message) {
+        let inner = self.inner.lock();
+        let log = inner.logs.get(&message.conversation_id);
+        let stored = log.and_then(|log| log.get((message.seq as usize).wrapping_sub(1)));
+        let same = stored.is_some_and(|stored| {
+            (stored.sender_id, &stored.client_id, &stored.text)
+                == (message.sender_id, &message.client_id, &message.text)
+        });
+        drop(inner);
+        if !same {
+            self.trace.violated(format_args!(
+                "what is shown is the log's: {}/{} is not",
+                message.conversation_id, message.seq
+            ));
+        }
+    }
+
+    /// How long a conversation's log is.
+    pub fn last_seq(&self, conversation_id: u64) -> u64 {
+        self.inner.lock().logs.get(&conversation_id).map_or(0, |log| log.len() as u64)
+    }
+}
+
+/// System messages are named at random.
+fn name_of(client_id: &str) -> &str {
+    client_id.split_once('-').filter(|(first, _)| *first == "system").map_or(client_id, |(first, _)| first)
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::rng::Rng;
@@ -65,6 +66,7 @@ pub async fn play(world: &Arc<World>) -> Result<(), String> {
     world.trace.note(format_args!("{} nodes; faults: {kinds:?}", world.node_count));
     let end = Instant::now() + Duration::from_millis(rng.range(WILD_MS.0, WILD_MS.1));
     let pace = rng.range(400, 3000);
+    let mut tasks = JoinSet::new();
     while Instant::now() < end {
         for _ in 0..rng.range(50, pace) / 50 {
             sleep(Duration::from_millis(50)).await;
@@ -72,8 +74,12 @@ pub async fn play(world: &Arc<World>) -> Result<(), String> {
         }
         if let Some(kind) = rng.pick(&kinds).copied() {
             let task = Task { world: world.clone(), rng: rng.fork() };
-            tokio::spawn(task.play(kind));
+            tasks.spawn(task.play(kind));
         }
+    }
+    world.calm();
+    while tasks.join_next().await.is_some() {
+        world.check()?;
     }
     mend(world).await;
     Ok(())
@@ -116,7 +122,7 @@ impl Task {
                 }
                 let Some(node) = world.node(a) else { return };
                 node.crash(&world, kind == Fault::Kill);
-                sleep(lasting).await;
+                self.last(lasting).await;
                 self.bring_back(a).await;
             }
             Fault::Drain => {
@@ -125,7 +131,7 @@ impl Task {
                 }
                 let Some(node) = world.node(a).filter(|node| node.takes_clients()) else { return };
                 node.drain(&world).await;
-                sleep(lasting / 4).await;
+                self.last(lasting / 4).await;
                 self.bring_back(a).await;
             }
             Fault::Split | Fault::OneWay => {
@@ -134,7 +140,7 @@ impl Task {
                 if kind == Fault::Split {
                     world.net.block(b, a);
                 }
-                sleep(lasting).await;
+                self.last(lasting).await;
                 world.net.unblock(a, b);
                 world.net.unblock(b, a);
                 world.trace.note(format_args!("{kind:?} n{a} n{b} ends"));
@@ -146,7 +152,7 @@ impl Task {
                     world.net.block(a, *other);
                     world.net.block(*other, a);
                 }
-                sleep(lasting).await;
+                self.last(lasting).await;
                 for other in &others {
                     world.net.unblock(a, *other);
                     world.net.unblock(*other, a);
@@ -161,7 +167,7 @@ impl Task {
                 let high = self.rng.range(20, 900);
                 world.trace.note(format_args!("{kind:?} n{a} n{b} up to {high} ms for {lasting:?}"));
                 world.net.slow(a, b, Some((high / 2, high)));
-                sleep(lasting).await;
+                self.last(lasting).await;
                 world.net.slow(a, b, None);
             }
             Fault::SlowStore => {
@@ -169,36 +175,42 @@ impl Task {
                 world.trace.note(format_args!("{kind:?} up to {high} ms for {lasting:?}"));
                 let before = world.weather.lock().delay;
                 world.weather.lock().delay = (high / 4, high);
-                sleep(lasting).await;
+                self.last(lasting).await;
                 world.weather.lock().delay = (before.0.min(2), before.1.min(6));
             }
             Fault::Refuse => {
                 let percent = self.rng.range(5, 100);
                 world.trace.note(format_args!("{kind:?} {percent} % for {lasting:?}"));
                 world.weather.lock().refused_percent = percent;
-                sleep(lasting / 2).await;
+                self.last(lasting / 2).await;
                 world.weather.lock().refused_percent = 0;
             }
             Fault::Unsettle => {
                 let percent = self.rng.range(5, 100);
                 world.trace.note(format_args!("{kind:?} {percent} % for {lasting:?}"));
                 world.weather.lock().unsettled_percent = percent;
-                sleep(lasting).await;
+                self.last(lasting).await;
                 world.weather.lock().unsettled_percent = 0;
             }
             Fault::NoStore => {
                 world.trace.note(format_args!("{kind:?} n{a} for {lasting:?}"));
                 world.weather.lock().away.insert(a);
-                sleep(lasting).await;
+                self.last(lasting).await;
                 world.weather.lock().away.remove(&a);
             }
             Fault::NoStoreAtAll => {
                 world.trace.note(format_args!("{kind:?} for {lasting:?}"));
                 world.weather.lock().away.extend(0..world.node_count);
-                sleep(lasting / 2).await;
+                self.last(lasting / 2).await;
                 world.weather.lock().away.clear();
             }
         }
+    }
+
+    /// Until it has lasted long enough, or everything is to be mended.
+    async fn last(&self, time: Duration) {
+        // An end of time is all the same.
+        let _ = tokio::time::timeout(time, self.world.calmed()).await;
     }
 
     async fn bring_back(&self, index: usize) {

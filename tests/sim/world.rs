@@ -13,6 +13,7 @@ use rookery::storage::memory::MemoryStores;
 use rookery::storage::{
     AccountStore as _, ConversationStore as _, DeviceRecord, MemberRecord, NewGroup, UserRecord,
 };
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::device::{Command, Device, Handle};
@@ -51,6 +52,7 @@ pub struct World {
     pub weather: Arc<Mutex<Weather>>,
     pub nodes: Mutex<Vec<Option<Arc<Node>>>>,
     phase: AtomicU8,
+    calmed: Notify,
     users: Mutex<Vec<u64>>,
     groups: Mutex<Vec<u64>>,
 }
@@ -73,6 +75,7 @@ impl World {
             weather: Arc::new(Mutex::new(weather)),
             nodes: Mutex::new((0..node_count).map(|_| None).collect()),
             phase: AtomicU8::new(Phase::Wild as u8),
+            calmed: Notify::new(),
             users: Mutex::default(),
             groups: Mutex::default(),
         })
@@ -80,6 +83,20 @@ impl World {
 
     pub fn phase(&self) -> Phase {
         if self.phase.load(Ordering::Relaxed) == Phase::Wild as u8 { Phase::Wild } else { Phase::Calm }
+    }
+
+    /// Nothing new from now on.
+    pub fn calm(&self) {
+        self.trace.note("calm");
+        self.phase.store(Phase::Calm as u8, Ordering::Relaxed);
+        self.calmed.notify_waiters();
+    }
+
+    /// Returns when it is calm.
+    pub async fn calmed(&self) {
+        while self.phase() == Phase::Wild {
+            self.calmed.notified().await;
+        }
     }
 
     pub fn users(&self) -> Vec<u64> {
@@ -139,8 +156,6 @@ pub async fn run(seed: u64, trace: Arc<Trace>) -> Result<(), String> {
     let devices = world.begin().await;
     world.until("the first views agree", SETTLE_MAX, async || world.views_agree()).await?;
     faults::play(&world).await?;
-    world.phase.store(Phase::Calm as u8, Ordering::Relaxed);
-    world.trace.note("calm");
     world.until("all comes to rest", SETTLE_MAX, async || world.at_rest(&devices).await).await?;
     world.probe(&devices).await?;
     world.until("all comes to rest again", SETTLE_MAX, async || world.at_rest(&devices).await).await?;

@@ -166,7 +166,8 @@ impl Device {
             },
         };
         let number = self.world.oracle.connection();
-        self.world.trace.note(format_args!("{} is c{number} on n{}", self.label, node.index));
+        let id = session.id();
+        self.world.trace.note(format_args!("{} is c{number} on n{}, session {id}", self.label, node.index));
         {
             let mut seen = self.seen.lock();
             seen.connected = Some((node.index, session.id()));
@@ -223,7 +224,7 @@ impl Device {
                 },
                 () = sleep_until(next) => {
                     if Instant::now() >= live.next_act {
-                        live.next_act = Instant::now() + Duration::from_millis(self.rng.range(40, 1500));
+                        live.next_act = Instant::now() + Duration::from_millis(self.rng.range(40, 2000));
                         if self.world.phase() == Phase::Wild && self.act(node, live) {
                             return "it drops the connection";
                         }

@@ -10,7 +10,7 @@ use crate::rng::Rng;
 use crate::world::World;
 
 /// How long things go wrong, in milliseconds, from and to.
-const WILD_MS: (u64, u64) = (6_000, 16_000);
+const WILD_MS: (u64, u64) = (3_000, 9_000);
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub async fn play(world: &Arc<World>) -> Result<(), String> {
     let kinds: Vec<Fault> = (0..rng.range(1, 4)).filter_map(|_| rng.pick(&ALL).copied()).collect();
     world.trace.note(format_args!("{} nodes; faults: {kinds:?}", world.node_count));
     let end = Instant::now() + Duration::from_millis(rng.range(WILD_MS.0, WILD_MS.1));
-    let pace = rng.range(400, 3000);
+    let pace = rng.range(300, 2000);
     let mut tasks = JoinSet::new();
     while Instant::now() < end {
         for _ in 0..rng.range(50, pace) / 50 {

@@ -9,7 +9,7 @@ use rookery::protocol::v1::Message;
 use crate::trace::Trace;
 
 /// Whether sends pipelined on one connection must be stored in their order, also while their room moves.
-const PIPELINED_IN_ORDER: bool = false;
+const PIPELINED_IN_ORDER: bool = true;
 /// Whether a send that was refused for good must never be stored. A question may be carried out twice inside the cluster,
 /// at two moments and by two owners; between them its sender may have left a group or joined it.
 const REFUSED_FOR_GOOD: bool = false;

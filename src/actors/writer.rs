@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::WriterConfig;
 use crate::protocol::v1::Message;
@@ -41,6 +41,9 @@ pub struct Writers {
 
 /// Pause between two tries to read back an uncertain commit.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+/// How long after its beginning an uncertain append is read back although storage can't be read: a connection may have
+/// broken alone. Longer, the senders and all who wait behind them would wait for a database that is away.
+const SETTLE_BLIND: Duration = Duration::from_millis(250);
 
 impl Writers {
     /// Starts the lanes on the current runtime; they end when the last clone is dropped and their queues are empty.
@@ -134,36 +137,50 @@ fn reached(outcome: &StoreResult<()>) -> Result<(), String> {
     }
 }
 
-/// Appends; where the database did not confirm, reads back until it tells, or for `writer.settle_timeout`.
+/// Appends; where the database did not confirm, reads back until it tells: for `writer.settle_timeout` at most, and
+/// hardly at all while it is away. Takes `storage.request_timeout` and that, and no longer.
 async fn append_settled(config: &WriterConfig, stores: &Stores, messages: &[Message]) -> StoreResult<()> {
+    let began = Instant::now();
     let unsettled = match stores.messages.append(messages).await {
         Err(StoreError::Unsettled(cause)) => cause,
         outcome => return outcome,
     };
     tracing::warn!(cause = %unsettled, messages = messages.len(), "a commit was not confirmed; reading it back");
     let deadline = Instant::now() + config.settle_timeout;
+    let settling = settle(stores, messages, began);
+    match timeout_at(deadline, settling).await {
+        Ok(Some(outcome)) => outcome,
+        // Told by nobody, or cut off in the middle of a further append.
+        Ok(None) | Err(_) => Err(StoreError::Unsettled(unsettled)),
+    }
+}
+
+/// Reads an uncertain append back, and appends again where nothing of it is there. `None`: storage can't be read.
+async fn settle(stores: &Stores, messages: &[Message], began: Instant) -> Option<StoreResult<()>> {
     let keys: Vec<ClientKey> = messages.iter().map(key_of).collect();
-    while Instant::now() < deadline {
+    loop {
         match stores.messages.stored(&keys).await {
             // Every message under the seq and time that we gave it: our transaction. Anything else there was written by
             // somebody else, an earlier send of the same name or another activation, and the rooms have to look.
             Ok(found)
                 if found.len() == keys.len() && found.iter().all(|stored| is_ours(messages, stored)) =>
             {
-                return Ok(());
+                return Some(Ok(()));
             }
-            Ok(found) if !found.is_empty() => return Err(StoreError::Exists),
+            Ok(found) if !found.is_empty() => return Some(Err(StoreError::Exists)),
             // Not there now, but the lost statement may still be running: storing again is safe, since the unique keys
-            // let only one of the two through, and then the answer is `Exists`.
+            // let only one of the two through, and then the answer is `Exists`. That the second was not stored says
+            // nothing of the first, though.
             Ok(_) => match stores.messages.append(messages).await {
-                Err(StoreError::Unsettled(_)) => {}
-                outcome => return outcome,
+                Err(StoreError::Unavailable(_)) if began.elapsed() > SETTLE_BLIND => return None,
+                Err(StoreError::Unsettled(_) | StoreError::Unavailable(_)) => {}
+                outcome => return Some(outcome),
             },
+            Err(_) if began.elapsed() > SETTLE_BLIND => return None,
             Err(error) => tracing::debug!(%error, "the read-back failed; trying again"),
         }
         tokio::time::sleep(SETTLE_PAUSE).await;
     }
-    Err(StoreError::Unsettled(unsettled))
 }
 
 fn key_of(message: &Message) -> ClientKey {

@@ -14,6 +14,8 @@ use crate::mariadb_server::MariaDb;
 const SLACK: Duration = Duration::from_millis(1500);
 /// How long anything may take to heal.
 const HEALING: Duration = Duration::from_secs(20);
+/// Pause of a room after a refusal.
+const REPEAT_PAUSE: Duration = Duration::from_millis(2);
 /// Rooms that append at once.
 const ROOMS: u64 = 6;
 
@@ -55,7 +57,11 @@ async fn append_on(stores: Stores, room: u64, stop: Arc<AtomicBool>, progress: A
                 progress.fetch_add(1, Ordering::Relaxed);
                 next += size;
             }
-            Err(StoreError::Unavailable(_)) => seen.unavailable += 1,
+            Err(StoreError::Unavailable(_)) => {
+                seen.unavailable += 1;
+                // As clients do; the answer comes at once while the server is known to be away.
+                tokio::time::sleep(REPEAT_PAUSE).await;
+            }
             Err(StoreError::Unsettled(_)) => {
                 seen.unsettled += 1;
                 next += size;

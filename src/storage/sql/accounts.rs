@@ -29,7 +29,10 @@ impl AccountStore for SqlStores {
     }
 
     async fn user(&self, user_id: u64) -> StoreResult<Option<UserRecord>> {
-        let row = self.database.read(|db| user::Entity::find_by_id(int(user_id)).one(db)).await?;
+        let row = self
+            .database
+            .read(|db| async move { user::Entity::find_by_id(int(user_id)).one(&db).await })
+            .await?;
         Ok(row.map(UserRecord::from))
     }
 
@@ -39,7 +42,9 @@ impl AccountStore for SqlStores {
         for list in &padded(&ids) {
             let rows = self
                 .database
-                .read(|db| user::Entity::find().filter(user::Column::Id.is_in(list.iter().copied())).all(db))
+                .read(|db| async move {
+                    user::Entity::find().filter(user::Column::Id.is_in(list.iter().copied())).all(&db).await
+                })
                 .await?;
             found.extend(rows.into_iter().map(UserRecord::from));
         }
@@ -50,7 +55,9 @@ impl AccountStore for SqlStores {
         let key = &username_key(username).into_bytes();
         let row = self
             .database
-            .read(|db| user::Entity::find().filter(user::Column::UsernameKey.eq(key.clone())).one(db))
+            .read(|db| async move {
+                user::Entity::find().filter(user::Column::UsernameKey.eq(key.clone())).one(&db).await
+            })
             .await?;
         Ok(row.map(UserRecord::from))
     }
@@ -67,13 +74,14 @@ impl AccountStore for SqlStores {
         let either = &Condition::any().add(name_begins).add(display_contains);
         let rows = self
             .database
-            .read(|db| {
+            .read(|db| async move {
                 user::Entity::find()
                     .filter(user::Column::Id.gt(int(after_id)))
                     .filter(either.clone())
                     .order_by_asc(user::Column::Id)
                     .limit(u64::from(limit))
-                    .all(db)
+                    .all(&db)
+                    .await
             })
             .await?;
         Ok(rows.into_iter().map(UserRecord::from).collect())
@@ -149,8 +157,11 @@ impl AccountStore for SqlStores {
     async fn device_by_token(&self, token_hash: &str) -> StoreResult<Option<DeviceRecord>> {
         let row = self
             .database
-            .read(|db| {
-                device::Entity::find().filter(device::Column::TokenHash.eq(token_hash.as_bytes())).one(db)
+            .read(|db| async move {
+                device::Entity::find()
+                    .filter(device::Column::TokenHash.eq(token_hash.as_bytes()))
+                    .one(&db)
+                    .await
             })
             .await?;
         Ok(row.map(DeviceRecord::from))
@@ -159,11 +170,12 @@ impl AccountStore for SqlStores {
     async fn devices(&self, user_id: u64) -> StoreResult<Vec<DeviceRecord>> {
         let rows = self
             .database
-            .read(|db| {
+            .read(|db| async move {
                 device::Entity::find()
                     .filter(device::Column::UserId.eq(int(user_id)))
                     .order_by_asc(device::Column::Id)
-                    .all(db)
+                    .all(&db)
+                    .await
             })
             .await?;
         Ok(rows.into_iter().map(DeviceRecord::from).collect())
@@ -198,7 +210,9 @@ impl AccountStore for SqlStores {
     async fn line_given(&self, user_id: u64) -> StoreResult<Vec<(u64, String)>> {
         let rows = self
             .database
-            .read(|db| line_given::Entity::find().filter(line_given::Column::UserId.eq(int(user_id))).all(db))
+            .read(|db| async move {
+                line_given::Entity::find().filter(line_given::Column::UserId.eq(int(user_id))).all(&db).await
+            })
             .await?;
         Ok(rows.into_iter().map(|row| (uint(row.conversation_id), row.ranges)).collect())
     }

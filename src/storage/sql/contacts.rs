@@ -16,7 +16,7 @@ impl ContactStore for SqlStores {
     async fn contact(&self, user_id: u64, contact_id: u64) -> StoreResult<Option<ContactRecord>> {
         self.database
             .read(|db| async move {
-                let row = Entity::find_by_id((int(user_id), int(contact_id))).one(db).await?;
+                let row = Entity::find_by_id((int(user_id), int(contact_id))).one(&db).await?;
                 row.map(ContactRecord::try_from).transpose()
             })
             .await
@@ -30,7 +30,7 @@ impl ContactStore for SqlStores {
                     .filter(Column::ContactId.gt(int(after_id)))
                     .order_by_asc(Column::ContactId)
                     .limit(u64::from(limit))
-                    .all(db)
+                    .all(&db)
                     .await?;
                 all(rows)
             })

@@ -81,7 +81,7 @@ impl ConversationStore for SqlStores {
     async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>> {
         self.database
             .read(|db| async move {
-                let row = conversation::Entity::find_by_id(int(conversation_id)).one(db).await?;
+                let row = conversation::Entity::find_by_id(int(conversation_id)).one(&db).await?;
                 row.map(ConversationRecord::try_from).transpose()
             })
             .await
@@ -94,7 +94,7 @@ impl ConversationStore for SqlStores {
                     .filter(member::Column::ConversationId.eq(int(conversation_id)))
                     .filter(member::Column::RemovedAtMs.eq(0))
                     .order_by_asc(member::Column::UserId)
-                    .all(db)
+                    .all(&db)
                     .await?;
                 all(rows)
             })
@@ -104,7 +104,7 @@ impl ConversationStore for SqlStores {
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>> {
         self.database
             .read(|db| async move {
-                let row = member::Entity::find_by_id((int(conversation_id), int(user_id))).one(db).await?;
+                let row = member::Entity::find_by_id((int(conversation_id), int(user_id))).one(&db).await?;
                 row.map(MemberRecord::try_from).transpose()
             })
             .await
@@ -278,7 +278,7 @@ impl SqlStores {
             .read(|db| async move {
                 let row = conversation::Entity::find()
                     .filter(conversation::Column::DirectKey.eq(key))
-                    .one(db)
+                    .one(&db)
                     .await?;
                 row.map(ConversationRecord::try_from).transpose()
             })

@@ -1,4 +1,5 @@
-//! The pools, and how a request runs on them: under a deadline, repeated where that is safe, its failure sorted.
+//! How a request runs on the pools: under a deadline and only while the database is there, repeated where that is safe,
+//! its failure sorted.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use sea_orm::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use super::away::{Hold, Reach};
 use super::failure::Failure;
-use super::pools;
 use crate::config::StorageConfig;
 use crate::storage::{StoreError, StoreResult};
 
@@ -29,26 +30,24 @@ const BUSY_PAUSE_US: u64 = 2000;
 /// A database and how it is asked.
 #[derive(Debug)]
 pub struct Database {
-    /// For requests that change nothing.
-    read: DatabaseConnection,
-    /// With SQLite one connection of its own; with MySQL the same pool.
-    write: DatabaseConnection,
+    reach: Arc<Reach>,
+    backend: DbBackend,
     request_timeout: Duration,
     busy_timeout: Duration,
 }
 
 /// One try of a write.
-pub struct Attempt<'a> {
-    database: &'a Database,
+pub struct Attempt {
+    write: DatabaseConnection,
     /// Set before anything is sent that may commit.
     sent: Arc<AtomicBool>,
 }
 
-impl<'a> Attempt<'a> {
+impl Attempt {
     /// The connection for a write of a single statement, which commits by itself.
-    pub fn single(&self) -> &'a DatabaseConnection {
+    pub fn single(&self) -> &DatabaseConnection {
         self.sent.store(true, Ordering::Release);
-        &self.database.write
+        &self.write
     }
 
     /// Begins a transaction. SQLite takes its write lock here, so that nothing later fails for want of it.
@@ -57,7 +56,7 @@ impl<'a> Attempt<'a> {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..Default::default()
         };
-        self.database.write.begin_with_options(options).await
+        self.write.begin_with_options(options).await
     }
 
     /// Ends it. A transaction that is dropped instead has stored nothing.
@@ -70,13 +69,15 @@ impl<'a> Attempt<'a> {
 impl Database {
     /// Opens the pools; the first connection is made with the first request.
     pub fn connect(config: &StorageConfig) -> StoreResult<Self> {
-        let (read, write) = pools::open(config)?;
-        Ok(Self { read, write, request_timeout: config.request_timeout, busy_timeout: config.busy_timeout })
+        let reach = Reach::open(config)?;
+        let backend = reach.hold()?.pools.write.get_database_backend();
+        let (request_timeout, busy_timeout) = (config.request_timeout, config.busy_timeout);
+        Ok(Self { reach, backend, request_timeout, busy_timeout })
     }
 
     /// Which of the two kinds it is.
     pub fn backend(&self) -> DbBackend {
-        self.write.get_database_backend()
+        self.backend
     }
 
     /// Whether it answers a small query. It does not ask for SQLite's one writer, which may be busy for good reason.
@@ -92,56 +93,77 @@ impl Database {
 
     /// Ends all connections once they are free.
     pub async fn close(&self) {
-        for pool in [&self.read, &self.write] {
-            if let Err(error) = pool.close_by_ref().await {
-                tracing::debug!(target: "rookery::storage", %error, "a pool did not close");
-            }
-        }
+        self.reach.close().await;
     }
 
     /// Runs a request that changes nothing. It never ends in [`StoreError::Unsettled`].
-    pub async fn read<'a, T, F, Fut>(&'a self, run: F) -> StoreResult<T>
+    pub async fn read<T, F, Fut>(&self, run: F) -> StoreResult<T>
     where
-        F: Fn(&'a DatabaseConnection) -> Fut,
+        F: Fn(DatabaseConnection) -> Fut,
         Fut: Future<Output = Result<T, DbErr>>,
     {
-        let started = Instant::now();
-        for round in 0.. {
-            let outcome = timeout_at(started + self.request_timeout, run(&self.read)).await;
-            let error = match outcome {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => error,
-                Err(_) => return Err(StoreError::Unavailable(self.too_late())),
-            };
-            let failure = Failure::of(&error);
-            match self.pause(failure, false, round, started) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(failure.into_store_error(false, &error)),
-            }
-        }
-        unreachable!("the loop ends by returning")
+        let sent = Arc::new(AtomicBool::new(false));
+        self.run(&sent, |hold| run(hold.pools.read.clone())).await
     }
 
     /// Runs a request that changes something. It may run several times, each time only when the time before
     /// certainly stored nothing.
-    pub async fn write<'a, T, F, Fut>(&'a self, run: F) -> StoreResult<T>
+    pub async fn write<T, F, Fut>(&self, run: F) -> StoreResult<T>
     where
-        F: Fn(Attempt<'a>) -> Fut,
+        F: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, DbErr>>,
+    {
+        let sent = Arc::new(AtomicBool::new(false));
+        self.run(&sent, |hold| {
+            sent.store(false, Ordering::Release);
+            run(Attempt { write: hold.pools.write.clone(), sent: Arc::clone(&sent) })
+        })
+        .await
+    }
+
+    /// Runs a request once or several times. `sent`: what it has begun may have been committed.
+    async fn run<T, Fut>(&self, sent: &AtomicBool, run: impl Fn(&Hold) -> Fut) -> StoreResult<T>
+    where
         Fut: Future<Output = Result<T, DbErr>>,
     {
         let started = Instant::now();
+        let unanswered = |cause: String| match sent.load(Ordering::Acquire) {
+            true => StoreError::Unsettled(cause),
+            false => StoreError::Unavailable(cause),
+        };
         for round in 0.. {
-            let sent = Arc::new(AtomicBool::new(false));
-            let attempt = Attempt { database: self, sent: Arc::clone(&sent) };
-            let outcome = timeout_at(started + self.request_timeout, run(attempt)).await;
-            let sent = sent.load(Ordering::Acquire);
+            let mut hold = match self.reach.hold() {
+                Ok(hold) => hold,
+                Err(error) => {
+                    // A caller that repeats at once must not keep the thread from those who watch for the return.
+                    tokio::task::yield_now().await;
+                    return Err(error);
+                }
+            };
+            let request = timeout_at(started + self.request_timeout, run(&hold));
+            let outcome = tokio::select! {
+                // An answer that is there counts, also of a database that went away right after it.
+                biased;
+                outcome = request => outcome,
+                cause = hold.given_up() => return Err(unanswered(cause)),
+            };
             let error = match outcome {
-                Ok(Ok(value)) => return Ok(value),
+                Ok(Ok(value)) => {
+                    self.reach.answered();
+                    return Ok(value);
+                }
                 Ok(Err(error)) => error,
-                Err(_) if sent => return Err(StoreError::Unsettled(self.too_late())),
-                Err(_) => return Err(StoreError::Unavailable(self.too_late())),
+                Err(_) => {
+                    self.reach.doubt();
+                    return Err(unanswered(self.too_late()));
+                }
             };
             let failure = Failure::of(&error);
+            match failure {
+                Failure::NotReached | Failure::Lost => self.reach.doubt(),
+                _ => self.reach.answered(),
+            }
+            let sent = sent.load(Ordering::Acquire);
             match self.pause(failure, sent, round, started) {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => return Err(failure.into_store_error(sent, &error)),

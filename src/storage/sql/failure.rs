@@ -86,15 +86,29 @@ fn of_mysql(number: u16) -> Failure {
         1022 | 1062 | 1169 | 1586 => Failure::Unique,
         // Lock wait timeout, deadlock, row changed since it was read, statement must be prepared again.
         1205 | 1213 | 1020 | 1615 => Failure::Refused,
-        // Too many connections or prepared statements, also of one user; a Galera node that is not ready.
-        1040 | 1203 | 1226 | 1461 | 1047 => Failure::Full,
+        // Too many connections, threads or prepared statements, also of one user; a host refused for its broken
+        // connections; a Galera node that is not ready.
+        1040 | 1203 | 1226 | 1461 | 1135 | 1129 | 1047 => Failure::Full,
         // Disk or table full, out of memory, read-only.
         1021 | 1037 | 1038 | 1041 | 1114 | 1290 | 1792 | 1836 => Failure::Full,
-        // Shutting down, connection killed or broken, query interrupted or out of time, error during commit or
-        // rollback or from the engine.
-        1030 | 1053 | 1152 | 1158..=1161 | 1180 | 1181 | 1184 | 1317 | 1927 | 1969 | 3024 | 4031 => {
-            Failure::Lost
-        }
+        // A file could not be written (a full disk, most often), shutting down, connection killed or broken, query
+        // interrupted or out of time, error during commit or rollback or from the engine.
+        3
+        | 14
+        | 20
+        | 1026
+        | 1030
+        | 1053
+        | 1152
+        | 1158..=1161
+        | 1180
+        | 1181
+        | 1184
+        | 1317
+        | 1927
+        | 1969
+        | 3024
+        | 4031 => Failure::Lost,
         _ => Failure::Other,
     }
 }

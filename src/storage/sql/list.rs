@@ -51,7 +51,7 @@ impl SqlStores {
                 if changed_since_ms == 0 {
                     wanted = wanted.add(member::Column::RemovedAtMs.eq(0));
                 }
-                let mut entries = entries(db, wanted).await?;
+                let mut entries = entries(&db, wanted).await?;
                 entries.retain(|entry| {
                     let place = (entry.activity_ms(), entry.member.conversation_id);
                     place.0 >= int(changed_since_ms)
@@ -61,7 +61,7 @@ impl SqlStores {
                     std::cmp::Reverse((entry.activity_ms(), entry.member.conversation_id))
                 });
                 entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-                rows(db, user_id, entries).await
+                rows(&db, user_id, entries).await
             })
             .await
     }
@@ -77,8 +77,8 @@ impl SqlStores {
                 let wanted = Condition::all()
                     .add(member::Column::UserId.eq(int(user_id)))
                     .add(member::Column::ConversationId.eq(int(conversation_id)));
-                let entries = entries(db, wanted).await?;
-                Ok(rows(db, user_id, entries).await?.pop())
+                let entries = entries(&db, wanted).await?;
+                Ok(rows(&db, user_id, entries).await?.pop())
             })
             .await
     }

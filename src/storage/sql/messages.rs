@@ -54,7 +54,7 @@ impl MessageStore for SqlStores {
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {
         let newest: Option<i64> = self
             .database
-            .read(|db| {
+            .read(|db| async move {
                 Entity::find()
                     .select_only()
                     .column(Column::Seq)
@@ -62,7 +62,8 @@ impl MessageStore for SqlStores {
                     .order_by_desc(Column::Seq)
                     .limit(1)
                     .into_tuple()
-                    .one(db)
+                    .one(&db)
+                    .await
             })
             .await?;
         Ok(newest.map_or(0, uint))
@@ -83,7 +84,7 @@ impl MessageStore for SqlStores {
             });
             let rows: Vec<(i64, i64, Option<Vec<u8>>, i64, i64)> = self
                 .database
-                .read(|db| {
+                .read(|db| async move {
                     Entity::find()
                         .select_only()
                         .columns([
@@ -95,7 +96,8 @@ impl MessageStore for SqlStores {
                         ])
                         .filter(any.clone())
                         .into_tuple()
-                        .all(db)
+                        .all(&db)
+                        .await
                 })
                 .await?;
             for (conversation_id, sender_id, client_id, seq, created_at_ms) in rows {
@@ -118,7 +120,7 @@ impl MessageStore for SqlStores {
                     .filter(Column::Seq.gt(int(after_seq)))
                     .order_by_asc(Column::Seq)
                     .limit(u64::from(limit))
-                    .all(db)
+                    .all(&db)
                     .await?;
                 all(rows)
             })
@@ -140,7 +142,7 @@ impl MessageStore for SqlStores {
                     .filter(Column::Seq.lt(int(before_seq)))
                     .order_by_desc(Column::Seq)
                     .limit(u64::from(limit))
-                    .all(db)
+                    .all(&db)
                     .await?;
                 rows.reverse();
                 all(rows)

@@ -13,8 +13,11 @@ use std::time::Duration;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _, Executor as _};
-use sea_orm::{DatabaseConnection, SqlxMySqlConnector, SqlxSqliteConnector};
+use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, SqlxMySqlConnector, SqlxSqliteConnector};
+use tokio::time::Instant;
 
+use super::away::{Pools, connect};
+use super::failure::Failure;
 use crate::config::StorageConfig;
 use crate::storage::{StoreError, StoreResult};
 
@@ -24,6 +27,11 @@ const TRUSTED_IDLE: Duration = Duration::from_millis(250);
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Idle MySQL connections are closed after this long.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pause between two tries to connect for the first time.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// A MariaDB ends a transaction of ours in which nothing happens for so many seconds. Between our statements lie
+/// milliseconds, and a transaction that was ended is begun again.
+const IDLE_TRANSACTION_S: u32 = 2;
 /// Prepared statements kept on a connection: the ladder's sizes of the multi-row statements and all others.
 const STATEMENTS_KEPT: usize = 256;
 /// How long SQLite itself waits for the write lock before [`super::database`] takes over the waiting.
@@ -85,8 +93,8 @@ impl Location {
     }
 }
 
-/// The pool to read from and the one to write to.
-pub fn open(config: &StorageConfig) -> StoreResult<(DatabaseConnection, DatabaseConnection)> {
+/// The pools, without a connection yet.
+pub fn open(config: &StorageConfig) -> StoreResult<Pools> {
     match Location::of(config)? {
         Location::Sqlite(options) => {
             let readers = SqlitePoolOptions::new()
@@ -103,15 +111,15 @@ pub fn open(config: &StorageConfig) -> StoreResult<(DatabaseConnection, Database
                 .max_lifetime(None)
                 .test_before_acquire(false)
                 .connect_lazy_with(options.busy_timeout(SQLITE_LOCK_WAIT));
-            Ok((
-                SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
-                SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
-            ))
+            Ok(Pools {
+                read: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
+                write: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+            })
         }
         Location::MySql(options) => {
             let pool = mysql_pool(config).connect_lazy_with(*options);
             let pool = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
-            Ok((pool.clone(), pool))
+            Ok(Pools { read: pool.clone(), write: pool })
         }
     }
 }
@@ -131,6 +139,7 @@ pub async fn open_single(config: &StorageConfig) -> StoreResult<DatabaseConnecti
             Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
         }
         Location::MySql(options) => {
+            reachable(config, &options).await?;
             let pool = mysql_pool(config).max_connections(1).idle_timeout(None).connect_lazy_with(*options);
             Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool))
         }
@@ -146,14 +155,7 @@ pub fn create_parent(file: &Path) -> StoreResult<()> {
 }
 
 fn mysql_pool(config: &StorageConfig) -> MySqlPoolOptions {
-    // The server gives up waiting for a lock before we give up waiting for the server, because its answer is certain
-    // and ours is not. Strict mode refuses what does not fit instead of cutting it off. A server may be set to begin
-    // sessions without autocommit, where nothing would ever be stored.
-    let lock_wait = config.request_timeout.as_secs().saturating_sub(1).max(1);
-    let session = format!(
-        "SET SESSION autocommit = 1, innodb_lock_wait_timeout = {lock_wait}, \
-         sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"
-    );
+    let session = session(config);
     MySqlPoolOptions::new()
         .max_connections(config.connections_max.max(1))
         .acquire_timeout(config.acquire_timeout)
@@ -176,6 +178,49 @@ fn mysql_pool(config: &StorageConfig) -> MySqlPoolOptions {
             // Returns at once unless an answer is still due, as after a request that ran out of time.
             Box::pin(async move { within_trial(connection.flush()).await.map(|()| true) })
         })
+}
+
+/// What each connection to a server is told first.
+fn session(config: &StorageConfig) -> String {
+    let patience = config.request_timeout.as_secs().max(1);
+    // The server gives up waiting for a lock before we give up waiting for the server, because its answer is certain
+    // and ours is not.
+    let lock_wait = patience.saturating_sub(1).max(1);
+    // A node that is stopped in the middle of a transaction holds locks for which all others wait. MariaDB ends such a
+    // transaction for us (other servers take this for a remark); half a statement is not waited for either.
+    let idle = format!("/*M!100301 , idle_transaction_timeout = {IDLE_TRANSACTION_S} */");
+    // Strict mode refuses what does not fit instead of cutting it off. A server may be set to begin sessions without
+    // autocommit, where nothing would ever be stored.
+    format!(
+        "SET SESSION autocommit = 1, innodb_lock_wait_timeout = {lock_wait}, \
+         net_read_timeout = {patience}, net_write_timeout = {patience}, \
+         sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') {idle}"
+    )
+}
+
+/// Waits until the server takes a connection, for `storage.acquire_timeout` at most, so that a node that can't start
+/// says why: a pool would only say that its time is up.
+async fn reachable(config: &StorageConfig, options: &MySqlConnectOptions) -> StoreResult<()> {
+    let deadline = Instant::now() + config.acquire_timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let error = match connect(options, left).await {
+            Ok(connection) => return connection.close().await.or(Ok(())),
+            Err(error) => DbErr::Conn(RuntimeErr::SqlxError(error.into())),
+        };
+        let failure = Failure::of(&error);
+        if failure == Failure::Other || left <= CONNECT_PAUSE {
+            return Err(match failure.into_store_error(false, &error) {
+                StoreError::Unavailable(cause) => StoreError::Unavailable(format!(
+                    "the server at {}:{} takes no connection: {cause}",
+                    options.get_host(),
+                    options.get_port()
+                )),
+                error => error,
+            });
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
+    }
 }
 
 async fn within_trial(answer: impl Future<Output = Result<(), sqlx::Error>>) -> Result<(), sqlx::Error> {

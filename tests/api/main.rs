@@ -4,8 +4,12 @@
 #[allow(dead_code, reason = "shared with the storage tests, which use the rest")]
 #[path = "../support/mariadb.rs"]
 mod mariadb;
+#[path = "../support/mysql_proxy.rs"]
+mod mysql_proxy;
 #[path = "../support/node.rs"]
 mod node;
+#[path = "../support/tiny_disk.rs"]
+mod tiny_disk;
 
 mod accounts;
 mod contacts;
@@ -20,6 +24,10 @@ mod live;
 mod members;
 mod operators;
 mod outage;
+mod outage_commits;
+mod outage_faults;
+mod outage_figures;
+mod outage_scene;
 mod raw;
 mod refusals;
 mod sign_in;

@@ -41,6 +41,8 @@ pub struct MariaDb {
     keeper: Child,
     server_pid: u32,
     databases: AtomicU32,
+    /// Settings of its own, as arguments that override the others.
+    settings: Vec<String>,
 }
 
 impl MariaDb {
@@ -52,16 +54,25 @@ impl MariaDb {
 
     /// A server of one's own, for tests that stop it.
     pub async fn start() -> Self {
-        let folder =
-            tempfile::Builder::new().prefix("rookery-mariadb-").tempdir().expect("a temporary folder");
+        Self::start_in(&std::env::temp_dir(), &[]).await
+    }
+
+    /// The same with its data in a folder of its own below `parent`, and with settings (`--max-connections=10`).
+    pub async fn start_in(parent: &Path, settings: &[&str]) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("rookery-mariadb-")
+            .tempdir_in(parent)
+            .expect("a temporary folder");
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         install(folder.path());
         // From here on the keeper removes it.
         let folder = folder.keep();
         for _ in 0..STARTS {
             let port = free_port();
-            let (keeper, server_pid) = launch(&folder, port);
-            let mut server =
-                Self { folder: folder.clone(), port, keeper, server_pid, databases: AtomicU32::new(0) };
+            let (keeper, server_pid) = launch(&folder, port, &settings);
+            let databases = AtomicU32::new(0);
+            let (folder, settings) = (folder.clone(), settings.clone());
+            let mut server = Self { folder, port, keeper, server_pid, databases, settings };
             if server.wait_until_it_answers().await {
                 return server;
             }
@@ -73,9 +84,7 @@ impl MariaDb {
     /// A new, empty database; its URL.
     pub async fn database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        let mut connection = self.connect().await.expect("the server answers");
-        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
-        connection.execute(create).await.expect("the database is created");
+        self.does(&format!("CREATE DATABASE {name}")).await;
         format!("mysql://root@127.0.0.1:{}/{name}", self.port)
     }
 
@@ -89,7 +98,7 @@ impl MariaDb {
 
     /// Starts it again on its data and its port, and waits until it answers.
     pub async fn restart(&mut self) {
-        let (keeper, server_pid) = launch(&self.folder, self.port);
+        let (keeper, server_pid) = launch(&self.folder, self.port, &self.settings);
         self.keeper = keeper;
         self.server_pid = server_pid;
         assert!(self.wait_until_it_answers().await, "MariaDB did not come back");
@@ -105,13 +114,42 @@ impl MariaDb {
         self.signal("-CONT");
     }
 
+    /// Where it listens, on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Runs a statement as the server's operator.
+    pub async fn does(&self, sql: &str) {
+        let mut connection = self.connect().await.expect("the server answers");
+        let done = connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        connection.close().await.expect("it says goodbye");
+    }
+
+    /// Takes all connections that the server still gives; they end with their handles.
+    pub async fn all_connections(&self) -> Vec<MySqlConnection> {
+        let mut taken = Vec::new();
+        while let Ok(connection) = self.connect().await {
+            taken.push(connection);
+        }
+        taken
+    }
+
     fn signal(&self, signal: &str) {
         let done = Command::new("kill").args([signal, &self.server_pid.to_string()]).status();
         assert!(done.expect("kill runs").success(), "the server's process is there");
     }
 
-    async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
+    /// A connection of the server's operator.
+    pub async fn connect(&self) -> Result<MySqlConnection, sqlx::Error> {
         MySqlConnectOptions::new().host("127.0.0.1").port(self.port).username("root").connect().await
+    }
+
+    /// A connection of another user.
+    pub async fn connect_as(&self, user: &str, password: &str) -> Result<MySqlConnection, sqlx::Error> {
+        let options = MySqlConnectOptions::new().host("127.0.0.1").port(self.port);
+        options.username(user).password(password).connect().await
     }
 
     async fn wait_until_it_answers(&mut self) -> bool {
@@ -180,7 +218,7 @@ fn free_port() -> u16 {
 }
 
 /// Starts the keeper and the server; the server's process id.
-fn launch(folder: &Path, port: u16) -> (Child, u32) {
+fn launch(folder: &Path, port: u16, settings: &[String]) -> (Child, u32) {
     let mut keeper = Command::new("sh")
         .args(["-c", KEEPER, "keeper"])
         .arg(folder)
@@ -196,6 +234,7 @@ fn launch(folder: &Path, port: u16) -> (Child, u32) {
         .args(["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M"])
         // Not what the tables need: they must say themselves what they are.
         .args(["--character-set-server=latin1", "--collation-server=latin1_swedish_ci"])
+        .args(settings)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

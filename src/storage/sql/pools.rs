@@ -183,8 +183,8 @@ fn mysql_pool(config: &StorageConfig) -> MySqlPoolOptions {
 /// What each connection to a server is told first.
 fn session(config: &StorageConfig) -> String {
     let patience = config.request_timeout.as_secs().max(1);
-    // The server gives up waiting for a lock before we give up waiting for the server, because its answer is certain
-    // and ours is not.
+    // The server gives up waiting for a lock, of a row or of a table, before we give up waiting for the server, because
+    // its answer is certain and ours is not.
     let lock_wait = patience.saturating_sub(1).max(1);
     // A node that is stopped in the middle of a transaction holds locks for which all others wait. MariaDB ends such a
     // transaction for us (other servers take this for a remark); half a statement is not waited for either.
@@ -193,6 +193,7 @@ fn session(config: &StorageConfig) -> String {
     // autocommit, where nothing would ever be stored.
     format!(
         "SET SESSION autocommit = 1, innodb_lock_wait_timeout = {lock_wait}, \
+         lock_wait_timeout = {lock_wait}, \
          net_read_timeout = {patience}, net_write_timeout = {patience}, \
          sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES') {idle}"
     )

@@ -16,7 +16,7 @@ async fn behind_a_proxy() -> Scene<(MariaDb, MySqlProxy)> {
     Scene::on((server, proxy), &url).await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_send_whose_commit_is_cut_off_is_answered_truly_and_stored_once() {
     let mut scene = behind_a_proxy().await;
     for fate in [Fate::Done, Fate::Lost, Fate::Running] {
@@ -33,7 +33,7 @@ async fn a_send_whose_commit_is_cut_off_is_answered_truly_and_stored_once() {
     scene.holds_each_message_exactly_once().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_whose_transaction_is_cut_off_at_commit_are_answered_truly_and_stored_once() {
     let mut scene = behind_a_proxy().await;
     for fate in [Fate::Done, Fate::Lost, Fate::Running] {
@@ -50,7 +50,7 @@ async fn sends_whose_transaction_is_cut_off_at_commit_are_answered_truly_and_sto
 }
 
 /// The connection breaks with the server itself: nobody can find out, so nobody is told that it was stored.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_cut_off_by_the_servers_death_is_not_acknowledged_and_its_repeat_tells_the_truth() {
     let mut scene = behind_a_proxy().await;
     for fate in [Fate::Done, Fate::Lost] {

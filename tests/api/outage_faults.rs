@@ -33,11 +33,11 @@ const SOON: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// MiB of a disk on which MariaDB fits, and little else.
-const MARIADB_DISK: u32 = 220;
+const MARIADB_DISK: u32 = 300;
 /// MiB of a disk for SQLite.
-const SQLITE_DISK: u32 = 8;
+const SQLITE_DISK: u32 = 100;
 /// Bytes of a message on such a disk.
-const HEAVY: usize = 30_000;
+const HEAVY: usize = 9_000;
 /// Most rows of one size to fill it with.
 const ROWS_MAX: usize = 20_000;
 /// The fewest connections that a server can be told to give.
@@ -76,7 +76,7 @@ impl Crowded {
         let mut operator = self.server.connect().await.expect("one is left");
         loop {
             let of_node = "SELECT id FROM information_schema.processlist WHERE user = 'rookery' AND db <> ''";
-            let ids: Vec<(u64,)> = sqlx::query_as(of_node).fetch_all(&mut operator).await.expect("it lists");
+            let ids: Vec<(i64,)> = sqlx::query_as(of_node).fetch_all(&mut operator).await.expect("it lists");
             let mut all_taken = true;
             for (id,) in &ids {
                 let kill = sqlx::AssertSqlSafe(format!("KILL CONNECTION {id}"));

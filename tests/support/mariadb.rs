@@ -136,6 +136,13 @@ impl MariaDb {
         taken
     }
 
+    /// Whether its process is there.
+    pub fn is_running(&self) -> bool {
+        let pid = self.server_pid.to_string();
+        let is_there = Command::new("kill").args(["-0", &pid]).stderr(Stdio::null()).status();
+        is_there.expect("kill runs").success()
+    }
+
     fn signal(&self, signal: &str) {
         let done = Command::new("kill").args([signal, &self.server_pid.to_string()]).status();
         assert!(done.expect("kill runs").success(), "the server's process is there");
@@ -160,8 +167,7 @@ impl MariaDb {
             {
                 return true;
             }
-            let is_there = Command::new("kill").args(["-0", &self.server_pid.to_string()]).status();
-            if !is_there.expect("kill runs").success() {
+            if !self.is_running() {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -7,13 +7,21 @@ mod conversations;
 mod faults;
 mod fixture;
 mod list;
+mod locks;
+#[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/mariadb.rs"]
 mod mariadb_server;
 mod messages;
+#[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
+#[path = "../support/mysql_proxy.rs"]
+mod mysql_proxy;
 mod opening;
 mod outage;
 mod sharing;
 mod speed;
+#[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
+#[path = "../support/tiny_disk.rs"]
+mod tiny_disk;
 
 /// Stamps every case on one implementation.
 macro_rules! suite {

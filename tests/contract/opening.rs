@@ -8,6 +8,7 @@ use sea_orm::ConnectionTrait as _;
 
 use crate::fixture::{message, mysql_config, opened, sqlite_config, user};
 use crate::mariadb_server::MariaDb;
+use crate::tiny_disk::TinyDisk;
 
 /// Four nodes start at once on an empty database; afterwards it is used, and opened again.
 async fn many_open_at_once(config: StorageConfig) {
@@ -111,4 +112,34 @@ async fn addresses_that_cant_work_are_refused_in_words() {
     let stranger = refused(&server.replace("root@", "root:wrong@")).await;
     assert!(matches!(&stranger, StoreError::Invalid(cause) if cause.contains("Access denied")), "{stranger}");
     assert!(!stranger.to_string().contains("wrong"), "the password is not told");
+}
+
+#[tokio::test]
+async fn a_server_without_a_free_connection_is_named_at_the_start() {
+    let server = MariaDb::start_in(&std::env::temp_dir(), &["--max-connections=10"]).await;
+    let config = StorageConfig { acquire_timeout: Duration::from_secs(1), ..mysql_config(&server).await };
+    let crowd = server.all_connections().await;
+    let began = std::time::Instant::now();
+    let Err(StoreError::Unavailable(sentence)) = sql::open(&config).await else {
+        panic!("it must be refused")
+    };
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(sentence.contains(&format!("127.0.0.1:{}", server.port())), "{sentence}");
+    assert!(sentence.contains("Too many connections"), "{sentence}");
+    drop(crowd);
+}
+
+#[tokio::test]
+async fn a_disk_that_cant_be_written_is_named_at_the_start() {
+    let Some(disk) = TinyDisk::mount(20) else { return };
+    let config = StorageConfig {
+        url: format!("sqlite://{}", disk.path().join("rookery.db").display()),
+        ..StorageConfig::default()
+    };
+    opened(&config).await.close().await;
+    disk.becomes_read_only();
+    let Err(StoreError::Unavailable(sentence)) = sql::open(&config).await else {
+        panic!("it must be refused")
+    };
+    assert!(sentence.contains("rookery.db") && sentence.contains("Read-only file system"), "{sentence}");
 }

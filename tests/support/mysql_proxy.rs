@@ -36,6 +36,8 @@ pub enum Fate {
     Lost,
     /// The server has it, and may still be at it when the client learns of the cut.
     Running,
+    /// Neither side learns of it: the client stands still amid its transaction, its connection open.
+    Held,
 }
 
 /// The proxy; its connections end with the runtime of the test.
@@ -171,6 +173,11 @@ async fn relay(
                     let packet: Vec<u8> = from_client.drain(..length).collect();
                     let point = prepared.point(&packet[HEADER..]);
                     let fate = point.and_then(|point| plan.lock().unwrap_or_else(PoisonError::into_inner).take(point));
+                    if fate == Some(Fate::Held) {
+                        // Until the server has had enough of it.
+                        while server.read(&mut from_server).await? > 0 {}
+                        return Ok(());
+                    }
                     if fate != Some(Fate::Lost) {
                         server.write_all(&packet).await?;
                     }

@@ -71,6 +71,12 @@ impl TinyDisk {
         }
     }
 
+    /// From here on nothing can be written.
+    pub fn becomes_read_only(&self) {
+        let done = Command::new("mount").args(["-o", "remount,ro"]).arg(self.path()).status();
+        assert!(done.expect("mount runs").success(), "who may mount may remount");
+    }
+
     /// Removes that file.
     pub fn make_room(&self) {
         fs::remove_file(self.folder.path().join(FILLER)).expect("it was filled before");

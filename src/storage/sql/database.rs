@@ -27,6 +27,9 @@ const LOST_REPEATS: u32 = 2;
 /// grows to 100 ms a turn, in which another busy process takes the lock again and again.
 const BUSY_PAUSE_US: u64 = 2000;
 
+/// How long a write waits for SQLite's lock while another process is known to keep it.
+const KEPT_OUT_WAIT: Duration = Duration::from_millis(200);
+
 /// A database and how it is asked.
 #[derive(Debug)]
 pub struct Database {
@@ -34,6 +37,9 @@ pub struct Database {
     backend: DbBackend,
     request_timeout: Duration,
     busy_timeout: Duration,
+    /// A write has waited for SQLite's lock in vain, and none has got it since: the next ones wait for
+    /// [`KEPT_OUT_WAIT`] only.
+    kept_out: AtomicBool,
 }
 
 /// One try of a write.
@@ -72,7 +78,7 @@ impl Database {
         let reach = Reach::open(config)?;
         let backend = reach.hold()?.pools.write.get_database_backend();
         let (request_timeout, busy_timeout) = (config.request_timeout, config.busy_timeout);
-        Ok(Self { reach, backend, request_timeout, busy_timeout })
+        Ok(Self { reach, backend, request_timeout, busy_timeout, kept_out: AtomicBool::new(false) })
     }
 
     /// Which of the two kinds it is.
@@ -150,6 +156,9 @@ impl Database {
             let error = match outcome {
                 Ok(Ok(value)) => {
                     self.reach.answered();
+                    if sent.load(Ordering::Acquire) {
+                        self.kept_out.store(false, Ordering::Relaxed);
+                    }
                     return Ok(value);
                 }
                 Ok(Err(error)) => error,
@@ -181,12 +190,21 @@ impl Database {
                 let base = REFUSED_PAUSE_MS << round;
                 Some(Duration::from_millis(rand::random_range(base..=2 * base)))
             }
-            Failure::Busy if started.elapsed() < self.busy_timeout.min(self.request_timeout / 5 * 4) => {
+            Failure::Busy if started.elapsed() < self.busy_wait() => {
                 Some(Duration::from_micros(rand::random_range(0..BUSY_PAUSE_US)))
+            }
+            Failure::Busy => {
+                self.kept_out.store(true, Ordering::Relaxed);
+                None
             }
             Failure::Lost if !sent && round < LOST_REPEATS && !late => Some(Duration::ZERO),
             _ => None,
         }
+    }
+
+    fn busy_wait(&self) -> Duration {
+        let longest = self.busy_timeout.min(self.request_timeout / 5 * 4);
+        if self.kept_out.load(Ordering::Relaxed) { longest.min(KEPT_OUT_WAIT) } else { longest }
     }
 
     fn too_late(&self) -> String {

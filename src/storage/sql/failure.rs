@@ -12,8 +12,10 @@ use crate::storage::StoreError;
 pub enum Failure {
     /// A unique key is taken.
     Unique,
-    /// Rolled back for the sake of another transaction (deadlock, lock wait).
+    /// Rolled back for the sake of another transaction, which may be through by now (deadlock).
     Refused,
+    /// Another session kept its lock for as long as we wait for one. Rolled back.
+    Locked,
     /// Another process writes to the SQLite file.
     Busy,
     /// No connection could be had: the request was never made.
@@ -50,7 +52,7 @@ impl Failure {
         match self {
             Self::Unique => StoreError::Exists,
             Self::Lost if sent => StoreError::Unsettled(cause),
-            Self::Refused | Self::Busy | Self::NotReached | Self::Full | Self::Lost => {
+            Self::Refused | Self::Locked | Self::Busy | Self::NotReached | Self::Full | Self::Lost => {
                 StoreError::Unavailable(cause)
             }
             Self::Other => StoreError::Invalid(cause),
@@ -84,8 +86,10 @@ fn of_mysql(number: u16) -> Failure {
     match number {
         // Duplicate key, in its variants.
         1022 | 1062 | 1169 | 1586 => Failure::Unique,
-        // Lock wait timeout, deadlock, row changed since it was read, statement must be prepared again.
-        1205 | 1213 | 1020 | 1615 => Failure::Refused,
+        // Deadlock, row changed since it was read, statement must be prepared again.
+        1213 | 1020 | 1615 => Failure::Refused,
+        // Lock wait timeout, of a row or a table.
+        1205 => Failure::Locked,
         // Too many connections, threads or prepared statements, also of one user; a host refused for its broken
         // connections; a Galera node that is not ready.
         1040 | 1203 | 1226 | 1461 | 1135 | 1129 | 1047 => Failure::Full,

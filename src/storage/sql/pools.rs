@@ -31,7 +31,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// A MariaDB ends a transaction of ours in which nothing happens for so many seconds. Between our statements lie
 /// milliseconds, and a transaction that was ended is begun again.
-const IDLE_TRANSACTION_S: u32 = 2;
+const IDLE_TRANSACTION_S: u32 = 1;
+/// How many seconds a statement waits for a lock. More than a stopped node can hold one, and so few that a send which
+/// finds its room waiting for a lock, and then waits for one itself, is still answered in time.
+const LOCK_WAIT_S: u64 = 2;
 /// Prepared statements kept on a connection: the ladder's sizes of the multi-row statements and all others.
 const STATEMENTS_KEPT: usize = 256;
 /// How long SQLite itself waits for the write lock before [`super::database`] takes over the waiting.
@@ -185,7 +188,7 @@ fn session(config: &StorageConfig) -> String {
     let patience = config.request_timeout.as_secs().max(1);
     // The server gives up waiting for a lock, of a row or of a table, before we give up waiting for the server, because
     // its answer is certain and ours is not.
-    let lock_wait = patience.saturating_sub(1).max(1);
+    let lock_wait = patience.saturating_sub(1).clamp(1, LOCK_WAIT_S);
     // A node that is stopped in the middle of a transaction holds locks for which all others wait. MariaDB ends such a
     // transaction for us (other servers take this for a remark); half a statement is not waited for either.
     let idle = format!("/*M!100301 , idle_transaction_timeout = {IDLE_TRANSACTION_S} */");

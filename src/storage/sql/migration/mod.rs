@@ -44,7 +44,9 @@ pub async fn migrate(config: &StorageConfig) -> StoreResult<()> {
     let _file_lock = match &file {
         Some(file) => {
             create_parent(file)?;
-            Some(lock_beside(file).await?)
+            let lock = lock_beside(file).await?;
+            is_writable(file)?;
+            Some(lock)
         }
         None => None,
     };
@@ -79,6 +81,17 @@ async fn migrate_on(db: &DatabaseConnection) -> StoreResult<()> {
         )));
     }
     Migrator::up(db, None).await.map_err(failed)
+}
+
+/// SQLite would open a file that can't be written all the same, and the first send would be the first to learn of it.
+fn is_writable(file: &Path) -> StoreResult<()> {
+    match File::options().append(true).open(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::Unavailable(format!(
+            "the database file {} can't be written: {error}",
+            file.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Locks `FILE.lock`, which stays; the lock ends with the handle.

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod checker;
+mod database;
 mod device;
 mod drain;
 mod heal;
@@ -12,7 +13,7 @@ mod join;
 mod kill;
 mod line;
 #[path = "../support/mariadb.rs"]
-#[expect(dead_code, reason = "the storage tests stop the server too")]
+#[allow(dead_code, reason = "shared with the tests of the stores, which use the rest")]
 mod mariadb_server;
 mod operators;
 mod people;

@@ -280,6 +280,16 @@ impl Traffic {
         self.done.wait_for(|done| *done >= wanted).await.expect("the traffic goes on until it is done");
     }
 
+    /// Sends acknowledged so far.
+    pub fn so_far(&self) -> usize {
+        *self.done.borrow()
+    }
+
+    /// Waits until more than so many are acknowledged.
+    pub async fn goes_beyond(&mut self, so_far: usize) {
+        self.done.wait_for(|done| *done > so_far).await.expect("the traffic goes on until it is done");
+    }
+
     /// Lets it go to its end, and waits for that.
     pub async fn finish(self) {
         self.allow(100);

@@ -8,6 +8,7 @@ mod mariadb;
 mod mysql_proxy;
 #[path = "../support/node.rs"]
 mod node;
+#[allow(dead_code, reason = "shared with the storage tests, which use the rest")]
 #[path = "../support/tiny_disk.rs"]
 mod tiny_disk;
 

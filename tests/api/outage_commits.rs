@@ -1,5 +1,7 @@
-//! Connections that break in the middle of a commit. Whether the server had it or not, the answer is the truth, and
-//! there is one message.
+//! Connections that break in the middle of a commit, or fall silent. Whether the server had it or not, the answer is the
+//! truth, and there is one message.
+
+use std::time::{Duration, Instant};
 
 use crate::mariadb::MariaDb;
 use crate::mysql_proxy::{Fate, MySqlProxy, Point};
@@ -63,6 +65,31 @@ async fn a_commit_cut_off_by_the_servers_death_is_not_acknowledged_and_its_repea
         scene.repeats_until_all_are_acknowledged().await;
         let newest = scene.acknowledged[&scene.sends.last().expect("there is one").client_id].clone();
         assert_eq!(newest.duplicate, fate == Fate::Done, "{fate:?}: {newest:?}");
+        scene.holds_each_message_exactly_once().await;
+    }
+}
+
+/// Longest time without an acknowledgement after all connections fell silent: until the server is asked in vain and
+/// reached anew, and slack.
+const SILENCE: Duration = Duration::from_millis(2000 + 2000);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_fall_silent_are_all_thrown_away_at_once() {
+    let mut scene = behind_a_proxy().await;
+    for _ in 0..3 {
+        // Many are busy, and have been used just now.
+        scene.sends_many(MANY, async |database| database.1.forgets_connections()).await;
+        let began = Instant::now();
+        while !scene.sends_one().await {
+            assert!(began.elapsed() < SILENCE, "{:?}", began.elapsed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let reads = (0..16).map(|_| scene.ada.gets("/conversations"));
+        for answer in futures_util::future::join_all(reads).await {
+            answer.is(200);
+        }
+        assert!(began.elapsed() < SILENCE, "{:?}", began.elapsed());
+        scene.repeats_until_all_are_acknowledged().await;
         scene.holds_each_message_exactly_once().await;
     }
 }

@@ -19,6 +19,10 @@ const KNOWN_AFTER: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How much longer than promised anything may take on a busy machine.
 const SLACK: Duration = Duration::from_secs(2);
+/// The same for what is refused at once, so small that waiting in vain shows.
+const KNOWN_SLACK: Duration = Duration::from_secs(1);
+/// Of so many refusals one may be `deadline_exceeded` on a busy machine; the others say `unavailable`.
+const LATE_SHARE: usize = 10;
 /// Sends on their way when the fault begins.
 const BURST: usize = 100;
 
@@ -71,9 +75,18 @@ pub async fn measure<D>(
         all.push(round(scene, promise, &mut begin, &mut end).await);
     }
     print(name, &all);
+    let (refused, unavailable) = (scene.refused, scene.unavailable);
+    assert!(
+        (refused - unavailable) * LATE_SHARE <= refused,
+        "{name}: {unavailable} of {refused} say unavailable"
+    );
     for round in all {
         assert!(round.answer <= promise.answer + SLACK, "{name}: an answer took {:?}", round.answer);
-        assert!(round.known <= promise.known + SLACK, "{name}: known, and an answer took {:?}", round.known);
+        assert!(
+            round.known <= promise.known + KNOWN_SLACK,
+            "{name}: known, and an answer took {:?}",
+            round.known
+        );
         assert!(round.send_back <= promise.back + SLACK, "{name}: sends took {:?}", round.send_back);
         assert!(round.reads_back <= promise.back + SLACK, "{name}: reads took {:?}", round.reads_back);
     }

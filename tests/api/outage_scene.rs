@@ -29,6 +29,9 @@ pub struct Scene<D> {
     pub sends: Vec<Send>,
     /// The first good answer to each, by client id.
     pub acknowledged: HashMap<String, Sent>,
+    /// Answers that were refusals, and those of them that said `unavailable`.
+    pub refused: usize,
+    pub unavailable: usize,
 }
 
 impl<D> Scene<D> {
@@ -38,7 +41,18 @@ impl<D> Scene<D> {
         let (ada, bob) = world.two("ada", "bob").await;
         let id = ada.direct_with(&bob).await;
         let live = ada.opens(Transport::Tcp).await;
-        Self { database, world, ada, live, id, weight: 0, sends: Vec::new(), acknowledged: HashMap::new() }
+        Self {
+            database,
+            world,
+            ada,
+            live,
+            id,
+            weight: 0,
+            sends: Vec::new(),
+            acknowledged: HashMap::new(),
+            refused: 0,
+            unavailable: 0,
+        }
     }
 
     /// Sends so many at once, does `meanwhile` after some, and waits for every answer.
@@ -93,6 +107,8 @@ impl<D> Scene<D> {
             Err(ClientError::Refused(error)) => {
                 assert!(is_passing(error.code), "{error:?}");
                 assert!(error.code != ErrorCode::Unavailable || error.retry_after_ms > 0, "{error:?}");
+                self.refused += 1;
+                self.unavailable += usize::from(error.code == ErrorCode::Unavailable);
                 false
             }
             other => panic!("{other:?}"),

@@ -46,6 +46,8 @@ pub struct MySqlProxy {
     plan: Arc<Mutex<Plan>>,
     /// Whether anything is relayed; connections watch it.
     open: Arc<watch::Sender<bool>>,
+    /// How often connections were forgotten.
+    forgotten: Arc<watch::Sender<u32>>,
 }
 
 #[derive(Default)]
@@ -72,7 +74,8 @@ impl MySqlProxy {
         let port = listener.local_addr().expect("a bound socket has an address").port();
         let plan: Arc<Mutex<Plan>> = Arc::default();
         let open = Arc::new(watch::Sender::new(true));
-        let (plans, gate) = (Arc::clone(&plan), Arc::clone(&open));
+        let forgotten = Arc::new(watch::Sender::new(0));
+        let (plans, gate, memory) = (Arc::clone(&plan), Arc::clone(&open), Arc::clone(&forgotten));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let mut is_open = gate.subscribe();
@@ -80,17 +83,21 @@ impl MySqlProxy {
                     && let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server_port)).await
                 {
                     let (plans, gate) = (Arc::clone(&plans), Arc::clone(&gate));
+                    let mut memory = memory.subscribe();
                     tokio::spawn(async move {
                         // However it ends, both sides see the end of the connection.
+                        let mut relay = std::pin::pin!(relay(client, server, plans, gate));
                         tokio::select! {
-                            _ = relay(client, server, plans, gate) => {}
+                            _ = &mut relay => {}
                             _ = is_open.changed() => {}
+                            // The relay, and its sockets, stay without being moved on.
+                            _ = memory.changed() => std::future::pending().await,
                         }
                     });
                 }
             }
         });
-        Self { port, plan, open }
+        Self { port, plan, open, forgotten }
     }
 
     /// A database's URL by way of the proxy.
@@ -106,6 +113,12 @@ impl MySqlProxy {
     /// With the next cut all connections end, and new ones too, as when the server dies.
     pub fn ends_with_the_cut(&self) {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner).ends_with_it = true;
+    }
+
+    /// From here on the connections that are there carry nothing any more, without an end; new ones do. So it is when
+    /// something between the two has forgotten them.
+    pub fn forgets_connections(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
     }
 
     /// Relays again.

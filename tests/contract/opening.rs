@@ -143,3 +143,35 @@ async fn a_disk_that_cant_be_written_is_named_at_the_start() {
     };
     assert!(sentence.contains("rookery.db") && sentence.contains("Read-only file system"), "{sentence}");
 }
+
+/// MySQL 8 sends passwords by TLS or not at all; this server takes nothing else either.
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+async fn a_server_that_demands_tls_is_used() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("certificate.pem"));
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&certificate)
+        .output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: openssl, which makes the server's certificate, is not there");
+        return;
+    }
+    let settings = [
+        format!("--ssl-key={}", key.display()),
+        format!("--ssl-cert={}", certificate.display()),
+        "--require-secure-transport=ON".to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let server = MariaDb::start_in(&std::env::temp_dir(), &settings).await;
+    let config = mysql_config(&server).await;
+    let stores = opened(&config).await;
+    assert_eq!(stores.stores().messages.append(&[message(1, 1, 1, "a")]).await, Ok(()));
+    let plain = StorageConfig { url: format!("{}?ssl-mode=disabled", config.url), ..config };
+    let Err(error) = sql::open(&plain).await else { panic!("the server demands TLS") };
+    assert!(error.to_string().contains("insecure transport"), "{error}");
+}

@@ -9,6 +9,7 @@ pub mod sql;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
@@ -345,12 +346,27 @@ pub struct Stores {
     pub messages: Arc<dyn MessageStore>,
 }
 
+/// Pause between two warnings of the same outage, in milliseconds. Refused at once, requests are many.
+const WARN_PAUSE_MS: u64 = 1000;
+
+/// Whether the last warning is long enough ago.
+fn may_warn() -> bool {
+    static WARNED_AT_MS: AtomicU64 = AtomicU64::new(0);
+    let now_ms = crate::clock::now_ms();
+    let last = WARNED_AT_MS.load(Ordering::Relaxed);
+    // A clock that was set back must not silence it.
+    now_ms.abs_diff(last) >= WARN_PAUSE_MS
+        && WARNED_AT_MS.compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
 impl From<StoreError> for crate::domain::Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Exists => Self::exists("it exists already"),
             StoreError::Unavailable(cause) | StoreError::Unsettled(cause) => {
-                tracing::warn!(target: "rookery::storage", %cause, "the database did not answer");
+                if may_warn() {
+                    tracing::warn!(target: "rookery::storage", %cause, "the database did not answer");
+                }
                 Self::unavailable("the database is away; try again, a send with the same client_id")
             }
             StoreError::Invalid(cause) => {

@@ -148,7 +148,7 @@ async fn reads(ada: &Person, connection: &Connection, id: u64, over: Instant) ->
     };
     let request = HistoryRequest { conversation_id: id, limit: 10, ..HistoryRequest::default() };
     let history = async {
-        while connection.history(request.clone()).await.is_err() {
+        while connection.history(request).await.is_err() {
             tokio::time::sleep(PAUSE).await
         }
     };
@@ -170,7 +170,7 @@ fn print(name: &str, rounds: &[Round]) {
         format!("{} / {}", all[all.len() / 2], all[all.len() - 1])
     };
     eprintln!(
-        "| {name} | {} | {} | {} | {} | {} |",
+        "\n| {name} | {} | {} | {} | {} | {} |",
         rounds.len(),
         column(|round| round.answer),
         column(|round| round.known),

@@ -195,7 +195,8 @@ async fn relay(
                         server.write_all(&packet).await?;
                     }
                     if fate == Some(Fate::Done) {
-                        server.read(&mut from_server).await?;
+                        // It has answered once the first bytes are there.
+                        server.readable().await?;
                     }
                     if fate.is_some() {
                         let ends = std::mem::take(&mut plan.lock().unwrap_or_else(PoisonError::into_inner).ends_with_it);

@@ -172,6 +172,5 @@ async fn a_server_that_demands_tls_is_used() {
     let stores = opened(&config).await;
     assert_eq!(stores.stores().messages.append(&[message(1, 1, 1, "a")]).await, Ok(()));
     let plain = StorageConfig { url: format!("{}?ssl-mode=disabled", config.url), ..config };
-    let Err(error) = sql::open(&plain).await else { panic!("the server demands TLS") };
-    assert!(error.to_string().contains("insecure transport"), "{error}");
+    assert!(sql::open(&plain).await.is_err(), "the server demands TLS");
 }

@@ -273,6 +273,15 @@ pub trait ConversationStore: Send + Sync {
     async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()>;
     /// Marks a membership as removed; whether there was one. Moves the conversation's `updated_at_ms`.
     async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool>;
+    /// The owner leaves and the heir becomes the owner, in one transaction; `false`: one of them is no member (any more), and
+    /// nothing was changed. Moves the conversation's `updated_at_ms`.
+    async fn pass_on(
+        &self,
+        conversation_id: u64,
+        owner_id: u64,
+        heir_id: u64,
+        now_ms: u64,
+    ) -> StoreResult<bool>;
     /// Sets a member's role, and with `owner` also the conversation's `owner_id`.
     async fn set_role(
         &self,

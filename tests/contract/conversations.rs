@@ -132,6 +132,27 @@ pub async fn a_role_is_set_and_an_owner_too(stores: &Stores) {
     assert_eq!((record.owner_id, record.updated_at_ms), (2, 30), "a stranger does not become the owner");
 }
 
+pub async fn an_owner_leaves_and_another_takes_over_at_once(stores: &Stores) {
+    let rooks = group(stores, &[2, 3], 10).await;
+    let owner = async || {
+        let record = stores.conversations.conversation(rooks.id).await;
+        let record = record.expect("it is read").expect("there");
+        (record.owner_id, record.updated_at_ms)
+    };
+    assert_eq!(stores.conversations.remove_member(rooks.id, 3, 15).await, Ok(true));
+    for heir in [3, 9, 1] {
+        assert_eq!(stores.conversations.pass_on(rooks.id, 1, heir, 20).await, Ok(false), "{heir} is no heir");
+        assert_eq!((owner().await, row(stores, rooks.id, 1).await.removed_at_ms), ((1, 15), 0));
+    }
+    assert_eq!(stores.conversations.pass_on(rooks.id, 9, 2, 20).await, Ok(false), "a stranger has nothing");
+    assert_eq!((owner().await, row(stores, rooks.id, 2).await.role), ((1, 15), MemberRole::Member));
+    assert_eq!(stores.conversations.pass_on(rooks.id, 1, 2, 30).await, Ok(true));
+    let (gone, heir) = (row(stores, rooks.id, 1).await, row(stores, rooks.id, 2).await);
+    assert_eq!((gone.removed_at_ms, gone.updated_at_ms), (30, 30));
+    assert_eq!((heir.role, heir.updated_at_ms, owner().await), (MemberRole::Owner, 30, (2, 30)));
+    assert_eq!(stores.conversations.pass_on(rooks.id, 1, 2, 40).await, Ok(false), "it has been done");
+}
+
 pub async fn cursors_never_move_back(stores: &Stores) {
     let rooks = group(stores, &[2], 10).await;
     let at = |user_id, delivered_seq, read_seq| CursorAdvance {

@@ -64,6 +64,7 @@ macro_rules! contract {
                 members_leave_and_come_back
                 members_stay_as_they_are_when_added_again
                 a_role_is_set_and_an_owner_too
+                an_owner_leaves_and_another_takes_over_at_once
                 cursors_never_move_back
                 many_cursors_move_at_once
                 time_of_change_never_moves_back

@@ -163,6 +163,34 @@ impl ConversationStore for MemoryStores {
         })
     }
 
+    async fn pass_on(
+        &self,
+        conversation_id: u64,
+        owner_id: u64,
+        heir_id: u64,
+        now_ms: u64,
+    ) -> StoreResult<bool> {
+        self.write(|state| {
+            let both = [owner_id, heir_id].map(|user_id| state.present(conversation_id, user_id).is_some());
+            if both != [true, true] || owner_id == heir_id {
+                return Ok(false);
+            }
+            if let Some(owner) = state.present(conversation_id, owner_id) {
+                owner.removed_at_ms = now_ms;
+                owner.updated_at_ms = now_ms;
+            }
+            if let Some(heir) = state.present(conversation_id, heir_id) {
+                heir.role = MemberRole::Owner;
+                heir.updated_at_ms = now_ms;
+            }
+            if let Some(conversation) = state.conversations.get_mut(&conversation_id) {
+                conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
+                conversation.owner_id = heir_id;
+            }
+            Ok(true)
+        })
+    }
+
     async fn set_role(
         &self,
         conversation_id: u64,

@@ -153,6 +153,42 @@ impl ConversationStore for SqlStores {
             .await
     }
 
+    async fn pass_on(
+        &self,
+        conversation_id: u64,
+        owner_id: u64,
+        heir_id: u64,
+        now_ms: u64,
+    ) -> StoreResult<bool> {
+        if owner_id == heir_id {
+            return Ok(false);
+        }
+        self.database
+            .write(|attempt| async move {
+                let transaction = attempt.begin().await?;
+                move_updated_at(&transaction, conversation_id, now_ms, Some(heir_id)).await?;
+                let removed = member::Entity::update_many()
+                    .col_expr(member::Column::RemovedAtMs, Expr::value(int(now_ms)))
+                    .col_expr(member::Column::UpdatedAtMs, Expr::value(int(now_ms)))
+                    .filter(is_member(conversation_id, owner_id))
+                    .exec(&transaction)
+                    .await?;
+                let crowned = member::Entity::update_many()
+                    .col_expr(member::Column::Role, Expr::value(MemberRole::Owner as i16))
+                    .col_expr(member::Column::UpdatedAtMs, Expr::value(int(now_ms)))
+                    .filter(is_member(conversation_id, heir_id))
+                    .exec(&transaction)
+                    .await?;
+                if removed.rows_affected == 0 || crowned.rows_affected == 0 {
+                    transaction.rollback().await?;
+                    return Ok(false);
+                }
+                attempt.commit(transaction).await?;
+                Ok(true)
+            })
+            .await
+    }
+
     async fn set_role(
         &self,
         conversation_id: u64,

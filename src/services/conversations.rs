@@ -124,7 +124,14 @@ impl Conversations {
     ) -> Result<(Vec<Member>, bool)> {
         let mut members = self.store.members(conversation_id).await?;
         if !members.iter().any(|member| member.user_id == by) {
-            return Err(Error::not_found("you are not a member of a conversation of this id"));
+            if self.store.conversation(conversation_id).await?.is_none() {
+                return Err(Error::not_found(format!(
+                    "conversation {conversation_id} does not exist; list yours to find its id"
+                )));
+            }
+            return Err(Error::denied(format!(
+                "you are not a member of conversation {conversation_id}; join it or ask a member to add you"
+            )));
         }
         members.retain(|member| member.user_id > after_id);
         members.sort_by_key(|member| member.user_id);

@@ -75,16 +75,22 @@ impl RoomState {
             return Err(Error::precondition("a direct conversation can't be left"));
         }
         let role = room.require_member(by)?.role;
-        if role == MemberRole::Owner
-            && let Some(heir) = room.heir(by)
-        {
-            let (id, now_ms) = (room.conversation().id, clock::now_ms());
-            self.actors.inner.stores.conversations.set_role(id, heir, MemberRole::Owner, now_ms).await?;
-            if let Some(room) = &mut self.room {
-                room.crown(heir);
+        match room.heir(by) {
+            Some(heir) if role == MemberRole::Owner => {
+                let (id, now_ms) = (room.conversation().id, clock::now_ms());
+                let conversations = &self.actors.inner.stores.conversations;
+                if !conversations.pass_on(id, by, heir, now_ms).await? {
+                    // Another activation has changed who is a member.
+                    self.stale = true;
+                    return Err(Error::unavailable("the group has just changed; try again"));
+                }
+                if let Some(room) = &mut self.room {
+                    room.crown(heir);
+                }
+                self.forget_member(by);
             }
+            _ => self.dismiss(by).await?,
         }
-        self.dismiss(by).await?;
         self.announce(by, "left the group".to_owned(), vec![by]);
         Ok(())
     }
@@ -140,12 +146,16 @@ impl RoomState {
     async fn dismiss(&mut self, user_id: u64) -> Result<()> {
         let id = self.vitals.address.key;
         self.actors.inner.stores.conversations.remove_member(id, user_id, clock::now_ms()).await?;
+        self.forget_member(user_id);
+        Ok(())
+    }
+
+    fn forget_member(&mut self, user_id: u64) {
         if let Some(room) = &mut self.room {
             room.leave(user_id);
         }
         self.describe_to.push(user_id);
         self.describe_to_all();
-        Ok(())
     }
 
     /// A `system` message in the log, where the room is small enough for it.

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 
 use crate::client::Transport;
 
+pub mod chaos;
 mod checker;
 mod measure;
 mod people;
@@ -97,6 +98,9 @@ pub enum Scenario {
         #[arg(long, default_value_t = 1000)]
         connections: usize,
     },
+    /// Rounds of faults against a cluster of its own, and a verdict on what became of the messages.
+    #[command(long_flag = "chaos")]
+    Chaos(Box<chaos::ChaosArgs>),
 }
 
 /// How fast writers write.
@@ -138,6 +142,7 @@ impl LoadArgs {
             Scenario::Direct { pairs, .. } => pairs.saturating_mul(2),
             Scenario::Room { rooms, members, .. } => rooms.saturating_mul(members),
             Scenario::Idle { connections } => connections,
+            Scenario::Chaos(_) => 0,
         }
     }
 
@@ -189,11 +194,16 @@ impl LoadArgs {
 
 /// Runs the scenario and prints its report. An error if deliveries were lost, doubled or out of order.
 pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
+    if let Scenario::Chaos(chaos) = args.scenario {
+        // It loads no server but those that it starts.
+        return Box::pin(chaos::run(*chaos, args.json)).await;
+    }
     args.check()?;
     let report = match args.scenario.clone() {
         Scenario::Direct { pairs, pace } => scenarios::direct(&args, pairs, pace).await?,
         Scenario::Room { rooms, members, pace } => scenarios::room(&args, rooms, members, pace).await?,
         Scenario::Idle { connections } => scenarios::idle(&args, connections).await?,
+        Scenario::Chaos(_) => unreachable!("it was run above"),
     };
     println!("{}", report.table());
     if let Some(file) = &args.json {

@@ -18,7 +18,7 @@ pub mod cluster;
 pub mod node;
 pub mod ports;
 
-pub use cluster::{ClusterOptions, LocalCluster};
+pub use cluster::{ClusterOptions, LocalCluster, NodeSetting};
 pub use node::{Addresses, LocalNode, Output};
 pub use ports::PortPlan;
 

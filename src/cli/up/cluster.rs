@@ -40,6 +40,22 @@ pub struct ClusterOptions {
     pub ready_timeout: Duration,
     /// How long a node may take to end after SIGTERM; above its own `node.grace_period`.
     pub grace: Duration,
+    /// What differs for single nodes, by their place; the others run as the fields above say.
+    pub settings: Vec<NodeSetting>,
+}
+
+/// What differs for one node: for the tools that put each into a network of its own.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSetting {
+    /// A program that starts the node's, with its arguments: `ip netns exec NAME`. It must become the node (`exec`), or
+    /// signals miss it. Empty: none.
+    pub launcher: Vec<String>,
+    /// Where it listens, instead of on loopback at the ports of the plan.
+    pub listen: Option<Addresses>,
+    /// Its own way to the database.
+    pub database_url: Option<String>,
+    /// Further environment, which wins over that of all.
+    pub environment: Vec<(String, String)>,
 }
 
 impl ClusterOptions {
@@ -55,6 +71,7 @@ impl ClusterOptions {
             output: Output::default(),
             ready_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(25),
+            settings: Vec::new(),
         })
     }
 }
@@ -155,7 +172,10 @@ impl LocalCluster {
             bail!("{} still runs", old.name());
         }
         let mut spec = self.new_spec(at, Vec::new());
-        spec.listen = old.addresses().clone();
+        // The address told to others may be another than the one listened on, where a setting has put something between.
+        if self.options.settings.get(at).is_none_or(|setting| setting.listen.is_none()) {
+            spec.listen = old.addresses().clone();
+        }
         self.nodes[at] = LocalNode::start(spec, at, self.exit_sender.clone()).await?;
         Ok(())
     }
@@ -194,14 +214,17 @@ impl LocalCluster {
         let [http, tcp, line, admin, cluster] =
             self.options.ports.of(at).map(|port| format!("127.0.0.1:{port}"));
         let seeds = self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
+        let setting = self.options.settings.get(at).cloned().unwrap_or_default();
+        let common = self.options.environment.iter().cloned();
         Spec {
             name: format!("n{}", at + 1),
             executable: self.options.executable.clone(),
+            launcher: setting.launcher,
             config: self.options.config.clone(),
-            listen: Addresses { http, tcp, line, admin, cluster },
+            listen: setting.listen.unwrap_or(Addresses { http, tcp, line, admin, cluster }),
             seeds: seeds.map(|(_, node)| node.addresses().cluster.clone()).take(SEEDS_MAX).collect(),
-            database_url: self.options.database_url.clone(),
-            environment: self.options.environment.iter().cloned().chain(environment).collect(),
+            database_url: setting.database_url.unwrap_or_else(|| self.options.database_url.clone()),
+            environment: common.chain(setting.environment).chain(environment).collect(),
             extra_arguments: self.options.extra_arguments.clone(),
             output: self.options.output.clone(),
             ready_timeout: self.options.ready_timeout,

@@ -60,6 +60,8 @@ pub enum Output {
 pub(super) struct Spec {
     pub(super) name: String,
     pub(super) executable: PathBuf,
+    /// A program that becomes the executable, with its arguments; empty: none.
+    pub(super) launcher: Vec<String>,
     pub(super) config: Option<PathBuf>,
     pub(super) listen: Addresses,
     pub(super) seeds: Vec<String>,
@@ -227,7 +229,14 @@ impl Drop for LocalNode {
 }
 
 fn command(spec: &Spec) -> Command {
-    let mut command = Command::new(&spec.executable);
+    let mut command = match spec.launcher.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&spec.executable);
+            command
+        }
+        None => Command::new(&spec.executable),
+    };
     command.arg("serve").args(["--name", &spec.name]);
     if let Some(config) = &spec.config {
         command.arg("--config").arg(config);

@@ -1,0 +1,3 @@
+//! The judge is judged: each kind of violation is found, and what is right is not.
+
+use super::*;

@@ -18,6 +18,10 @@ use crate::protocol::{ErrorCode, MessageKind, v1};
 const VIOLATIONS_KEPT: usize = 200;
 /// A push later than this behind the answer to its sender is late.
 pub const LATE: Duration = Duration::from_secs(1);
+/// A first send that late after a fault, answered at once, says nothing of how long the fault was felt.
+const IN_TIME: Duration = Duration::from_millis(750);
+/// One that had to wait so long says it all the same.
+const WAITED: Duration = Duration::from_millis(200);
 /// Messages of one room whose live delivery is under watch.
 const RECENT_MAX: usize = 10_000;
 /// Kinds of refusals that are told apart.
@@ -116,6 +120,8 @@ struct Device {
     user_id: u64,
     connection: Option<Connection>,
     seen: HashMap<usize, SeqRanges>,
+    /// By room: when the youngest message that was pushed to it had been posted.
+    pushed_post_us: HashMap<usize, u64>,
     sendings: Vec<Sending>,
 }
 
@@ -146,7 +152,21 @@ pub struct Counts {
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     since_us: u64,
+    /// Whether the answer to a send of before counts.
+    any_send: bool,
+    /// When the first send after that moment was posted.
+    posted_us: Option<u64>,
     acked_us: Option<u64>,
+}
+
+impl Watch {
+    /// How long it took. `None`: nobody sent in time to tell.
+    fn took_us(&self) -> Option<u64> {
+        let (posted, acked) = (self.posted_us?, self.acked_us?);
+        let in_time = posted.saturating_sub(self.since_us) <= micros(IN_TIME);
+        let had_to_wait = acked.saturating_sub(posted) >= micros(WAITED);
+        (in_time || had_to_wait).then(|| acked.saturating_sub(self.since_us))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -225,6 +245,7 @@ impl Ledger {
             user_id: *user_id,
             connection: None,
             seen: HashMap::new(),
+            pushed_post_us: HashMap::new(),
             sendings: Vec::new(),
         });
         let state = State { rooms: rooms.collect(), by_id, devices: devices.collect(), ..State::default() };
@@ -275,6 +296,11 @@ impl Ledger {
         sending.last_posted_us = now;
         if sending.first_posted_us == 0 {
             sending.first_posted_us = now;
+        }
+        let room = sending.room as usize;
+        let Some(node) = state.devices[device].connection.as_ref().map(|c| c.node) else { return };
+        if let Some(watch) = state.watches.get_mut(&(room, node)) {
+            watch.posted_us.get_or_insert(now);
         }
     }
 
@@ -352,8 +378,10 @@ impl Ledger {
         }
         if let Some(watch) = state.watches.get_mut(&(room, node))
             && watch.acked_us.is_none()
-            && sending.last_posted_us >= watch.since_us
+            && (watch.any_send || sending.last_posted_us >= watch.since_us)
         {
+            // One that was on its way when the watch began has waited since.
+            watch.posted_us.get_or_insert(watch.since_us);
             watch.acked_us = Some(now);
         }
     }
@@ -368,7 +396,10 @@ impl Ledger {
         state.take(device, room, &Row::from(message), "pushed");
         state.comes(device, room, seq, "pushed");
         state.mark_seen(device, room, seq);
+        let posted = state.posted_us_of(room, seq);
         let State { rooms, devices, counts, trouble_us, .. } = &mut *state;
+        let youngest = devices[device].pushed_post_us.entry(room).or_default();
+        *youngest = (*youngest).max(posted);
         if let Some(connection) = &mut devices[device].connection {
             connection.pushed.entry(room).or_default().insert(seq, seq);
         }
@@ -455,9 +486,10 @@ impl Ledger {
         self.state().devices.iter().filter(|device| device.connection.is_none()).count()
     }
 
-    /// From `since_us` on, times the first answer to a send to each of these rooms from each of these nodes.
-    pub fn watch(&self, since_us: u64, pairs: impl IntoIterator<Item = (usize, usize)>) {
-        let watch = Watch { since_us, acked_us: None };
+    /// From `since_us` on, times the first answer to a send to each of these rooms from each of these nodes; `any_send`:
+    /// also to one that was posted before.
+    pub fn watch(&self, since_us: u64, any_send: bool, pairs: impl IntoIterator<Item = (usize, usize)>) {
+        let watch = Watch { since_us, any_send, posted_us: None, acked_us: None };
         self.state().watches = pairs.into_iter().map(|pair| (pair, watch)).collect();
     }
 
@@ -470,12 +502,16 @@ impl Ledger {
         pairs
     }
 
+    /// Pairs under watch of which nothing can be said.
+    pub fn unmeasured(&self) -> usize {
+        self.state().watches.values().filter(|watch| watch.took_us().is_none()).count()
+    }
+
     /// The times found, in milliseconds, ascending.
     pub fn watched_ms(&self) -> Vec<f64> {
         let state = self.state();
-        let took = |watch: &Watch| watch.acked_us.map(|acked| acked.saturating_sub(watch.since_us));
         let mut found: Vec<f64> =
-            state.watches.values().filter_map(took).map(|us| us as f64 / 1000.0).collect();
+            state.watches.values().filter_map(Watch::took_us).map(|us| us as f64 / 1000.0).collect();
         found.sort_by(f64::total_cmp);
         found
     }
@@ -483,6 +519,17 @@ impl Ledger {
     /// Whether every room has answered a send that was posted after `since_us`.
     pub fn all_rooms_answer_since(&self, since_us: u64) -> bool {
         self.state().rooms.iter().all(|room| room.answered_post_us >= since_us)
+    }
+
+    /// Whether every device that is signed in has had a push, from each of its rooms, of a message posted after `since_us`.
+    pub fn all_get_pushes_since(&self, since_us: u64) -> bool {
+        let state = self.state();
+        state.rooms.iter().enumerate().all(|(at, room)| {
+            room.devices.iter().map(|device| &state.devices[*device]).all(|device| {
+                device.connection.is_none()
+                    || device.pushed_post_us.get(&at).is_some_and(|posted| *posted >= since_us)
+            })
+        })
     }
 
     /// When the last message was acknowledged that a live connection missed or got late; now, if one waits too long.
@@ -619,6 +666,18 @@ impl State {
         *self.counts.broken.entry(what).or_default() += 1;
         if self.violations.len() < VIOLATIONS_KEPT {
             self.violations.push(Violation { round: self.round, what, text });
+        }
+    }
+
+    /// When the message at this seq was first posted; 0: not known.
+    fn posted_us_of(&self, room: usize, seq: u64) -> u64 {
+        match self.claim_at(room, seq).map(|claim| claim.author) {
+            Some(Author::Device { device, number }) => self
+                .devices
+                .get(device as usize)
+                .and_then(|device| device.sendings.get(number as usize))
+                .map_or(0, |sending| sending.first_posted_us),
+            _ => 0,
         }
     }
 

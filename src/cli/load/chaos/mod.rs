@@ -325,7 +325,7 @@ fn progress(round: &round::RoundReport, last: usize, cast: &Cast) -> String {
         round.fault.name(),
         round.detail,
         ms(round.acked_again_ms),
-        ms(Some(round.live_again_ms)),
+        ms(round.live_again_ms),
         ms(Some(round.slowest_ack_ms)),
         round.acked,
         round.refused,

@@ -43,6 +43,10 @@ pub struct KindReport {
     pub live_again: Option<Times>,
     /// Until pushes were complete again, from the fault's end.
     pub live_after_end: Option<Times>,
+    /// From the fault's end until every device had had a push of a message of later from each of its rooms.
+    pub ways_after_end: Option<Times>,
+    /// Rounds at whose end single pushes were still missed or late; they are not in the figures of live delivery.
+    pub noisy: usize,
     /// The longest way of a message to its `sent`, repeats included.
     pub slowest_ack: Option<Times>,
     /// Sends refused for now.
@@ -101,8 +105,10 @@ impl ChaosReport {
             let kind = KindReport {
                 rounds: rounds.len(),
                 acked_again: times(|round| round.acked_again_ms),
-                live_again: times(|round| Some(round.live_again_ms)),
-                live_after_end: times(|round| Some(round.live_after_end_ms)),
+                live_again: times(|round| round.live_again_ms),
+                live_after_end: times(|round| round.live_after_end_ms),
+                ways_after_end: times(|round| round.ways_after_end_ms),
+                noisy: rounds.iter().filter(|round| round.live_again_ms.is_none()).count(),
                 slowest_ack: times(|round| Some(round.slowest_ack_ms)),
                 refused: sum(|round| round.refused),
                 unanswered: sum(|round| round.unanswered),
@@ -131,12 +137,14 @@ impl ChaosReport {
         );
         let _ = writeln!(
             out,
-            "{:<10} {:>6} {:>17} {:>17} {:>17} {:>17} {:>8} {:>10} {:>7}",
+            "{:<10} {:>6} {:>6} {:>17} {:>17} {:>17} {:>17} {:>17} {:>8} {:>10} {:>7}",
             "fault",
             "rounds",
+            "noisy",
             "acked again ms",
             "live again ms",
             "live after end",
+            "ways after end",
             "slowest ack ms",
             "refused",
             "unanswered",
@@ -149,12 +157,14 @@ impl ChaosReport {
             };
             let _ = writeln!(
                 out,
-                "{:<10} {:>6} {:>17} {:>17} {:>17} {:>17} {:>8} {:>10} {:>7}",
+                "{:<10} {:>6} {:>6} {:>17} {:>17} {:>17} {:>17} {:>17} {:>8} {:>10} {:>7}",
                 name,
                 kind.rounds,
+                kind.noisy,
                 shown(kind.acked_again),
                 shown(kind.live_again),
                 shown(kind.live_after_end),
+                shown(kind.ways_after_end),
                 shown(kind.slowest_ack),
                 kind.refused,
                 kind.unanswered,

@@ -210,7 +210,8 @@ impl Task {
                 leaving: None,
             };
             let leave = self.live(&mut live, &mut events, node).await;
-            self.spec.ledger.disconnected(self.spec.at, live.in_flight.len());
+            let unanswered: Vec<u32> = live.in_flight.keys().copied().collect();
+            self.spec.ledger.disconnected(self.spec.at, &unanswered);
             drop(events);
             match leave {
                 Leave::Done => {

@@ -18,9 +18,9 @@ use crate::protocol::{ErrorCode, MessageKind, v1};
 const VIOLATIONS_KEPT: usize = 200;
 /// A push later than this behind the answer to its sender is late.
 pub const LATE: Duration = Duration::from_secs(1);
-/// A first send that late after a fault, answered at once, says nothing of how long the fault was felt.
+/// A send that late behind the last one that failed, and answered at once, does not say since when sends work.
 const IN_TIME: Duration = Duration::from_millis(750);
-/// One that had to wait so long says it all the same.
+/// One that had to wait so long does.
 const WAITED: Duration = Duration::from_millis(200);
 /// Messages of one room whose live delivery is under watch.
 const RECENT_MAX: usize = 10_000;
@@ -154,16 +154,17 @@ struct Watch {
     since_us: u64,
     /// Whether the answer to a send of before counts.
     any_send: bool,
-    /// When the first send after that moment was posted.
-    posted_us: Option<u64>,
-    acked_us: Option<u64>,
+    /// Until when a send is known to have had no `sent`.
+    failed_us: u64,
+    /// When the first one with an answer was posted, and when the answer came.
+    answered: Option<(u64, u64)>,
 }
 
 impl Watch {
     /// How long it took. `None`: nobody sent in time to tell.
     fn took_us(&self) -> Option<u64> {
-        let (posted, acked) = (self.posted_us?, self.acked_us?);
-        let in_time = posted.saturating_sub(self.since_us) <= micros(IN_TIME);
+        let (posted, acked) = self.answered?;
+        let in_time = posted.saturating_sub(self.failed_us) <= micros(IN_TIME);
         let had_to_wait = acked.saturating_sub(posted) >= micros(WAITED);
         (in_time || had_to_wait).then(|| acked.saturating_sub(self.since_us))
     }
@@ -297,11 +298,6 @@ impl Ledger {
         if sending.first_posted_us == 0 {
             sending.first_posted_us = now;
         }
-        let room = sending.room as usize;
-        let Some(node) = state.devices[device].connection.as_ref().map(|c| c.node) else { return };
-        if let Some(watch) = state.watches.get_mut(&(room, node)) {
-            watch.posted_us.get_or_insert(now);
-        }
     }
 
     /// A device is signed in at a node.
@@ -318,11 +314,12 @@ impl Ledger {
         });
     }
 
-    /// Its connection is gone, and with it `unanswered` sends.
-    pub fn disconnected(&self, device: usize, unanswered: usize) {
+    /// Its connection is gone, and with it the answers to these sends.
+    pub fn disconnected(&self, device: usize, unanswered: &[u32]) {
         let now = self.now_us();
         let mut state = self.state();
-        state.counts.unanswered += unanswered as u64;
+        state.counts.unanswered += unanswered.len() as u64;
+        unanswered.iter().for_each(|number| state.failed(device, *number, now));
         state.devices[device].connection = None;
         let State { rooms, counts, trouble_us, .. } = &mut *state;
         for room in rooms.iter_mut().filter(|room| room.devices.contains(&device)) {
@@ -344,7 +341,8 @@ impl Ledger {
         let now = self.now_us();
         let mut state = self.state();
         let Some(room) = state.by_id.get(&sent.conversation_id).copied() else {
-            return state.broken(Broken::Protocol, format!("an answer for an unknown conversation: {sent:?}"));
+            return state
+                .broken(Broken::Protocol, format!("an answer for an unknown conversation: {sent:?}"));
         };
         let sending = state.devices[device].sendings[number as usize];
         if sending.room as usize != room || sent.client_id != client_id(device, number) || sent.seq == 0 {
@@ -377,12 +375,10 @@ impl Ledger {
             state.comes(device, room, sent.seq, "sent");
         }
         if let Some(watch) = state.watches.get_mut(&(room, node))
-            && watch.acked_us.is_none()
+            && watch.answered.is_none()
             && (watch.any_send || sending.last_posted_us >= watch.since_us)
         {
-            // One that was on its way when the watch began has waited since.
-            watch.posted_us.get_or_insert(watch.since_us);
-            watch.acked_us = Some(now);
+            watch.answered = Some((sending.last_posted_us, now));
         }
     }
 
@@ -447,8 +443,10 @@ impl Ledger {
 
     /// A send was refused.
     pub fn refused(&self, device: usize, number: u32, error: &ClientError) {
+        let now = self.now_us();
         let mut state = self.state();
         state.counts.refused += 1;
+        state.failed(device, number, now);
         let reason = error.to_string();
         if state.reasons.len() < REASONS_MAX || state.reasons.contains_key(&reason) {
             *state.reasons.entry(reason).or_default() += 1;
@@ -489,14 +487,14 @@ impl Ledger {
     /// From `since_us` on, times the first answer to a send to each of these rooms from each of these nodes; `any_send`:
     /// also to one that was posted before.
     pub fn watch(&self, since_us: u64, any_send: bool, pairs: impl IntoIterator<Item = (usize, usize)>) {
-        let watch = Watch { since_us, any_send, posted_us: None, acked_us: None };
+        let watch = Watch { since_us, any_send, failed_us: since_us, answered: None };
         self.state().watches = pairs.into_iter().map(|pair| (pair, watch)).collect();
     }
 
     /// The pairs under watch that have had no answer.
     pub fn unanswered_pairs(&self) -> Vec<(usize, usize)> {
         let state = self.state();
-        let waiting = state.watches.iter().filter(|(_, watch)| watch.acked_us.is_none());
+        let waiting = state.watches.iter().filter(|(_, watch)| watch.answered.is_none());
         let mut pairs: Vec<(usize, usize)> = waiting.map(|(pair, _)| *pair).collect();
         pairs.sort_unstable();
         pairs
@@ -616,7 +614,8 @@ impl Ledger {
         }
         for (at, row) in rows.iter().enumerate() {
             if row.seq != at as u64 + 1 {
-                let text = format!("room {room_id}: the final log has seq {} where {} belongs", row.seq, at + 1);
+                let text =
+                    format!("room {room_id}: the final log has seq {} where {} belongs", row.seq, at + 1);
                 return state.broken(Broken::Gap, text);
             }
             state.take_row(room, row, "in the final log");
@@ -666,6 +665,15 @@ impl State {
         *self.counts.broken.entry(what).or_default() += 1;
         if self.violations.len() < VIOLATIONS_KEPT {
             self.violations.push(Violation { round: self.round, what, text });
+        }
+    }
+
+    /// A send has no `sent` as yet.
+    fn failed(&mut self, device: usize, number: u32, now: u64) {
+        let Device { connection, sendings, .. } = &self.devices[device];
+        let (Some(connection), Some(sending)) = (connection, sendings.get(number as usize)) else { return };
+        if let Some(watch) = self.watches.get_mut(&(sending.room as usize, connection.node)) {
+            watch.failed_us = now;
         }
     }
 

@@ -123,7 +123,8 @@ impl MariaDb {
     fn launch(&mut self) -> anyhow::Result<()> {
         let folder = &self.folder;
         let prepare = folder.join("prepare.sql");
-        std::fs::write(&prepare, PREPARE).with_context(|| format!("{} can't be written", prepare.display()))?;
+        std::fs::write(&prepare, PREPARE)
+            .with_context(|| format!("{} can't be written", prepare.display()))?;
         let in_folder = |name: &str| folder.join(name).display().to_string();
         let mut keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])

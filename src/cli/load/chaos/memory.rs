@@ -1,10 +1,320 @@
-//! The trial of a stopped peer: one node stands still, messages addressed to it go on, and the others must not grow.
+//! The trial of a stopped peer: one node's process stands still, messages addressed to its users go on, and the others
+//! must not grow.
+//!
+//! The writers are at the other nodes, each with a reader at the node that stands still, so that a third of the rooms and
+//! all live deliveries lead there. What matters is the memory of the nodes that live.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command that shows its progress and report"
+)]
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::super::measure::memory_of;
+use super::super::people::patiently;
 use super::ChaosArgs;
+use super::stage::{Stage, VIEW_TIMEOUT};
+use crate::client::connection::Incoming;
+use crate::client::{Connection, ConnectionOptions, Rest, Transport};
+use crate::protocol::v1::{self, client_frame::Request, server_frame::Body};
 
-/// Placeholder.
-pub async fn run(_args: ChaosArgs, _json: Option<PathBuf>) -> anyhow::Result<()> {
-    anyhow::bail!("not yet")
+/// Pairs of a writer and a reader.
+const PAIRS: usize = 40;
+/// Sign-ups under way at once.
+const CALLS_AT_ONCE: usize = 8;
+/// Messages a second of all writers together, where none is asked for.
+const RATE: f64 = 5000.0;
+/// Unanswered messages of one writer; beyond, its messages are not made, and counted.
+const UNANSWERED_MAX: usize = 2000;
+/// How long the traffic runs before the node is stopped, and after it goes on.
+const BEFORE: Duration = Duration::from_secs(5);
+const AFTER: Duration = Duration::from_secs(5);
+/// Bytes of text of a message.
+const TEXT_BYTES: usize = 200;
+/// Writers make their messages due this often.
+const TICK: Duration = Duration::from_millis(20);
+/// Pause before a lost connection is made again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+const PASSWORD: &str = "chaos-password";
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// The state at one second.
+#[derive(Clone, Debug, Serialize)]
+pub struct Second {
+    /// Since the stop; negative: before.
+    pub second: i64,
+    /// Resident memory of each node, by its place, in MiB.
+    pub memory_mib: Vec<f64>,
+    /// Messages acknowledged in this second.
+    pub acked: u64,
+    /// Refused for now.
+    pub refused: u64,
+    /// Due, and not made, since too many were unanswered.
+    pub not_made: u64,
+}
+
+/// What the trial came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryReport {
+    /// The node that stood still, by its place.
+    pub stopped: usize,
+    /// Messages a second asked for.
+    pub rate: f64,
+    /// Every second.
+    pub seconds: Vec<Second>,
+    /// How much the other nodes grew at most while it stood still, in MiB, by their places.
+    pub growth_mib: Vec<(usize, f64)>,
+    /// What was allowed.
+    pub limit_mib: f64,
+    /// Messages acknowledged in all.
+    pub acked: u64,
+    /// Whether all stayed below, and everybody saw each other afterwards.
+    pub ok: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    acked: AtomicU64,
+    refused: AtomicU64,
+    not_made: AtomicU64,
+}
+
+/// Runs the trial and prints what comes of it. An error if a node grew too much.
+pub async fn run(args: ChaosArgs, json: Option<PathBuf>) -> anyhow::Result<()> {
+    let report = trial(&args).await?;
+    if let Some(file) = &json {
+        let text = serde_json::to_string_pretty(&report).context("the report can't be written as JSON")?;
+        std::fs::write(file, text + "\n").with_context(|| format!("{} can't be written", file.display()))?;
+    }
+    for (node, growth) in &report.growth_mib {
+        println!("n{} grew by {growth:.1} MiB while n{} stood still", node + 1, report.stopped + 1);
+    }
+    println!("{} messages acknowledged; allowed growth {:.0} MiB", report.acked, report.limit_mib);
+    if !report.ok {
+        bail!("a node grew more than is allowed, or the cluster did not become whole again");
+    }
+    Ok(())
+}
+
+/// The trial itself. Everything that it started has ended when it returns.
+pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
+    if args.nodes < 2 {
+        bail!("a peer that stands still needs another node that does not: --nodes must be at least 2");
+    }
+    args.check()?;
+    let rate = args.rate.unwrap_or(RATE);
+    let stage = Stage::start(&args.stage(0)?).await?;
+    let stopped = args.nodes - 1;
+    let counters = Arc::new(Counters::default());
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    open_pairs(&stage, stopped, rate, &counters, &stopping, &mut tasks).await?;
+
+    let mut report = MemoryReport {
+        stopped,
+        rate,
+        seconds: Vec::new(),
+        growth_mib: Vec::new(),
+        limit_mib: args.memory_limit_mib as f64,
+        acked: 0,
+        ok: false,
+    };
+    let mut watching = Watching { counters: &counters, before: [0; 3], show: !args.quiet };
+    let since = -i64::try_from(BEFORE.as_secs()).unwrap_or(0);
+    watching.seconds(&stage, since..0, &mut report.seconds).await;
+    let base = report.seconds.last().map(|second| second.memory_mib.clone()).unwrap_or_default();
+    stage.cluster.stop(stopped)?;
+    let stop_seconds = i64::try_from(args.stop_seconds).unwrap_or(i64::MAX);
+    watching.seconds(&stage, 0..stop_seconds, &mut report.seconds).await;
+    let during: Vec<&Second> = report.seconds.iter().filter(|second| second.second >= 0).collect();
+    report.growth_mib = (0..args.nodes)
+        .filter(|at| *at != stopped)
+        .map(|at| {
+            let of = |second: &&Second| second.memory_mib.get(at).copied().unwrap_or_default();
+            let most = during.iter().map(of).fold(0.0, f64::max);
+            (at, (most - base.get(at).copied().unwrap_or_default()).max(0.0))
+        })
+        .collect();
+    stage.cluster.cont(stopped)?;
+    let after = i64::try_from(AFTER.as_secs()).unwrap_or(0);
+    watching.seconds(&stage, stop_seconds..stop_seconds + after, &mut report.seconds).await;
+    stop.send_replace(true);
+    let whole = stage.see_each_other(VIEW_TIMEOUT).await;
+    if let Err(error) = &whole {
+        eprintln!("{error:#}");
+    }
+    tasks.shutdown().await;
+    report.acked = counters.acked.load(Ordering::Relaxed);
+    let small = report.growth_mib.iter().all(|(_, growth)| *growth <= report.limit_mib);
+    report.ok = whole.is_ok() && small && report.acked > 0;
+    for complaint in stage.end().await {
+        eprintln!("{complaint}");
+    }
+    Ok(report)
+}
+
+struct Watching<'a> {
+    counters: &'a Counters,
+    before: [u64; 3],
+    show: bool,
+}
+
+impl Watching<'_> {
+    async fn seconds(&mut self, stage: &Stage, range: std::ops::Range<i64>, seconds: &mut Vec<Second>) {
+        let mut ticks = interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first comes at once.
+        ticks.tick().await;
+        for second in range {
+            ticks.tick().await;
+            let nodes = stage.cluster.nodes().iter();
+            let memory = nodes.map(|node| node.pid().and_then(memory_of).unwrap_or(0) as f64 / MIB);
+            let Counters { acked, refused, not_made } = self.counters;
+            let now = [acked, refused, not_made].map(|counter| counter.load(Ordering::Relaxed));
+            let [acked, refused, not_made] = std::array::from_fn(|at| now[at] - self.before[at]);
+            self.before = now;
+            let found = Second { second, memory_mib: memory.collect(), acked, refused, not_made };
+            if self.show {
+                let memory = found.memory_mib.iter().enumerate();
+                let memory: Vec<String> = memory.map(|(at, mib)| format!("n{} {mib:.1}", at + 1)).collect();
+                println!(
+                    "{second:>4} s: MiB {}; {acked} acked, {refused} refused, {not_made} not made",
+                    memory.join(", ")
+                );
+            }
+            seconds.push(found);
+        }
+    }
+}
+
+/// Signs the pairs up, connects the readers to the node that will stand still, and starts the writers at the others.
+async fn open_pairs(
+    stage: &Stage,
+    stopped: usize,
+    rate: f64,
+    counters: &Arc<Counters>,
+    stopping: &watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let rest = Rest::new(stage.cluster.http_addresses());
+    let run: u32 = rand::random();
+    let people: Vec<(u64, String)> = stream::iter(0..2 * PAIRS)
+        .map(|at| {
+            let (rest, name) = (rest.clone(), format!("memory-{run:08x}-{at}"));
+            async move {
+                patiently(|| rest.sign_up(&name, PASSWORD, "")).await?;
+                let signed_in = patiently(|| rest.sign_in(&name, PASSWORD, "memory")).await?;
+                anyhow::Ok((signed_in.user_id, signed_in.token))
+            }
+        })
+        .buffered(CALLS_AT_ONCE)
+        .try_collect()
+        .await
+        .context("the users can't be made")?;
+    let tcp = stage.cluster.tcp_addresses();
+    for (at, pair) in people.chunks(2).enumerate() {
+        let [(_, writer), (reader_id, reader)] = pair else { continue };
+        let options = ConnectionOptions { transport: Transport::Tcp, ..ConnectionOptions::default() };
+        let (connection, mut events) = Connection::connect(&tcp[stopped], &options).await?;
+        connection.hello(reader).await?;
+        tasks.spawn(async move {
+            // It reads all there is; the connection is held open meanwhile.
+            while events.next().await.is_some() {}
+            drop(connection);
+        });
+        let writer = Writer {
+            endpoint: tcp[at % stopped].clone(),
+            token: writer.clone(),
+            to: *reader_id,
+            per_second: rate / PAIRS as f64,
+            number: 0,
+            counters: Arc::clone(counters),
+            stopping: stopping.clone(),
+        };
+        tasks.spawn(writer.run());
+    }
+    Ok(())
+}
+
+struct Writer {
+    endpoint: String,
+    token: String,
+    to: u64,
+    per_second: f64,
+    number: u64,
+    counters: Arc<Counters>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        while !*self.stopping.borrow() {
+            // Whatever ended the connection, the next one tries again.
+            let _ = self.write_on_one_connection().await;
+            sleep(RECONNECT_PAUSE).await;
+        }
+    }
+
+    async fn write_on_one_connection(&mut self) -> Result<(), crate::client::ClientError> {
+        let options = ConnectionOptions { transport: Transport::Tcp, ..ConnectionOptions::default() };
+        let (connection, mut events) = Connection::connect(&self.endpoint, &options).await?;
+        connection.hello(&self.token).await?;
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut unanswered, mut made, began) = (0_usize, 0_u64, Instant::now());
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if *self.stopping.borrow() {
+                        return Ok(());
+                    }
+                    let due = (began.elapsed().as_secs_f64() * self.per_second) as u64;
+                    while made < due {
+                        made += 1;
+                        // Never waits for room: the connection may be waiting for us to take answers.
+                        if unanswered >= UNANSWERED_MAX || connection.room() == 0 {
+                            self.counters.not_made.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                        self.number += 1;
+                        unanswered += 1;
+                        connection.post_tagged(self.number, Request::Send(self.message())).await?;
+                    }
+                }
+                incoming = events.next_incoming() => match incoming {
+                    None => return Ok(()),
+                    Some(Incoming::Event(_)) => {}
+                    Some(Incoming::Answer { result, .. }) => {
+                        unanswered = unanswered.saturating_sub(1);
+                        let counter = match result {
+                            Ok(Body::Sent(_)) => &self.counters.acked,
+                            _ => &self.counters.refused,
+                        };
+                        counter.fetch_add(1, Ordering::Relaxed);
+                    }
+                },
+            }
+        }
+    }
+
+    fn message(&self) -> v1::Send {
+        v1::Send {
+            to_user_id: self.to,
+            client_id: format!("m{}", self.number),
+            text: "x".repeat(TEXT_BYTES),
+            ..v1::Send::default()
+        }
+    }
 }

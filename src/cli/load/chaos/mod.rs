@@ -5,7 +5,11 @@
 //! every answer and delivery against the database's logs. `stage` is what is played on, `cast` and `device` who plays,
 //! `fault` and `round` what happens, `truth` the logs, `report` what came of it, `memory` the trial of a stopped peer.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command that shows its progress and report")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command that shows its progress and report"
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;

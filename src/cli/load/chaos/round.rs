@@ -281,7 +281,8 @@ impl Player<'_> {
                 ledger.watch(began_us, false, pairs(&off_victim));
                 sleep(hold).await;
                 self.stage.net.heal().await?;
-                let how = if self.stage.net.can_delay() { format!("{delay:?}") } else { "by load".to_owned() };
+                let how =
+                    if self.stage.net.can_delay() { format!("{delay:?}") } else { "by load".to_owned() };
                 format!("{name} by {how} for {hold:?}")
             }
             Fault::Slow => {

@@ -107,9 +107,12 @@ impl Namespaces {
             net.load_rules(at, &Weather::default())?;
         }
         let first = net.namespace(0);
-        net.netem =
-            run("tc", &["-n", &first, "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", "1ms"], "")
-                .is_ok();
+        net.netem = run(
+            "tc",
+            &["-n", &first, "qdisc", "replace", "dev", "eth0", "root", "netem", "delay", "1ms"],
+            "",
+        )
+        .is_ok();
         let limit = net.limit_link(0, &Weather::default());
         limit?;
         Ok(net)

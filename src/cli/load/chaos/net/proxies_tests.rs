@@ -30,7 +30,8 @@ impl Stage {
         let relay =
             Relay::start(any, target, Some(path), Some(weather.subscribe())).await.expect("a port is free");
         let dialler = TcpStream::connect(relay.address()).await.expect("the relay listens");
-        let (dialled, _) = timeout(PATIENCE, listener.accept()).await.expect("it dials on").expect("it is open");
+        let (dialled, _) =
+            timeout(PATIENCE, listener.accept()).await.expect("it dials on").expect("it is open");
         Self { weather, dialler, dialled, _relay: relay }
     }
 

@@ -1,9 +1,10 @@
-//! Clusters of real processes and what befalls them: kills, freezes, newcomers, drains, strangers, bad input.
+//! Clusters of real processes and what befalls them: kills, freezes, cuts, newcomers, drains, strangers, bad input.
 //!
 //! Everything is judged from outside, by the public protocols: [`checker`] holds the promises against a record of its
 //! own. Each test has its own nodes on free ports, which end with the test process, however it ends.
 
 mod bad_input;
+mod chaos;
 mod checker;
 mod database;
 mod device;
@@ -16,6 +17,7 @@ mod line;
 #[allow(dead_code, reason = "shared with the tests of the stores, which use the rest")]
 mod mariadb_server;
 mod operators;
+mod partitions;
 mod people;
 mod process;
 mod repeats;

@@ -100,10 +100,20 @@ impl Cluster {
     }
 
     async fn start(count: usize, database_url: String, folder: Option<TempDir>) -> Self {
+        Self::with(count, Self::options(database_url), folder).await
+    }
+
+    /// What nodes of these tests are started with, to be changed and given to [`Cluster::with`].
+    pub fn options(database_url: String) -> ClusterOptions {
         let mut options = ClusterOptions::new(database_url).expect("this program has a path");
         options.executable = ROOKERY.into();
         options.environment = CHEAP.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         options.output = Output::Keep;
+        options
+    }
+
+    /// `count` nodes with these options, which all see each other up; `folder` goes with them.
+    pub async fn with(count: usize, options: ClusterOptions, folder: Option<TempDir>) -> Self {
         let local = LocalCluster::start(count, options).await.expect("the nodes start");
         let cluster = Self { local, _folder: folder };
         let all: Vec<usize> = (0..count).collect();

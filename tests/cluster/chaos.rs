@@ -59,8 +59,28 @@ async fn the_command_says_what_it_played_and_leaves_nothing_behind() {
     std::fs::create_dir(&temporary).expect("the folder is ours");
     let environment = [("TMPDIR", temporary.to_str().expect("the path is UTF-8"))];
     let arguments = [
-        "load", "--chaos", "--net", "proxies", "--nodes", "2", "--rounds", "1", "--faults", "kill", "--seed",
-        "7", "--rate", "40", "--users", "4", "--rooms", "4", "--fault-seconds", "2", "--json", "report.json",
+        "load",
+        "--chaos",
+        "--net",
+        "proxies",
+        "--nodes",
+        "2",
+        "--rounds",
+        "1",
+        "--faults",
+        "kill",
+        "--seed",
+        "7",
+        "--rate",
+        "40",
+        "--users",
+        "4",
+        "--rooms",
+        "4",
+        "--fault-seconds",
+        "2",
+        "--json",
+        "report.json",
     ];
     let running = Rookery::run(folder.path(), &arguments, &environment);
     let (status, said) = within(TEST_TIMEOUT, "the command", running).await;

@@ -131,7 +131,11 @@ impl World {
                     tokio::time::sleep(pause).await;
                 }
                 Err(error) => {
-                    panic!("'{what}' from n{} to a room of n{} is not acknowledged: {error}", from + 1, owner + 1)
+                    panic!(
+                        "'{what}' from n{} to a room of n{} is not acknowledged: {error}",
+                        from + 1,
+                        owner + 1
+                    )
                 }
             }
         }

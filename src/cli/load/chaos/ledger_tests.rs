@@ -19,13 +19,7 @@ fn post(ledger: &Ledger) -> u32 {
 }
 
 fn sent(seq: u64, number: u32, duplicate: bool) -> v1::Sent {
-    v1::Sent {
-        conversation_id: ROOM,
-        seq,
-        client_id: client_id(0, number),
-        duplicate,
-        ..v1::Sent::default()
-    }
+    v1::Sent { conversation_id: ROOM, seq, client_id: client_id(0, number), duplicate, ..v1::Sent::default() }
 }
 
 fn message(seq: u64, number: u32) -> v1::Message {

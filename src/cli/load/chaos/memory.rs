@@ -10,6 +10,7 @@
     reason = "a command that shows its progress and report"
 )]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -27,7 +29,7 @@ use super::super::people::patiently;
 use super::ChaosArgs;
 use super::stage::{Stage, VIEW_TIMEOUT};
 use crate::client::connection::Incoming;
-use crate::client::{Connection, ConnectionOptions, Rest, Transport};
+use crate::client::{ClientError, Connection, ConnectionOptions, Rest, Transport};
 use crate::protocol::v1::{self, client_frame::Request, server_frame::Body};
 
 /// Pairs of a writer and a reader.
@@ -45,6 +47,8 @@ const AFTER: Duration = Duration::from_secs(5);
 const TEXT_BYTES: usize = 200;
 /// Writers make their messages due this often.
 const TICK: Duration = Duration::from_millis(20);
+/// Kinds of refusals that are told apart.
+const REASONS_MAX: usize = 20;
 /// Pause before a lost connection is made again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 const PASSWORD: &str = "chaos-password";
@@ -80,6 +84,8 @@ pub struct MemoryReport {
     pub limit_mib: f64,
     /// Messages acknowledged in all.
     pub acked: u64,
+    /// How often each refusal was given.
+    pub reasons: BTreeMap<String, u64>,
     /// Whether all stayed below, and everybody saw each other afterwards.
     pub ok: bool,
 }
@@ -89,6 +95,7 @@ struct Counters {
     acked: AtomicU64,
     refused: AtomicU64,
     not_made: AtomicU64,
+    reasons: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Runs the trial and prints what comes of it. An error if a node grew too much.
@@ -100,6 +107,9 @@ pub async fn run(args: ChaosArgs, json: Option<PathBuf>) -> anyhow::Result<()> {
     }
     for (node, growth) in &report.growth_mib {
         println!("n{} grew by {growth:.1} MiB while n{} stood still", node + 1, report.stopped + 1);
+    }
+    for (reason, times) in &report.reasons {
+        println!("refused {times} times: {reason}");
     }
     println!("{} messages acknowledged; allowed growth {:.0} MiB", report.acked, report.limit_mib);
     if !report.ok {
@@ -120,7 +130,9 @@ pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
     let counters = Arc::new(Counters::default());
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    open_pairs(&stage, stopped, rate, &counters, &stopping, &mut tasks).await?;
+    for writer in open_pairs(&stage, stopped, rate, &counters, &stopping, &mut tasks).await? {
+        tasks.spawn(writer.run());
+    }
 
     let mut report = MemoryReport {
         stopped,
@@ -129,6 +141,7 @@ pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
         growth_mib: Vec::new(),
         limit_mib: args.memory_limit_mib as f64,
         acked: 0,
+        reasons: BTreeMap::new(),
         ok: false,
     };
     let mut watching = Watching { counters: &counters, before: [0; 3], show: !args.quiet };
@@ -157,6 +170,7 @@ pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
     }
     tasks.shutdown().await;
     report.acked = counters.acked.load(Ordering::Relaxed);
+    report.reasons = counters.reasons.lock().clone();
     let small = report.growth_mib.iter().all(|(_, growth)| *growth <= report.limit_mib);
     report.ok = whole.is_ok() && small && report.acked > 0;
     for complaint in stage.end().await {
@@ -181,7 +195,7 @@ impl Watching<'_> {
             ticks.tick().await;
             let nodes = stage.cluster.nodes().iter();
             let memory = nodes.map(|node| node.pid().and_then(memory_of).unwrap_or(0) as f64 / MIB);
-            let Counters { acked, refused, not_made } = self.counters;
+            let Counters { acked, refused, not_made, .. } = self.counters;
             let now = [acked, refused, not_made].map(|counter| counter.load(Ordering::Relaxed));
             let [acked, refused, not_made] = std::array::from_fn(|at| now[at] - self.before[at]);
             self.before = now;
@@ -199,7 +213,8 @@ impl Watching<'_> {
     }
 }
 
-/// Signs the pairs up, connects the readers to the node that will stand still, and starts the writers at the others.
+/// Signs the pairs up, makes their conversations, and connects the readers to the node that will stand still; the writers
+/// are to be started at the others.
 async fn open_pairs(
     stage: &Stage,
     stopped: usize,
@@ -207,7 +222,7 @@ async fn open_pairs(
     counters: &Arc<Counters>,
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Writer>> {
     let rest = Rest::new(stage.cluster.http_addresses());
     let run: u32 = rand::random();
     let people: Vec<(u64, String)> = stream::iter(0..2 * PAIRS)
@@ -224,6 +239,7 @@ async fn open_pairs(
         .await
         .context("the users can't be made")?;
     let tcp = stage.cluster.tcp_addresses();
+    let mut writers = Vec::new();
     for (at, pair) in people.chunks(2).enumerate() {
         let [(_, writer), (reader_id, reader)] = pair else { continue };
         let options = ConnectionOptions { transport: Transport::Tcp, ..ConnectionOptions::default() };
@@ -234,7 +250,9 @@ async fn open_pairs(
             while events.next().await.is_some() {}
             drop(connection);
         });
-        let writer = Writer {
+        let own = rest.with_token(writer);
+        patiently(|| own.direct(*reader_id)).await?;
+        writers.push(Writer {
             endpoint: tcp[at % stopped].clone(),
             token: writer.clone(),
             to: *reader_id,
@@ -242,10 +260,9 @@ async fn open_pairs(
             number: 0,
             counters: Arc::clone(counters),
             stopping: stopping.clone(),
-        };
-        tasks.spawn(writer.run());
+        });
     }
-    Ok(())
+    Ok(writers)
 }
 
 struct Writer {
@@ -267,7 +284,7 @@ impl Writer {
         }
     }
 
-    async fn write_on_one_connection(&mut self) -> Result<(), crate::client::ClientError> {
+    async fn write_on_one_connection(&mut self) -> Result<(), ClientError> {
         let options = ConnectionOptions { transport: Transport::Tcp, ..ConnectionOptions::default() };
         let (connection, mut events) = Connection::connect(&self.endpoint, &options).await?;
         connection.hello(&self.token).await?;
@@ -298,14 +315,26 @@ impl Writer {
                     Some(Incoming::Event(_)) => {}
                     Some(Incoming::Answer { result, .. }) => {
                         unanswered = unanswered.saturating_sub(1);
-                        let counter = match result {
-                            Ok(Body::Sent(_)) => &self.counters.acked,
-                            _ => &self.counters.refused,
-                        };
-                        counter.fetch_add(1, Ordering::Relaxed);
+                        self.count(result);
                     }
                 },
             }
+        }
+    }
+
+    fn count(&self, result: Result<Body, ClientError>) {
+        if let Ok(Body::Sent(_)) = result {
+            self.counters.acked.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.counters.refused.fetch_add(1, Ordering::Relaxed);
+        let reason = match result {
+            Ok(other) => format!("{other:?}"),
+            Err(error) => error.to_string(),
+        };
+        let mut reasons = self.counters.reasons.lock();
+        if reasons.len() < REASONS_MAX || reasons.contains_key(&reason) {
+            *reasons.entry(reason).or_default() += 1;
         }
     }
 

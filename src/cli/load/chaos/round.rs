@@ -17,17 +17,17 @@ use super::stage::{Stage, VIEW_TIMEOUT};
 use super::truth::Truth;
 
 /// How long sends and live delivery may take to be well again after a fault.
-const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long nothing may be amiss before live delivery counts as complete: a push is missed for [`LATE`] at first.
 const QUIET: Duration = Duration::from_millis(1300);
 /// How long a round waits for that once every way works: on an overloaded machine single pushes are late for ever.
 const NOISE_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long devices may take to get what the logs have, and after what part of it they are told to sync.
-const COMPLETE_TIMEOUT: Duration = Duration::from_secs(12);
+const COMPLETE_TIMEOUT: Duration = Duration::from_secs(40);
 const COMPLETE_BY_THEMSELVES: Duration = Duration::from_secs(4);
 /// How long a whole round may take, and one in which every node restarts.
-const ROUND_TIMEOUT: Duration = Duration::from_secs(120);
-const ROLLING_TIMEOUT: Duration = Duration::from_secs(240);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(150);
+const ROLLING_TIMEOUT: Duration = Duration::from_secs(300);
 /// A fault lasts at least so long.
 const SHORTEST: Duration = Duration::from_millis(1500);
 /// A stop lasts so long.

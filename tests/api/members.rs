@@ -51,13 +51,10 @@ impl Live {
     }
 }
 
-/// A stranger's answer: forbidden, or unknown so that it does not learn of the conversation.
+/// A stranger's answer.
 #[track_caller]
 fn is_closed_to_strangers(answer: Answer) {
-    match answer.status {
-        404 => answer.is_refused(404, "not_found"),
-        _ => answer.is_refused(403, "permission_denied"),
-    };
+    answer.is_refused(403, "permission_denied");
 }
 
 async fn three() -> (Person, Person, Person) {

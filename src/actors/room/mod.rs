@@ -2,12 +2,16 @@
 
 pub mod actor;
 mod cursors;
+#[cfg(test)]
+mod lane_tests;
 mod leaving;
 mod members;
 #[cfg(test)]
 mod move_tests;
 mod recent;
 pub mod state;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -1,181 +1,21 @@
-//! Rooms that move, on nodes whose view the test makes, over a log that the test holds up.
+//! Rooms that move, and rooms of which there are two.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use tokio::sync::watch;
 
-use crate::actors::Actors;
-use crate::actors::room::actor::RoomMessage;
-use crate::actors::session::{Handler, OpenSession, Session, Socket, Transport};
-use crate::cluster::{Address, Cluster, NodeInfo, NodeState, ReplyTo, ViewNode};
-use crate::config::Config;
-use crate::domain::Result;
+use super::actor::RoomMessage;
+use super::testing::{Answers, Node, PATIENCE, eventually, group};
+use crate::cluster::Address;
+use crate::protocol::ErrorCode;
 use crate::protocol::cluster::Register;
-use crate::protocol::codec::Format;
-use crate::protocol::v1::{ClientFrame, Message, Send, Sent};
-use crate::protocol::{ErrorCode, JoinPolicy};
+use crate::protocol::v1::Send;
+use crate::storage::MemberRecord;
 use crate::storage::memory::MemoryStores;
-use crate::storage::{ClientKey, MemberRecord, MessageStore, NewGroup, StoreResult, Stores};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// No client comes in these tests.
-struct NoClients;
-
-#[async_trait]
-impl Handler for NoClients {
-    async fn handle(&self, _: &Session, _: ClientFrame) {}
-    fn forget(&self, _: &str) {}
-}
-
-/// A log that takes nothing while it is shut.
-struct HeldLog {
-    log: Arc<dyn MessageStore>,
-    open: watch::Receiver<bool>,
-    /// Groups that have come to it.
-    groups: Arc<AtomicUsize>,
-}
-
-#[async_trait]
-impl MessageStore for HeldLog {
-    async fn append(&self, messages: &[Message]) -> StoreResult<()> {
-        self.groups.fetch_add(1, Ordering::Relaxed);
-        let mut open = self.open.clone();
-        open.wait_for(|open| *open).await.expect("the test keeps the door");
-        self.log.append(messages).await
-    }
-    async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {
-        self.log.last_seq(conversation_id).await
-    }
-    async fn stored(&self, keys: &[ClientKey]) -> StoreResult<Vec<(ClientKey, u64, u64)>> {
-        self.log.stored(keys).await
-    }
-    async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
-        self.log.after(conversation_id, after_seq, limit).await
-    }
-    async fn before(
-        &self,
-        conversation_id: u64,
-        before_seq: u64,
-        first_seq: u64,
-        limit: u32,
-    ) -> StoreResult<Vec<Message>> {
-        self.log.before(conversation_id, before_seq, first_seq, limit).await
-    }
-}
-
-/// A node over a database that others may share.
-struct Node {
-    actors: Actors,
-    cluster: Cluster,
-    door: watch::Sender<bool>,
-    groups: Arc<AtomicUsize>,
-    stores: Stores,
-}
-
-impl Node {
-    async fn start(name: &str, memory: &MemoryStores) -> Self {
-        let mut config = Config::default();
-        config.node.name = format!("{name}-{:x}", rand::random::<u32>());
-        config.cluster.listen = "127.0.0.1:0".to_owned();
-        let (door, open) = watch::channel(true);
-        let stores = memory.stores();
-        let groups = Arc::new(AtomicUsize::new(0));
-        let log = HeldLog { log: stores.messages.clone(), open, groups: groups.clone() };
-        let stores = Stores { messages: Arc::new(log), ..stores };
-        let cluster = Cluster::bind(&config).await.expect("port 0 can be bound");
-        let actors = Actors::new(cluster.name(), &config, stores.clone());
-        actors.connect(cluster.clone(), Arc::new(NoClients));
-        cluster.start(Arc::new(actors.clone()), cluster.info()).await.expect("a node of one needs nobody");
-        let mut views = cluster.watch();
-        let is_up = views.wait_for(|view| view.up_nodes().next().is_some());
-        tokio::time::timeout(PATIENCE, is_up).await.expect("in time").expect("the node runs");
-        Self { actors, cluster, door, groups, stores }
-    }
-
-    /// All rooms are this node's, or another's that can't be reached yet.
-    fn owns_all(&self, owns: bool) {
-        let node = |info: NodeInfo, state| ViewNode { info: Arc::new(info), state, since_ms: 0 };
-        let other = NodeInfo { name: "other".to_owned(), incarnation: 7, ..NodeInfo::default() };
-        let mine = if owns { NodeState::Up } else { NodeState::Joining };
-        let its = if owns { NodeState::Joining } else { NodeState::Up };
-        self.cluster.imagine(vec![node(self.cluster.info(), mine), node(other, its)]);
-    }
-
-    async fn session_of(&self, user_id: u64) -> Session {
-        let open = OpenSession {
-            user_id,
-            device_id: 1,
-            device_name: String::new(),
-            token: String::new(),
-            transport: Transport::Line,
-            format: Format::Line,
-            peer_address: String::new(),
-            reply_to: 0,
-        };
-        let socket = Socket { wake: Box::new(|| {}), cut: Box::new(|| {}) };
-        self.actors.sessions().open(open, socket).await.expect("the node takes sessions")
-    }
-
-    fn is_active(&self, room: u64) -> bool {
-        self.actors.inner.rooms.is_active(&Address::room(room))
-    }
-
-    async fn log_of(&self, room: u64) -> Vec<Message> {
-        self.stores.messages.after(room, 0, 10_000).await.expect("memory answers")
-    }
-}
-
-async fn group(memory: &MemoryStores, owner_id: u64, member_ids: Vec<u64>) -> u64 {
-    let group = NewGroup {
-        owner_id,
-        name: "rooks".to_owned(),
-        description: String::new(),
-        join_policy: JoinPolicy::Open,
-        member_ids,
-        now_ms: 1,
-    };
-    memory.stores().conversations.create_group(group).await.expect("memory takes groups").id
-}
-
-async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let wait = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
-}
-
-/// What became of pipelined sends of one session.
-#[derive(Clone, Default)]
-struct Answers(Arc<Mutex<Vec<(u32, Result<Sent>)>>>);
-
-impl Answers {
-    fn post(&self, node: &Node, by: u64, room: u64, number: u32) {
-        let answers = self.0.clone();
-        let send = Send {
-            conversation_id: room,
-            client_id: format!("{by}-{number}"),
-            text: number.to_string(),
-            ..Send::default()
-        };
-        let reply = ReplyTo::new(move |answer| answers.lock().push((number, answer)));
-        node.actors.rooms().post_send(by, 1, send, reply);
-    }
-
-    async fn all(&self, count: usize) -> Vec<(u32, Result<Sent>)> {
-        eventually("every send is answered", || self.0.lock().len() >= count).await;
-        self.0.lock().clone()
-    }
-}
 
 /// The view turns to and fro while the log is held up at times: pipelined sends are stored once, in their order, and
 /// none is refused.

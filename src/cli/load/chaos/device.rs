@@ -177,8 +177,10 @@ enum Leave {
 /// One connection's part.
 struct Live {
     connection: Connection,
-    /// Sends without an answer: when they were posted, and their place among the posts.
-    in_flight: BTreeMap<u32, (Instant, u64)>,
+    /// Sends without an answer, and when they were posted.
+    in_flight: BTreeMap<u32, Instant>,
+    /// The places of each send among the posts of this connection: its first post's, and its last one's.
+    places: BTreeMap<u32, (u64, u64)>,
     posts: u64,
     refusals: usize,
     /// Cursors of the sync under way.
@@ -200,6 +202,7 @@ impl Task {
             let mut live = Live {
                 connection,
                 in_flight: BTreeMap::new(),
+                places: BTreeMap::new(),
                 posts: 0,
                 refusals: 0,
                 syncing: None,
@@ -321,7 +324,7 @@ impl Task {
     /// Whether it is time to go elsewhere.
     fn node_fails_us(&self, live: &Live, now: Instant) -> bool {
         let patience = self.spec.patience;
-        let oldest = live.in_flight.values().map(|(posted, _)| *posted).min();
+        let oldest = live.in_flight.values().copied().min();
         let unanswered = [oldest, live.pinged, live.syncing.as_ref().map(|(since, _)| *since)];
         unanswered.into_iter().flatten().any(|since| now - since > patience)
             || (live.refusals >= REFUSALS_MAX && live.in_flight.is_empty())
@@ -360,7 +363,8 @@ impl Task {
             if live.connection.post_tagged(u64::from(number), Request::Send(send)).await.is_err() {
                 return false;
             }
-            live.in_flight.insert(number, (now, live.posts));
+            live.in_flight.insert(number, now);
+            live.places.entry(number).or_insert((live.posts, live.posts)).1 = live.posts;
             live.posts += 1;
         }
         true
@@ -420,11 +424,12 @@ impl Task {
             number => {
                 // The tags below are the numbers of sends.
                 let number = u32::try_from(number).unwrap_or(u32::MAX);
-                let place = live.in_flight.remove(&number).map_or(0, |(_, place)| place);
+                live.in_flight.remove(&number);
                 match result {
                     Ok(Body::Sent(sent)) => {
                         live.refusals = 0;
-                        self.spec.ledger.acked(self.spec.at, number, place, &sent);
+                        let places = live.places.remove(&number).unwrap_or_default();
+                        self.spec.ledger.acked(self.spec.at, number, places, &sent);
                         if self.pending.remove(&number).is_some() {
                             self.waiting.fetch_sub(1, Ordering::Relaxed);
                         }

@@ -111,7 +111,7 @@ struct Connection {
     last: HashMap<usize, u64>,
     /// By room: what was pushed.
     pushed: HashMap<usize, SeqRanges>,
-    /// By room: the place among the posts of the last send answered as new.
+    /// By room: among the sends answered as new, the latest first post, by its place among all posts.
     answered: HashMap<usize, u64>,
 }
 
@@ -336,8 +336,9 @@ impl Ledger {
         }
     }
 
-    /// A send was answered with `sent`. `place`: its place among the posts of its connection.
-    pub fn acked(&self, device: usize, number: u32, place: u64, sent: &v1::Sent) {
+    /// A send was answered with `sent`. `places`: of its first and its last post on this connection, among all posts. A
+    /// post that was refused may have been stored all the same, so that any of them may be the one that counts.
+    pub fn acked(&self, device: usize, number: u32, places: (u64, u64), sent: &v1::Sent) {
         let now = self.now_us();
         let mut state = self.state();
         let Some(room) = state.by_id.get(&sent.conversation_id).copied() else {
@@ -363,8 +364,10 @@ impl Ledger {
         let Some(connection) = &mut state.devices[device].connection else { return };
         let node = connection.node;
         if !sent.duplicate {
-            let before = connection.answered.insert(room, place);
-            if before.is_some_and(|before| before > place) {
+            let latest = connection.answered.entry(room).or_default();
+            let is_behind = *latest > places.1;
+            *latest = (*latest).max(places.0);
+            if is_behind {
                 let text = format!(
                     "room {}: {} was posted before another one on its connection and stored behind it, at seq {}",
                     sent.conversation_id, sent.client_id, sent.seq

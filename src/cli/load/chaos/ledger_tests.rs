@@ -41,7 +41,7 @@ fn two_acked() -> Ledger {
     let ledger = ledger();
     for place in 0..2 {
         let number = post(&ledger);
-        ledger.acked(0, number, place, &sent(place + 1, number, false));
+        ledger.acked(0, number, (place, place), &sent(place + 1, number, false));
     }
     ledger
 }
@@ -57,7 +57,7 @@ fn a_whole_record_is_accepted() {
         assert!(!ledger.pushed(device, &message(1, 0)));
         assert!(!ledger.pushed(device, &message(2, 1)));
     }
-    ledger.acked(0, 0, 2, &sent(1, 0, true));
+    ledger.acked(0, 0, (2, 2), &sent(1, 0, true));
     ledger.verify(ROOM, &[row(1, 0), row(2, 1)]);
     ledger.log_reaches(ROOM, ledger.told_up_to(ROOM));
     ledger.verify_again(ROOM, &[row(1, 0), row(2, 1)]);
@@ -92,7 +92,7 @@ fn one_client_id_at_two_seqs_is_doubled() {
     ledger.verify(ROOM, &[row(1, 0), row(2, 1), row(3, 0)]);
     assert_eq!(broken(&ledger), [(Broken::Doubled, 1)]);
     let ledger = two_acked();
-    ledger.acked(0, 0, 2, &sent(3, 0, true));
+    ledger.acked(0, 0, (2, 2), &sent(3, 0, true));
     assert_eq!(broken(&ledger), [(Broken::Doubled, 1)]);
 }
 
@@ -119,8 +119,23 @@ fn a_push_twice_or_behind_a_later_one_is_found() {
 fn a_send_stored_behind_a_later_one_of_its_connection_is_found() {
     let ledger = ledger();
     let (first, second) = (post(&ledger), post(&ledger));
-    ledger.acked(0, second, 1, &sent(1, second, false));
-    ledger.acked(0, first, 0, &sent(2, first, false));
+    ledger.acked(0, second, (1, 1), &sent(1, second, false));
+    ledger.acked(0, first, (0, 0), &sent(2, first, false));
+    assert_eq!(broken(&ledger), [(Broken::OutOfOrder, 1)]);
+}
+
+#[test]
+fn a_refused_send_may_count_from_its_first_post() {
+    let ledger = ledger();
+    let (first, second) = (post(&ledger), post(&ledger));
+    // Posted at 0, refused, posted again at 2, and stored by the first post after all: before the one posted at 1.
+    ledger.acked(0, first, (0, 2), &sent(1, first, false));
+    ledger.acked(0, second, (1, 1), &sent(2, second, false));
+    assert_eq!(broken(&ledger), []);
+    // By the second post: behind one posted at 3, it is stored too late all the same.
+    let (third, fourth) = (post(&ledger), post(&ledger));
+    ledger.acked(0, fourth, (5, 5), &sent(3, fourth, false));
+    ledger.acked(0, third, (3, 4), &sent(4, third, false));
     assert_eq!(broken(&ledger), [(Broken::OutOfOrder, 1)]);
 }
 
@@ -156,8 +171,8 @@ fn a_device_that_lacks_something_is_named() {
 fn wrong_answers_are_found() {
     let ledger = ledger();
     let number = post(&ledger);
-    ledger.acked(0, number, 0, &v1::Sent { conversation_id: ROOM + 1, ..sent(1, number, false) });
-    ledger.acked(0, number, 0, &sent(1, number + 1, false));
+    ledger.acked(0, number, (0, 0), &v1::Sent { conversation_id: ROOM + 1, ..sent(1, number, false) });
+    ledger.acked(0, number, (0, 0), &sent(1, number + 1, false));
     let refused = crate::domain::Error { retry_after_ms: 0, ..crate::domain::Error::unavailable("away") };
     ledger.refused(0, number, &ClientError::Refused(refused));
     ledger.refused(0, number, &ClientError::Refused(crate::domain::Error::denied("no")));
@@ -174,9 +189,9 @@ fn a_push_passed_over_is_a_hole_and_one_of_before_the_connection_is_not() {
     let number = post(&ledger);
     // It may have been pushed before this one was there.
     ledger.connected(1, 0);
-    ledger.acked(0, number, 0, &sent(1, number, false));
+    ledger.acked(0, number, (0, 0), &sent(1, number, false));
     let number = post(&ledger);
-    ledger.acked(0, number, 1, &sent(2, number, false));
+    ledger.acked(0, number, (1, 1), &sent(2, number, false));
     ledger.pushed(1, &message(2, number));
     assert_eq!(ledger.counts().holes, 0);
 }
@@ -188,7 +203,7 @@ fn a_time_is_told_only_when_somebody_tried_all_the_while() {
     ledger.watch(since, false, [(0, 0), (0, 1)]);
     let number = post(&ledger);
     assert_eq!(ledger.unanswered_pairs(), [(0, 0), (0, 1)]);
-    ledger.acked(0, number, 0, &sent(1, number, false));
+    ledger.acked(0, number, (0, 0), &sent(1, number, false));
     assert_eq!(ledger.unanswered_pairs(), [(0, 1)]);
     assert_eq!((ledger.watched_ms().len(), ledger.unmeasured()), (1, 1));
     let late = Watch { since_us: 0, any_send: false, failed_us: 0, answered: Some((5_000_000, 5_000_100)) };

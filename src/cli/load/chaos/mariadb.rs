@@ -61,7 +61,7 @@ pub struct MariaDb {
 impl MariaDb {
     /// Installs and starts a server that listens on this address of this machine.
     pub async fn start(host: &str) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("rookery-chaos-db-{:016x}", rand::random::<u64>()));
+        let folder = std::env::temp_dir().join(format!("rookery-chaosdb-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(folder.join("tmp"))
             .with_context(|| format!("{} can't be made", folder.display()))?;
         let (host, port) = (host.to_owned(), free_port(host)?);

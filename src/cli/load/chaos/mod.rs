@@ -245,6 +245,7 @@ pub async fn play(args: &ChaosArgs, stopped: impl Future<Output = ()>) -> anyhow
         skipped: 0,
         kinds: std::collections::BTreeMap::new(),
         rounds: Vec::new(),
+        refused_in_planned: 0,
         reasons: std::collections::BTreeMap::new(),
         violations: Vec::new(),
         ok: false,
@@ -300,6 +301,8 @@ pub async fn play(args: &ChaosArgs, stopped: impl Future<Output = ()>) -> anyhow
     report.reasons = ledger.reasons();
     report.violations = ledger.violations();
     report.kinds = ChaosReport::by_kind(&rounds);
+    report.refused_in_planned =
+        rounds.iter().filter(|round| round.fault.is_planned()).map(|round| round.refused).sum();
     report.ok = report.counts.broken.is_empty() && rounds.len() == args.rounds;
     report.rounds = rounds;
     report.seconds = began.elapsed().as_secs_f64();

@@ -82,6 +82,8 @@ pub struct ChaosReport {
     pub kinds: BTreeMap<String, KindReport>,
     /// Each round.
     pub rounds: Vec<RoundReport>,
+    /// Sends refused during planned moves, which should refuse none.
+    pub refused_in_planned: u64,
     /// How often each refusal was given.
     pub reasons: BTreeMap<String, u64>,
     /// What was broken, as far as it is kept in words.
@@ -181,6 +183,13 @@ impl ChaosReport {
              {connections} connections",
             self.skipped
         );
+        if self.refused_in_planned > 0 {
+            let _ = writeln!(
+                out,
+                "{} of them in planned moves, which should refuse none",
+                self.refused_in_planned
+            );
+        }
         for (reason, times) in &self.reasons {
             let _ = writeln!(out, "  refused {times} times: {reason}");
         }

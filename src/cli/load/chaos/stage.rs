@@ -277,13 +277,18 @@ fn server_of(url: &str) -> Option<String> {
     Some(host.split('/').next().unwrap_or(host).to_owned())
 }
 
+/// What the names of the runs' folders begin with; the id of the process follows.
+const FOLDER_PREFIX: &str = "rookery-chaos-";
+
 /// A temporary folder that goes with its handle.
 #[derive(Debug)]
 struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("rookery-chaos-{:016x}", rand::random::<u64>()));
+        remove_leftovers();
+        let name = format!("{FOLDER_PREFIX}{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let path = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&path).with_context(|| format!("{} can't be made", path.display()))?;
         Ok(Self(path))
     }
@@ -291,8 +296,23 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What can't be removed is left to whoever cleans the temporary folder.
+        // What can't be removed is left to the next run.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes the folders of runs whose process is no more.
+fn remove_leftovers() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(FOLDER_PREFIX)?.split_once('-'))
+            .and_then(|(pid, _)| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::task::spawn_blocking;
 
 use super::relay::Relay;
@@ -358,6 +360,13 @@ fn remove_leftovers() {
     for line in output_of("ip", &["netns", "list"], "").unwrap_or_default().lines() {
         let name = line.split_whitespace().next().unwrap_or_default();
         if is_dead(name) {
+            // Nodes end with the run that started them, but for one that stood still at that moment.
+            for pid in output_of("ip", &["netns", "pids", name], "").unwrap_or_default().split_whitespace() {
+                if let Ok(pid) = pid.parse() {
+                    // It may have ended meanwhile.
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                }
+            }
             let _ = run("ip", &["netns", "del", name], "");
         }
     }

@@ -58,6 +58,9 @@ pub struct Opened {
     pub is_server: bool,
 }
 
+/// By name: the incarnation of a node, and its number of a link that is lost.
+pub type Lost = Arc<HashMap<String, (u64, u64)>>;
+
 /// Makes links, as many at once as are dialled and accepted.
 pub struct Handshaker {
     network: Arc<dyn Network>,
@@ -68,7 +71,7 @@ pub struct Handshaker {
     routing: Arc<Routing>,
     epochs: AtomicU64,
     /// By name: the incarnation, and its number of the last link to it.
-    seen: Mutex<Arc<HashMap<String, (u64, u64)>>>,
+    seen: Mutex<HashMap<String, (u64, u64)>>,
     events: mpsc::UnboundedSender<Event>,
     seldom: Seldom,
 }
@@ -104,14 +107,19 @@ impl Handshaker {
 
     /// A link to the node has been there under that number of its own.
     pub fn note_seen(&self, name: &str, incarnation: u64, peer_epoch: u64) {
-        let mut seen = self.seen.lock();
-        Arc::make_mut(&mut seen).insert(name.to_owned(), (incarnation, peer_epoch));
+        self.seen.lock().insert(name.to_owned(), (incarnation, peer_epoch));
     }
 
-    /// Dials an address. Takes at most the connect and the handshake timeout.
-    pub async fn dial(&self, address: &str) -> Outcome {
-        // As of now: a link that is made while this dial is on its way is none that has been lost.
-        let seen = self.seen.lock().clone();
+    /// The links that have been there and are not any more, by the names of the nodes.
+    pub fn lost(&self, is_linked: impl Fn(&str) -> bool) -> Lost {
+        let mut lost = HashMap::clone(&self.seen.lock());
+        lost.retain(|name, _| !is_linked(name));
+        Arc::new(lost)
+    }
+
+    /// Dials an address. Takes at most the connect and the handshake timeout. `lost` is as of the decision to dial: a
+    /// link that is made while this dial is on its way is none that has been lost.
+    pub async fn dial(&self, address: &str, lost: Lost) -> Outcome {
         let limit = self.routing.config().connect_timeout;
         let connection = match timeout(limit, self.network.connect(address)).await {
             Err(_) => {
@@ -124,7 +132,7 @@ impl Handshaker {
             Ok(Ok(connection)) => connection,
         };
         let limit = self.routing.config().handshake_timeout;
-        match timeout(limit, self.dial_on(connection, address, &seen)).await {
+        match timeout(limit, self.dial_on(connection, address, &lost)).await {
             Err(_) => Outcome::Failed(format!(
                 "the process there does not answer within {limit:?} (cluster.handshake_timeout)"
             )),
@@ -149,7 +157,7 @@ impl Handshaker {
         &self,
         mut connection: Connection,
         address: &str,
-        seen: &HashMap<String, (u64, u64)>,
+        lost: &HashMap<String, (u64, u64)>,
     ) -> Result<Outcome, PreambleError> {
         if let Some(tls) = &self.tls {
             connection = tls.dial(connection, address).await?;
@@ -175,7 +183,7 @@ impl Handshaker {
             }
         }
         let proof = preamble::proof(&self.routing.config().cookie, Role::Dialer, &my_bytes, &their_bytes);
-        let seen_epoch = seen
+        let seen_epoch = lost
             .get(&info.name)
             .filter(|(incarnation, _)| *incarnation == info.incarnation)
             .map_or(0, |(_, epoch)| *epoch);

@@ -338,6 +338,26 @@ fn a_node_that_restarts_after_its_clock_went_back_is_let_in_at_once() {
 }
 
 #[test]
+fn a_seed_that_is_another_address_of_a_linked_node_does_not_end_its_link() {
+    let mut nodes = Nodes::new();
+    let alias = Proxy::new();
+    nodes.start("a", |_| {});
+    let seeds = vec![nodes.get("a").address().to_owned(), alias.address()];
+    nodes.start("b", |config| config.cluster.seeds = seeds.clone());
+    nodes.await_view(&["a", "b"], "a:up b:up", Duration::from_secs(10));
+    within(Duration::from_secs(10), "nobody answers at the other address", || {
+        nodes.get("b").log_has(&["WARN", &alias.address(), "does not answer"])
+    });
+    // From here on it is the same node that does. The first connection has been given up meanwhile.
+    alias.lead_to(nodes.get("a").address());
+    within(Duration::from_secs(15), "it is dialled again", || alias.accepted() >= 2);
+    within(Duration::from_secs(10), "the dials end", || alias.open_here() == 0);
+    for name in ["a", "b"] {
+        assert_eq!((nodes.get(name).counter("links_ready"), nodes.get(name).counter("links_lost")), (1, 0));
+    }
+}
+
+#[test]
 fn a_router_or_the_server_that_dies_is_replaced_and_the_links_are_made_anew() {
     let mut nodes = Nodes::new();
     nodes.start_three();

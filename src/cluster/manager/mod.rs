@@ -19,7 +19,7 @@ use crate::cluster::link::Link;
 use crate::cluster::membership::{Change, Event as Member, Membership};
 use crate::cluster::routing::Routing;
 use crate::cluster::seldom::Seldom;
-use crate::cluster::slots::{Claim, Phase, Slots, Wish};
+use crate::cluster::slots::{Claim, Phase, Slot, Slots, Wish};
 use crate::cluster::targets::{Progress, Target, Targets};
 use crate::cluster::transport::{Session, Sessions};
 use crate::cluster::view::{NodeInfo, NodeState, View};
@@ -224,10 +224,16 @@ impl Manager {
         };
         let (_, my_state) = self.membership.me();
         if my_state != NodeState::Leaving {
-            for address in self.targets.due(now, progress) {
-                let (handshaker, events) = (self.handshaker.clone(), self.events.clone());
+            let due = self.targets.due(now, progress);
+            let lives = |slot: &Slot| matches!(slot.phase, Phase::Handed | Phase::Ready);
+            // An address that is not known for that of a linked node is dialled, and nothing is lost by that.
+            let lost = (!due.is_empty())
+                .then(|| self.handshaker.lost(|name| self.slots.get(name).is_some_and(lives)))
+                .unwrap_or_default();
+            for address in due {
+                let (handshaker, events, lost) = (self.handshaker.clone(), self.events.clone(), lost.clone());
                 tokio::spawn(async move {
-                    let outcome = handshaker.dial(&address).await;
+                    let outcome = handshaker.dial(&address, lost).await;
                     // The manager is gone only when the node is stopping.
                     let _ = events.send(Event::Dialed { address, outcome });
                 });

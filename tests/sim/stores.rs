@@ -222,6 +222,7 @@ pass_on! { ConversationStore:
     read member(conversation_id: u64, user_id: u64) -> Option<MemberRecord>;
     write add_members(members: &[MemberRecord]) -> ();
     write remove_member(conversation_id: u64, user_id: u64, now_ms: u64) -> bool;
+    write pass_on(conversation_id: u64, owner_id: u64, heir_id: u64, now_ms: u64) -> bool;
     write set_role(conversation_id: u64, user_id: u64, role: MemberRole, now_ms: u64) -> ();
     write advance_cursors(cursors: &[CursorAdvance]) -> ();
     read conversations_of(

@@ -35,7 +35,7 @@ const PUSH_MAX: Duration = Duration::from_secs(3);
 /// More than there are ever ids: of users, devices and conversations.
 const IDS_MAX: u64 = 60;
 /// Whether the directory must forget sessions whose end it could not be told.
-const NO_GHOSTS: bool = false;
+const NO_GHOSTS: bool = true;
 
 /// What the world is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,6 +39,8 @@ const DB_AWAY_LONGEST: Duration = Duration::from_secs(3);
 const ROLLING_PAUSE: Duration = Duration::from_millis(300);
 /// How long the nodes may take to say who owns what.
 const OWNERS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often each of them is asked.
+const OWNERS_TRIES: usize = 2;
 /// Pause between two looks at a condition.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -176,13 +178,26 @@ impl Player<'_> {
 
     async fn act_and_recover(&mut self, fault: Fault, random: &mut StdRng) -> anyhow::Result<Done> {
         let running = self.stage.running();
-        let asked = *running.choose(random).context("no node runs")?;
-        let owners = timeout(OWNERS_TIMEOUT, self.stage.owners(asked, &self.cast.room_ids)).await;
-        let owners = owners.context("the owners are not told in time")??;
+        let owners = self.owners(&running).await?;
         let mut done = self.act(fault, random, &running, &owners).await?;
         self.recover(&mut done).await?;
         self.cast.go_home();
         Ok(done)
+    }
+
+    /// Who owns each room. A node that has much to do is asked again, and the others too.
+    async fn owners(&self, running: &[usize]) -> anyhow::Result<Vec<usize>> {
+        let mut failure = anyhow!("no node runs");
+        for _ in 0..OWNERS_TRIES {
+            for asked in running {
+                match timeout(OWNERS_TIMEOUT, self.stage.owners(*asked, &self.cast.room_ids)).await {
+                    Ok(Ok(owners)) => return Ok(owners),
+                    Ok(Err(error)) => failure = error,
+                    Err(_) => failure = anyhow!("n{} does not say in time who owns what", asked + 1),
+                }
+            }
+        }
+        Err(failure)
     }
 
     /// Brings the fault about and ends it.

@@ -117,8 +117,9 @@ impl Oracle {
         if sent.attempts > 1 {
             return Ok(());
         }
-        if REFUSED_FOR_GOOD && sent.refused {
-            return Err(format!("what is refused for good is not stored: {}", message.client_id));
+        if sent.refused {
+            let rule = format!("what is refused for good is not stored: {}", message.client_id);
+            return if REFUSED_FOR_GOOD { Err(rule) } else { Ok(()) };
         }
         let (connection, index) = (sent.connection, sent.index);
         let up_to = inner.stored_up_to.entry((connection, conversation_id)).or_default();

@@ -96,16 +96,26 @@ async fn the_command_says_what_it_played_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_of_a_node_stays_bounded_while_a_peer_stands_still() {
+    // The peer is not noticed here, so that nothing but the bounds of what waits for it keeps the others small: four
+    // lanes of 1 MiB and as much in open questions, against 80 MiB written in this time.
+    let set = [
+        "cluster.down_after=10m",
+        "cluster.suspect_after=9m",
+        "cluster.io_timeout=10m",
+        "cluster.item_bytes_max=1048576",
+        "cluster.lane_queue_bytes=1048576",
+    ];
     let args = ChaosArgs {
-        rate: Some(1000.0),
+        rate: Some(250.0),
+        text_bytes: 32 * 1024,
         stop_seconds: 10,
-        memory_limit_mib: 100,
-        net: NetKind::Proxies,
+        memory_limit_mib: 18,
         mariadb: true,
+        set: set.map(str::to_owned).into(),
+        quiet: true,
         ..small(NetKind::Proxies, &[Fault::Stop], 1)
     };
     let trial = chaos::memory::trial(&args);
     let report = within(TEST_TIMEOUT, "a stopped peer", trial).await.expect("the trial can be made");
     assert!(report.ok, "{report:#?}");
-    assert!(report.acked > 0);
 }

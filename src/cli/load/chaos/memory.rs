@@ -43,8 +43,6 @@ const UNANSWERED_MAX: usize = 2000;
 /// How long the traffic runs before the node is stopped, and after it goes on.
 const BEFORE: Duration = Duration::from_secs(5);
 const AFTER: Duration = Duration::from_secs(5);
-/// Bytes of text of a message.
-const TEXT_BYTES: usize = 200;
 /// Writers make their messages due this often.
 const TICK: Duration = Duration::from_millis(20);
 /// Kinds of refusals that are told apart.
@@ -76,6 +74,8 @@ pub struct MemoryReport {
     pub stopped: usize,
     /// Messages a second asked for.
     pub rate: f64,
+    /// Bytes of text of a message.
+    pub text_bytes: usize,
     /// Every second.
     pub seconds: Vec<Second>,
     /// How much the other nodes grew at most while it stood still, in MiB, by their places.
@@ -124,19 +124,19 @@ pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
         bail!("a peer that stands still needs another node that does not: --nodes must be at least 2");
     }
     args.check()?;
-    let rate = args.rate.unwrap_or(RATE);
     let stage = Stage::start(&args.stage(0)?).await?;
     let stopped = args.nodes - 1;
     let counters = Arc::new(Counters::default());
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    for writer in open_pairs(&stage, stopped, rate, &counters, &stopping, &mut tasks).await? {
+    for writer in open_pairs(&stage, args, stopped, &counters, &stopping, &mut tasks).await? {
         tasks.spawn(writer.run());
     }
 
     let mut report = MemoryReport {
         stopped,
-        rate,
+        rate: args.rate.unwrap_or(RATE),
+        text_bytes: args.text_bytes,
         seconds: Vec::new(),
         growth_mib: Vec::new(),
         limit_mib: args.memory_limit_mib as f64,
@@ -217,8 +217,8 @@ impl Watching<'_> {
 /// are to be started at the others.
 async fn open_pairs(
     stage: &Stage,
+    args: &ChaosArgs,
     stopped: usize,
-    rate: f64,
     counters: &Arc<Counters>,
     stopping: &watch::Receiver<bool>,
     tasks: &mut JoinSet<()>,
@@ -256,8 +256,9 @@ async fn open_pairs(
             endpoint: tcp[at % stopped].clone(),
             token: writer.clone(),
             to: *reader_id,
-            per_second: rate / PAIRS as f64,
+            per_second: args.rate.unwrap_or(RATE) / PAIRS as f64,
             number: 0,
+            text_bytes: args.text_bytes,
             counters: Arc::clone(counters),
             stopping: stopping.clone(),
         });
@@ -271,6 +272,7 @@ struct Writer {
     to: u64,
     per_second: f64,
     number: u64,
+    text_bytes: usize,
     counters: Arc<Counters>,
     stopping: watch::Receiver<bool>,
 }
@@ -342,7 +344,7 @@ impl Writer {
         v1::Send {
             to_user_id: self.to,
             client_id: format!("m{}", self.number),
-            text: "x".repeat(TEXT_BYTES),
+            text: "x".repeat(self.text_bytes),
             ..v1::Send::default()
         }
     }

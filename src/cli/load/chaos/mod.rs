@@ -109,6 +109,9 @@ pub struct ChaosArgs {
     /// With --memory: how much a node may grow, in MiB.
     #[arg(long, default_value_t = 256)]
     pub memory_limit_mib: u64,
+    /// With --memory: bytes of text of a message.
+    #[arg(long, default_value_t = 200)]
+    pub text_bytes: usize,
     /// The nodes' binary; by default this one.
     #[arg(skip)]
     pub executable: Option<PathBuf>,
@@ -141,6 +144,9 @@ impl ChaosArgs {
         }
         if !self.fault_seconds.is_finite() || !(0.1..=60.0).contains(&self.fault_seconds) {
             bail!("--fault-seconds must be 0.1 to 60");
+        }
+        if self.text_bytes == 0 || self.text_bytes > super::PAYLOAD_MAX {
+            bail!("--text-bytes must be 1 to {}", super::PAYLOAD_MAX);
         }
         self.set.iter().try_for_each(|pair| key_and_value(pair).map(drop))
     }

@@ -197,6 +197,10 @@ impl ChaosReport {
             let _ = writeln!(out, "0 lost, 0 doubled, 0 out of order, 0 gaps, 0 missing");
             return out;
         }
+        if broken.is_empty() {
+            let _ = writeln!(out, "nothing is broken, but not all rounds were played");
+            return out;
+        }
         let _ = writeln!(out, "BROKEN: {broken:?}");
         for Violation { round, what, text } in self.violations.iter().take(SHOWN) {
             let _ = writeln!(out, "  round {round}, {what:?}: {text}");

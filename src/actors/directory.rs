@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::presence::state::Shard;
-use crate::cluster::{Address, NodeState, View};
+use crate::cluster::{Address, NodeState, View, ViewNode};
 use crate::protocol::cluster::{Register, SessionRecord};
 
 /// A shard that this node owns.
@@ -38,6 +38,8 @@ pub struct Directory {
     places: RwLock<Arc<[Place]>>,
     /// The nodes of the last view that may hold sessions, by name and incarnation.
     live: RwLock<BTreeSet<(String, u64)>>,
+    /// All nodes of the last view: incarnation, and whether it is down.
+    known: RwLock<BTreeMap<String, (u64, bool)>>,
     rebuild_window: Duration,
 }
 
@@ -61,6 +63,7 @@ impl Directory {
             slots: (0..shards).map(|_| RwLock::new(None)).collect(),
             places: RwLock::new((0..shards).map(|_| Place::Nowhere).collect()),
             live: RwLock::new(BTreeSet::new()),
+            known: RwLock::new(BTreeMap::new()),
             rebuild_window,
         }
     }
@@ -91,6 +94,10 @@ impl Directory {
             .filter(|node| node.state != NodeState::Down && node.info.name != own_name)
             .map(|node| (node.info.name.clone(), node.info.incarnation))
             .collect();
+        let known = |node: &ViewNode| {
+            (node.info.name.clone(), (node.info.incarnation, node.state == NodeState::Down))
+        };
+        *self.known.write() = view.nodes.iter().map(known).collect();
         let newcomer = live.difference(&self.live.read()).next().is_some();
         let alone = live.is_empty();
         *self.live.write() = live;
@@ -122,8 +129,14 @@ impl Directory {
         (0..self.shards()).filter(changed).collect()
     }
 
-    /// Takes up sessions of a shard. Another node's view may be ahead of ours, so the slot is opened if need be.
-    pub fn register(&self, shard: u64, register: Register) {
+    /// Takes up sessions of a shard. Another node's view may be ahead of ours, so the slot is opened if need be; but what
+    /// was held up on the way until its node had gone is dropped.
+    pub fn register(&self, shard: u64, mut register: Register) {
+        let has_gone = |name: &str, incarnation: u64| {
+            let now = self.known.read().get(name).copied();
+            now.is_some_and(|(now, down)| now > incarnation || (now == incarnation && down))
+        };
+        register.sessions.retain(|record| !has_gone(&record.node, record.incarnation));
         let mut slot = self.slots[self.index(shard)].write();
         slot.get_or_insert_with(|| self.new_slot(false)).shard.register(register);
     }
@@ -222,4 +235,44 @@ fn is_alive(view: &View, name: &str, incarnation: u64) -> bool {
 
 fn is_up(view: &View, name: &str) -> bool {
     view.node(name).is_some_and(|node| node.state == NodeState::Up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::NodeInfo;
+
+    fn view(other: NodeState, incarnation: u64) -> View {
+        let node = |name: &str, state, incarnation| ViewNode {
+            info: Arc::new(NodeInfo { name: name.to_owned(), incarnation, ..NodeInfo::default() }),
+            state,
+            since_ms: 0,
+        };
+        let nodes = vec![node("here", NodeState::Up, 1), node("other", other, incarnation)];
+        View::new(1, nodes, "here")
+    }
+
+    #[test]
+    fn what_was_held_up_until_its_node_had_gone_is_dropped() {
+        let directory = Directory::new(1, Duration::ZERO);
+        let register = |incarnation: u64, node: &str| {
+            let record = SessionRecord {
+                user_id: 1,
+                session_id: incarnation,
+                node: node.to_owned(),
+                incarnation,
+                ..SessionRecord::default()
+            };
+            directory.register(0, Register { sessions: vec![record], ..Register::default() });
+            directory.sessions_of(1).len()
+        };
+        directory.take_view(&view(NodeState::Down, 5), "here");
+        assert_eq!(register(5, "other"), 0, "its node is down");
+        directory.take_view(&view(NodeState::Up, 6), "here");
+        assert_eq!(register(5, "other"), 0, "another has taken its node's place");
+        assert_eq!(register(6, "other"), 1);
+        // Others may know what this node has not heard of yet.
+        assert_eq!(register(7, "other"), 2);
+        assert_eq!(register(8, "third"), 3);
+    }
 }

@@ -336,7 +336,7 @@ impl Cluster {
         deadline: Instant,
         handovers: u32,
         reply: ReplyTo<Reply>,
-    ) -> Result<(), (Request, ReplyTo<Reply>)> {
+    ) -> Result<(), Box<(Request, ReplyTo<Reply>)>> {
         self.routing.hand_on(to, request, deadline, handovers, reply)
     }
 

@@ -262,7 +262,8 @@ impl RoomState {
                 self.leaving.handed.insert(mark);
                 Ok(())
             }
-            Err((request, reply)) => {
+            Err(back) => {
+                let (request, reply) = *back;
                 let request = match request.request {
                     Some(request::Request::Room(request)) => request,
                     _ => RoomRequest::default(),

@@ -224,9 +224,12 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
+/// The number of a send, and its answer.
+type Answered = (u32, Result<Sent>);
+
 /// What became of pipelined sends of one session.
 #[derive(Clone, Default)]
-pub struct Answers(pub Arc<Mutex<Vec<(u32, Result<Sent>)>>>);
+pub struct Answers(pub Arc<Mutex<Vec<Answered>>>);
 
 impl Answers {
     pub fn post(&self, node: &Node, by: u64, room: u64, number: u32) {
@@ -241,7 +244,7 @@ impl Answers {
         node.actors.rooms().post_send(by, 1, send, reply);
     }
 
-    pub async fn all(&self, count: usize) -> Vec<(u32, Result<Sent>)> {
+    pub async fn all(&self, count: usize) -> Vec<Answered> {
         eventually("every send is answered", || self.0.lock().len() >= count).await;
         self.0.lock().clone()
     }

@@ -227,9 +227,11 @@ impl Manager {
             let due = self.targets.due(now, progress);
             let lives = |slot: &Slot| matches!(slot.phase, Phase::Handed | Phase::Ready);
             // An address that is not known for that of a linked node is dialled, and nothing is lost by that.
-            let lost = (!due.is_empty())
-                .then(|| self.handshaker.lost(|name| self.slots.get(name).is_some_and(lives)))
-                .unwrap_or_default();
+            let lost = if due.is_empty() {
+                Default::default()
+            } else {
+                self.handshaker.lost(|name| self.slots.get(name).is_some_and(lives))
+            };
             for address in due {
                 let (handshaker, events, lost) = (self.handshaker.clone(), self.events.clone(), lost.clone());
                 tokio::spawn(async move {

@@ -249,7 +249,7 @@ impl Routing {
         deadline: Instant,
         handovers: u32,
         reply: ReplyTo<Reply>,
-    ) -> Result<(), (Request, ReplyTo<Reply>)> {
+    ) -> Result<(), Box<(Request, ReplyTo<Reply>)>> {
         let encoded: Bytes = codec::encode_cluster(&request).into();
         if let Err(error) = self.check_size(encoded.len()) {
             reply.send(Err(error));
@@ -258,7 +258,7 @@ impl Routing {
         let lane = placement::lane(&to, self.config.lanes);
         let hops = PASSED_ON + handovers + 1;
         match self.open(lane, question(Goal::Address(to), encoded, deadline, hops), Asker::Actor(reply)) {
-            Err((Untaken::Here, Asker::Actor(reply))) => return Err((request, reply)),
+            Err((Untaken::Here, Asker::Actor(reply))) => return Err(Box::new((request, reply))),
             Err((why, asker)) => asker.fail(self.untaken(why)),
             Ok(()) => self.counters.items_forwarded.increment(),
         }

@@ -34,9 +34,6 @@ const PUSH_MAX: Duration = Duration::from_secs(3);
 
 /// More than there are ever ids: of users, devices and conversations.
 const IDS_MAX: u64 = 60;
-/// Whether the directory must forget sessions of a node's former life that were announced to it late, by a question that
-/// outlived the node (seed 825).
-const NO_GHOSTS_OF_FORMER_LIVES: bool = false;
 
 /// What the world is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,12 +320,6 @@ impl World {
                 .sessions_of(&users)
                 .await
                 .map_err(|error| format!("the directory does not answer n{}: {error:?}", node.index))?;
-            let mut found = found;
-            if !NO_GHOSTS_OF_FORMER_LIVES {
-                let lives: BTreeSet<u64> =
-                    self.live_nodes().iter().map(|node| node.cluster.incarnation()).collect();
-                found.retain(|record| lives.contains(&record.incarnation));
-            }
             let count = found.len();
             let listed: BTreeSet<(u64, String)> =
                 found.into_iter().map(|record| (record.session_id, record.node)).collect();
@@ -360,10 +351,15 @@ impl World {
             let client_id = format!("probe-{id}");
             let _ = devices[sender].commands.send(Command::Send(id, client_id.clone()));
             let others: Vec<usize> = candidates.into_iter().filter(|at| *at != sender).collect();
-            probes.push((id, client_id, others));
+            probes.push((id, client_id, sender, others));
         }
         let arrived = async || {
-            for (id, client_id, others) in &probes {
+            for (id, client_id, sender, others) in &probes {
+                let own = devices[*sender].seen.lock();
+                if !own.given.get(id).is_some_and(|given| given.values().any(|given| *given == *client_id)) {
+                    return Err(format!("{client_id} is not answered"));
+                }
+                drop(own);
                 for at in others {
                     if !devices[*at].seen.lock().pushed.contains(&(*id, client_id.clone())) {
                         return Err(format!(

@@ -22,6 +22,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// The database.
     pub storage: StorageConfig,
+    /// The cache in front of it.
+    pub cache: CacheConfig,
     /// Writer lanes: group commit.
     pub writer: WriterConfig,
     /// Session actors.
@@ -197,6 +199,42 @@ section! {
 }
 
 section! {
+    /// The cache in front of the database.
+    CacheConfig {
+        /// `redis://:PASSWORD@HOST:PORT/DB`, `rediss://` with TLS, several hosts or `redis+cluster://` for a cluster,
+        /// `redis+sentinel://:PASSWORD@HOST:PORT,HOST:PORT/MASTER`. Empty: each node's memory alone.
+        url: String = String::new();
+        /// PEM file of the authorities that Redis' certificate may come from. Empty: those of the system.
+        ca_file: String = String::new();
+        /// Stands before every key in Redis.
+        key_prefix: String = String::new();
+        /// The most that a request waits for Redis.
+        #[serde(with = "humantime_serde")]
+        redis_wait: Duration = Duration::from_millis(30);
+        /// Failures in a row after which Redis is left alone; with more than 1 a request may wait as many times.
+        breaker_failures: u32 = 1;
+        /// Good probes in a row after which it is used again.
+        breaker_probes: u32 = 2;
+        /// How long it is left alone before the first probe; twice as long after each that fails.
+        #[serde(with = "humantime_serde")]
+        breaker_open_min: Duration = Duration::from_millis(100);
+        /// The most it is left alone between probes.
+        #[serde(with = "humantime_serde")]
+        breaker_open_max: Duration = Duration::from_secs(5);
+        /// Keys written while Redis was away that a node remembers; with more, all that Redis holds is given up.
+        missed_keys: usize = 10_000;
+        /// Rows held in a node's memory; 0: none.
+        local_rows: u64 = 100_000;
+        /// How long a node trusts its memory, and the most that a write waits for a node that does not confirm.
+        #[serde(with = "humantime_serde")]
+        local_ttl: Duration = Duration::from_secs(1);
+        /// How long changes of presence gather before they are copied to Redis.
+        #[serde(with = "humantime_serde")]
+        presence_copy_interval: Duration = Duration::from_millis(500);
+    }
+}
+
+section! {
     /// Writer lanes: group commit.
     WriterConfig {
         /// Lanes a node; one transaction runs on each at a time. SQLite takes one.
@@ -365,6 +403,9 @@ impl Config {
         if !self.storage.url.starts_with("sqlite:") && !self.storage.url.starts_with("mysql:") {
             return wrong("storage.url must begin with sqlite:// or mysql://");
         }
+        if self.cache.redis_wait.is_zero() || self.cache.breaker_open_min.is_zero() {
+            return wrong("cache.redis_wait and cache.breaker_open_min must be longer than nothing");
+        }
         if self.gateway.text_bytes_max >= self.gateway.frame_bytes_max {
             return wrong("gateway.text_bytes_max must be below gateway.frame_bytes_max");
         }
@@ -389,6 +430,7 @@ impl Config {
             }
         }
         shown.storage.url = without_password(&shown.storage.url);
+        shown.cache.url = without_password(&shown.cache.url);
         toml::to_string_pretty(&shown).expect("the configuration is plain data")
     }
 }

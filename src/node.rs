@@ -14,7 +14,10 @@ use crate::cluster::{Cluster, NodeInfo, NodeState};
 use crate::config::Config;
 use crate::gateway::dispatch::Dispatch;
 use crate::gateway::{self, Edge};
+use crate::protocol::cluster::SessionRecord;
 use crate::services::{Messages, Operations, Parts, Services};
+use crate::storage::cache::presence::{PresenceCopy, Route};
+use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::sql::{self, SqlStores};
 
 /// A running node.
@@ -58,9 +61,11 @@ impl Node {
         let stores = sql::open(&config.storage).await.map_err(|error| {
             anyhow::anyhow!("storage.url {}: {error}", crate::config::without_password(&config.storage.url))
         })?;
+        let cache = Cache::start(&config.cache)?;
         let cluster = Cluster::bind(&config).await?;
-        let actors = Actors::new(cluster.name(), &config, stores.stores());
-        let services = services(&config, &actors, &stores)?;
+        let cached = CachedStores::over(stores.stores(), cache.clone());
+        let actors = Actors::new(cluster.name(), &config, cached.arbiters());
+        let services = services(&config, &actors, &stores, &cached, cache)?;
         let dispatch = Dispatch::new(
             services.messages.clone(),
             actors.rooms(),
@@ -153,21 +158,50 @@ impl Node {
     }
 }
 
-fn services(config: &Config, actors: &Actors, stores: &SqlStores) -> anyhow::Result<Services> {
-    let stores = stores.stores();
-    let messages = Messages::new(config, stores.clone(), actors.rooms(), actors.events());
-    let operations = Operations::new(&config.admin, actors.clone(), stores.clone());
-    let forgetful = actors.presence();
+fn services(
+    config: &Config,
+    actors: &Actors,
+    stores: &SqlStores,
+    cached: &CachedStores,
+    cache: Cache,
+) -> anyhow::Result<Services> {
+    let messages = Messages::new(config, cached.readers(), actors.rooms(), actors.events());
+    let operations = Operations::new(&config.admin, actors.clone(), stores.stores());
+    let presence = actors.presence();
+    cache.connect(Arc::new(move |keys, limit| {
+        let presence = presence.clone();
+        Box::pin(async move { presence.forget(keys, limit).await })
+    }));
+    copy_presence(config, actors, &cache);
     let parts = Parts {
-        stores,
+        readers: cached.readers(),
+        arbiters: cached.arbiters(),
+        cache,
         events: actors.events(),
         presence: actors.presence(),
         rooms: actors.rooms(),
         messages,
         operations,
-        tell_forget: Arc::new(move |keys| forgetful.forget(keys)),
     };
     Ok(Services::new(parts, config)?)
+}
+
+/// Copies who is online to Redis, where there is one, for other systems to read.
+fn copy_presence(config: &Config, actors: &Actors, cache: &Cache) {
+    let directory = actors.presence().directory();
+    let known = Arc::clone(&directory);
+    let routes = move |user_id| {
+        let sessions = known.known_sessions_of(user_id)?;
+        let route = |record: SessionRecord| Route {
+            node: record.node,
+            session_id: record.session_id,
+            device_id: record.device_id,
+        };
+        Some(sessions.into_iter().map(route).collect())
+    };
+    if let Some(copy) = PresenceCopy::start(cache, config.cache.presence_copy_interval, routes) {
+        directory.observe(Box::new(move |user_ids| copy.note(user_ids.iter().copied())));
+    }
 }
 
 /// Waits until the condition holds or the deadline has come.

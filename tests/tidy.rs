@@ -66,6 +66,8 @@ fn a_crate_that_shapes_a_layer_stays_in_it() {
     only_in("actix_web_actors", &["src/gateway/websocket.rs"]);
     only_in("ractor_cluster", &["src/cluster", "src/telemetry.rs"]);
     only_in("prost::", &["src/protocol", "src/client"]);
+    only_in("redis::", &["src/storage/cache"]);
+    only_in("moka", &["src/storage/cache", "src/services"]);
     only_in("argon2::", &["src/services/passwords.rs"]);
     only_in("rustyline", &["src/cli/chat"]);
 }

@@ -5,7 +5,7 @@
 //! a little traffic, never a delivery.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -41,7 +41,11 @@ pub struct Directory {
     /// All nodes of the last view: incarnation, and whether it is down.
     known: RwLock<BTreeMap<String, (u64, bool)>>,
     rebuild_window: Duration,
+    observer: OnceLock<Observer>,
 }
+
+/// Is told the users whose sessions have changed. Must not block.
+pub type Observer = Box<dyn Fn(&[u64]) + Send + Sync>;
 
 /// Where the sessions of some users are.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,7 +69,13 @@ impl Directory {
             live: RwLock::new(BTreeSet::new()),
             known: RwLock::new(BTreeMap::new()),
             rebuild_window,
+            observer: OnceLock::new(),
         }
+    }
+
+    /// Names who is told of changes; the first one stays.
+    pub fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// The shard of a user.
@@ -137,8 +147,15 @@ impl Directory {
             now.is_some_and(|(now, down)| now > incarnation || (now == incarnation && down))
         };
         register.sessions.retain(|record| !has_gone(&record.node, record.incarnation));
-        let mut slot = self.slots[self.index(shard)].write();
-        slot.get_or_insert_with(|| self.new_slot(false)).shard.register(register);
+        let observed = self.observer.get().map(|tell| (tell, user_ids(&register.sessions)));
+        self.slots[self.index(shard)]
+            .write()
+            .get_or_insert_with(|| self.new_slot(false))
+            .shard
+            .register(register);
+        if let Some((tell, user_ids)) = observed {
+            tell(&user_ids);
+        }
     }
 
     /// Drops sessions of nodes that are gone: a late announcement of theirs may have come after their end was seen.
@@ -156,6 +173,15 @@ impl Directory {
         if let Some(slot) = self.slots[self.index(shard)].write().as_mut() {
             slot.shard.unregister(user_id, session_id);
         }
+        if let Some(tell) = self.observer.get() {
+            tell(&[user_id]);
+        }
+    }
+
+    /// The same as [`Directory::sessions_of`]; `None`: the user's shard is not here.
+    pub fn known_sessions_of(&self, user_id: u64) -> Option<Vec<SessionRecord>> {
+        let slot = self.slots[self.index(self.shard_of(user_id))].read();
+        slot.as_ref().map(|slot| slot.shard.sessions_of(user_id).to_vec())
     }
 
     /// The live sessions of a user whose shard is here.
@@ -223,6 +249,10 @@ impl Directory {
     fn index(&self, shard: u64) -> usize {
         (shard % self.shards()) as usize
     }
+}
+
+fn user_ids(sessions: &[SessionRecord]) -> Vec<u64> {
+    sessions.iter().map(|session| session.user_id).collect()
 }
 
 fn incarnation(view: &View, name: &str) -> u64 {

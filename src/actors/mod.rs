@@ -39,8 +39,8 @@ use crate::config::Config;
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::cluster::{
-    CloseSessions, Deliver, Forget, Lookup, NodeRequest, PresenceRequest, Register, Reply, Request,
-    SessionRecord, Unregister, node_request, presence_reply, presence_request, reply, request,
+    CloseSessions, Deliver, Forget, Lookup, NodeReply, NodeRequest, PresenceRequest, Register, Reply,
+    Request, SessionRecord, Unregister, node_request, presence_reply, presence_request, reply, request,
 };
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
@@ -370,13 +370,26 @@ impl Presence {
         Ok(sessions)
     }
 
-    /// Tells every node, this one included, to forget what its caches hold under these keys. Does not wait.
-    pub fn forget(&self, cache_keys: Vec<String>) {
+    /// Tells every other node to forget what its caches hold under these keys, and waits up to `limit` for all of them;
+    /// whether all confirmed.
+    pub async fn forget(&self, cache_keys: Vec<String>, limit: Duration) -> bool {
+        let forget = node_request::Command::Forget(Forget { cache_keys });
         let view = self.actors.cluster().view();
-        for node in live_nodes(&view) {
-            let forget = node_request::Command::Forget(Forget { cache_keys: cache_keys.clone() });
-            self.actors.cluster().tell_node(node, NodeRequest { command: Some(forget) });
-        }
+        let own_name = self.actors.node_name();
+        let others = live_nodes(&view).filter(|node| *node != own_name);
+        let asks: Vec<_> = others.map(|node| self.actors.order(node, forget.clone(), limit)).collect();
+        futures_util::future::join_all(asks).await.iter().all(Result::is_ok)
+    }
+
+    /// The directory's slots on this node, for those who want to be told of changes.
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.actors.inner.directory)
+    }
+
+    /// Whether this node hears every other one. If not, others may not be able to tell it what to forget.
+    pub fn hears_everybody(&self) -> bool {
+        let view = self.actors.cluster().view();
+        view.nodes.iter().all(|node| !matches!(node.state, NodeState::Suspect | NodeState::Down))
     }
 
     /// Ends the live sessions of a device on whichever node (`device_id` 0: of all the user's devices) with a
@@ -403,14 +416,7 @@ impl Actors {
     async fn tell_all_nodes(&self, command: node_request::Command) -> Result<()> {
         let view = self.cluster().view();
         let limit = self.inner.config.admin.ask_timeout;
-        let asks: Vec<_> = live_nodes(&view)
-            .map(|node| {
-                let (reply, answer) = ReplyTo::channel();
-                let request = NodeRequest { command: Some(command.clone()) };
-                self.cluster().ask_node(node, request, limit, reply);
-                answer
-            })
-            .collect();
+        let asks: Vec<_> = live_nodes(&view).map(|node| self.order(node, command.clone(), limit)).collect();
         for answer in futures_util::future::join_all(asks).await {
             answer?;
         }
@@ -419,6 +425,17 @@ impl Actors {
 }
 
 impl Actors {
+    fn order(
+        &self,
+        node: &str,
+        command: node_request::Command,
+        limit: Duration,
+    ) -> impl Future<Output = Result<NodeReply>> + use<> {
+        let (reply, answer) = ReplyTo::channel();
+        self.cluster().ask_node(node, NodeRequest { command: Some(command) }, limit, reply);
+        answer
+    }
+
     /// A presence shard's own view of itself, as JSON.
     pub async fn inspect_shard(&self, shard: u64) -> Result<String> {
         let shards = self.inner.directory.shards();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::passwords::Passwords;
-use super::tokens::{Identity, TokenCache, device_cache_key, new_token, token_hash};
+use super::tokens::{Forgetting, Identity, TokenCache, device_cache_key, new_token, token_hash};
 use crate::actors::Presence;
 use crate::clock::now_ms;
 use crate::config::AccountsConfig;
@@ -20,9 +20,6 @@ pub const LINE_DEVICE: &str = "line";
 /// Longest search query, in characters.
 const QUERY_MAX: usize = 64;
 
-/// Tells the other nodes to forget cache keys (the `Forget` request of the cluster protocol). Must not block.
-pub type TellForget = Arc<dyn Fn(Vec<String>) + Send + Sync>;
-
 /// What a sign-in comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedIn {
@@ -35,11 +32,14 @@ pub struct SignedIn {
 /// Accounts, for every edge. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
+    /// What is decided by.
     store: Arc<dyn AccountStore>,
+    /// What is shown: it may be cached, and has no password hashes.
+    profiles: Arc<dyn AccountStore>,
     presence: Presence,
     passwords: Passwords,
     tokens: TokenCache,
-    tell_forget: TellForget,
+    forgetting: Forgetting,
     config: Arc<AccountsConfig>,
 }
 
@@ -47,12 +47,14 @@ impl Accounts {
     /// Computes one password hash; an error means that `accounts.argon2_*` can't be used.
     pub fn new(
         store: Arc<dyn AccountStore>,
+        profiles: Arc<dyn AccountStore>,
         presence: Presence,
-        tell_forget: TellForget,
+        forgetting: Forgetting,
         config: Arc<AccountsConfig>,
     ) -> Result<Self> {
         let passwords = Passwords::new(&config)?;
-        Ok(Self { store, presence, passwords, tokens: TokenCache::new(&config), tell_forget, config })
+        let tokens = TokenCache::new(&config);
+        Ok(Self { store, profiles, presence, passwords, tokens, forgetting, config })
     }
 
     /// Creates an account; an empty display name becomes the user name. `already_exists`: the name is taken.
@@ -62,7 +64,7 @@ impl Accounts {
         let display_name = if display_name.trim().is_empty() { username } else { display_name.trim() };
         check_length("display_name", display_name, NAME_MAX)?;
         // Before the hash, which costs much more than the look-up; the store settles a race.
-        if self.store.user_by_name(username).await?.is_some() {
+        if self.profiles.user_exists(username).await? {
             return Err(taken());
         }
         let user = UserRecord {
@@ -115,13 +117,18 @@ impl Accounts {
 
     /// Who a token speaks for, if that is remembered in this process: no waiting.
     pub fn remembered(&self, token: &str) -> Option<Identity> {
-        self.tokens.get(&token_hash(token)?, now_ms())
+        self.recall(&token_hash(token)?)
+    }
+
+    fn recall(&self, token_hash: &str) -> Option<Identity> {
+        let age_max = self.forgetting.age_max(self.presence.hears_everybody());
+        self.tokens.get(token_hash, now_ms(), age_max)
     }
 
     /// Who a token speaks for. `unauthenticated`: nobody.
     pub async fn authenticate(&self, token: &str) -> Result<Identity> {
         let hash = token_hash(token).ok_or_else(bad_token)?;
-        if let Some(identity) = self.tokens.get(&hash, now_ms()) {
+        if let Some(identity) = self.recall(&hash) {
             return Ok(identity);
         }
         let epoch = self.tokens.epoch();
@@ -145,6 +152,7 @@ impl Accounts {
     /// Forgets what this process remembers under a key that another node named.
     pub fn forget(&self, cache_key: &str) {
         self.tokens.forget(cache_key);
+        self.forgetting.here(cache_key);
     }
 
     /// The user's devices, oldest first.
@@ -155,29 +163,52 @@ impl Accounts {
     /// Ends a device: its token is refused from now on and its live sessions close with 4401, on all nodes.
     /// `not_found`: the user has no such device.
     pub async fn sign_out(&self, user_id: u64, device_id: u64) -> Result<()> {
-        let existed = self.store.delete_device(user_id, device_id).await?;
-        self.tokens.forget(&device_cache_key(device_id));
-        (self.tell_forget)(vec![device_cache_key(device_id)]);
-        if !existed {
+        if !self.end_devices(user_id, &[device_id]).await? {
             return Err(Error::not_found("you have no device of this id; GET /api/v1/sessions lists them"));
-        }
-        // The token is refused from here on whether or not the sessions can be reached; they are told as well as can be.
-        if let Err(error) =
-            self.presence.close_sessions(user_id, device_id, TOKEN_REVOKED, "signed out").await
-        {
-            tracing::warn!(target: "rookery::accounts", user_id, device_id, %error, "sessions of a signed-out device were not told");
         }
         Ok(())
     }
 
+    /// Ends devices, which other requests may be ending too; whether any was there.
+    async fn end_devices(&self, user_id: u64, device_ids: &[u64]) -> Result<bool> {
+        let mut ended = Vec::new();
+        let mut outcome = Ok(());
+        for device_id in device_ids {
+            let deleted = self.store.delete_device(user_id, *device_id).await;
+            self.tokens.forget(&device_cache_key(*device_id));
+            match deleted {
+                Ok(true) => ended.push(*device_id),
+                Ok(false) => {}
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        // All at once: nodes that can't be reached are waited for once. Also after an error, when some may be gone.
+        let keys = device_ids.iter().map(|device_id| device_cache_key(*device_id)).collect();
+        self.forgetting.everywhere(keys).await;
+        // The tokens are refused from here on whether or not the sessions can be reached; they are told as well as can be.
+        let closings = ended.iter().map(|device_id| async move {
+            if let Err(error) =
+                self.presence.close_sessions(user_id, *device_id, TOKEN_REVOKED, "signed out").await
+            {
+                tracing::warn!(target: "rookery::accounts", user_id, device_id, %error, "sessions of a signed-out device were not told");
+            }
+        });
+        futures_util::future::join_all(closings).await;
+        outcome?;
+        Ok(!ended.is_empty())
+    }
+
     /// An account by id.
     pub async fn user(&self, user_id: u64) -> Result<UserRecord> {
-        self.store.user(user_id).await?.ok_or_else(no_user)
+        self.profiles.user(user_id).await?.ok_or_else(no_user)
     }
 
     /// Those of the ids that exist, in any order.
     pub async fn users(&self, user_ids: &[u64]) -> Result<Vec<UserRecord>> {
-        Ok(self.store.users(user_ids).await?)
+        Ok(self.profiles.users(user_ids).await?)
     }
 
     /// Accounts whose user name begins with `query` or whose display name contains it, by id above `after_id`.
@@ -208,26 +239,23 @@ impl Accounts {
     pub async fn change_password(&self, caller: &Identity, old: &str, new: &str) -> Result<()> {
         check_password(new, self.config.password_min)
             .map_err(|error| Error { field: "new_password".into(), ..error })?;
-        let user = self.user(caller.user_id).await?;
+        let user = self.store.user(caller.user_id).await?.ok_or_else(no_user)?;
         if !self.passwords.verify(bounded(old), Some(user.password_hash)).await? {
             return Err(Error::denied("old_password is not the account's password; nothing was changed"));
         }
         let hash = self.passwords.hash(new.to_owned()).await?;
         self.store.set_password(caller.user_id, &hash).await?;
-        for device in self.store.devices(caller.user_id).await? {
-            if device.id != caller.device_id {
-                self.sign_out_quietly(caller.user_id, device.id).await?;
-            }
-        }
+        let devices = self.store.devices(caller.user_id).await?;
+        let others = devices.iter().map(|device| device.id).filter(|id| *id != caller.device_id);
+        self.end_devices(caller.user_id, &others.collect::<Vec<_>>()).await?;
         Ok(())
     }
 
     /// Disables the account and signs all its devices out. Its messages stay with those who have them.
     pub async fn deactivate(&self, user_id: u64) -> Result<()> {
         self.store.set_disabled(user_id, true).await?;
-        for device in self.store.devices(user_id).await? {
-            self.sign_out_quietly(user_id, device.id).await?;
-        }
+        let devices = self.store.devices(user_id).await?;
+        self.end_devices(user_id, &devices.iter().map(|device| device.id).collect::<Vec<_>>()).await?;
         Ok(())
     }
 
@@ -275,18 +303,12 @@ impl Accounts {
         let mut devices = self.store.devices(user_id).await?;
         let surplus = devices.len().saturating_sub(self.config.devices_max.max(1));
         devices.sort_by_key(|device| (device.created_at_ms, device.id));
-        for device in devices.iter().filter(|device| device.id != newest).take(surplus) {
-            self.sign_out_quietly(user_id, device.id).await?;
+        let older = devices.iter().map(|device| device.id).filter(|id| *id != newest).take(surplus);
+        let older: Vec<u64> = older.collect();
+        if !older.is_empty() {
+            self.end_devices(user_id, &older).await?;
         }
         Ok(())
-    }
-
-    /// Signs out a device that another request may be signing out too.
-    async fn sign_out_quietly(&self, user_id: u64, device_id: u64) -> Result<()> {
-        match self.sign_out(user_id, device_id).await {
-            Err(error) if error.code == crate::protocol::ErrorCode::NotFound => Ok(()),
-            other => other,
-        }
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Member {
 #[derive(Clone)]
 pub struct Conversations {
     store: Arc<dyn ConversationStore>,
+    /// What is shown of users; may be cached.
+    profiles: Arc<dyn AccountStore>,
+    /// What is decided by.
     accounts: Arc<dyn AccountStore>,
     rooms: Rooms,
     messages: Messages,
@@ -47,11 +50,12 @@ impl Conversations {
     /// Over these stores and rooms.
     pub fn new(
         store: Arc<dyn ConversationStore>,
+        profiles: Arc<dyn AccountStore>,
         accounts: Arc<dyn AccountStore>,
         rooms: Rooms,
         messages: Messages,
     ) -> Self {
-        Self { store, accounts, rooms, messages }
+        Self { store, profiles, accounts, rooms, messages }
     }
 
     /// Creates a group. One bad member id refuses the whole call.
@@ -122,8 +126,17 @@ impl Conversations {
         after_id: u64,
         limit: u32,
     ) -> Result<(Vec<Member>, bool)> {
-        let mut members = self.store.members(conversation_id).await?;
-        if !members.iter().any(|member| member.user_id == by) {
+        // The roster only says which rows to ask for: whoever is not a member any more is in none of them.
+        let roster = self.store.roster(conversation_id).await?;
+        let mut ids: Vec<u64> = roster.iter().map(|row| row.user_id).filter(|id| *id > after_id).collect();
+        ids.sort_unstable();
+        let more = ids.len() > limit as usize;
+        ids.truncate(limit as usize);
+        let asked: Vec<u64> = ids.iter().copied().chain([by]).collect();
+        let present = self.store.members_among(conversation_id, &asked).await?;
+        let mut present: HashMap<u64, MemberRecord> =
+            present.into_iter().map(|member| (member.user_id, member)).collect();
+        if !present.contains_key(&by) {
             if self.store.conversation(conversation_id).await?.is_none() {
                 return Err(Error::not_found(format!(
                     "conversation {conversation_id} does not exist; list yours to find its id"
@@ -133,18 +146,10 @@ impl Conversations {
                 "you are not a member of conversation {conversation_id}; join it or ask a member to add you"
             )));
         }
-        members.retain(|member| member.user_id > after_id);
-        members.sort_by_key(|member| member.user_id);
-        let more = members.len() > limit as usize;
-        members.truncate(limit as usize);
-        let ids: Vec<u64> = members.iter().map(|member| member.user_id).collect();
-        let users = self.accounts.users(&ids).await?;
+        let users = self.profiles.users(&ids).await?;
         let mut users: HashMap<u64, UserRecord> = users.into_iter().map(|user| (user.id, user)).collect();
-        let members = members
-            .into_iter()
-            .filter_map(|record| users.remove(&record.user_id).map(|user| Member { record, user }))
-            .collect();
-        Ok((members, more))
+        let member = |id: &u64| Some(Member { record: present.remove(id)?, user: users.remove(id)? });
+        Ok((ids.iter().filter_map(member).collect(), more))
     }
 
     /// Adds users to a group; those who are members already stay as they are.

@@ -18,13 +18,15 @@ use crate::actors::{Events, Presence};
 use crate::config::Config;
 use crate::domain::Result;
 use crate::storage::Stores;
+use crate::storage::cache::Cache;
 
-pub use accounts::{Accounts, TellForget};
+pub use accounts::Accounts;
 pub use contacts::Contacts;
 pub use conversations::Conversations;
 pub use lines::Lines;
 pub use messages::Messages;
 pub use operations::Operations;
+use tokens::Forgetting;
 pub use tokens::Identity;
 
 /// All services of a node. Cheap to clone.
@@ -42,12 +44,18 @@ pub struct Services {
     pub messages: Messages,
     /// What operators ask.
     pub operations: Operations,
+    /// The node's cache, for the operators.
+    pub cache: Cache,
 }
 
 /// What the services are made of.
 pub struct Parts {
-    /// The stores.
-    pub stores: Stores,
+    /// The stores that services show from, cached.
+    pub readers: Stores,
+    /// The stores that they decide by.
+    pub arbiters: Stores,
+    /// The cache before the first ones.
+    pub cache: Cache,
     /// Events to users' sessions.
     pub events: Events,
     /// The directory of live sessions.
@@ -58,27 +66,33 @@ pub struct Parts {
     pub messages: Messages,
     /// The operators' questions.
     pub operations: Operations,
-    /// Tells other nodes what to forget.
-    pub tell_forget: TellForget,
 }
 
 impl Services {
     /// Takes as long as one password hash. An error means that the configuration can't be used.
     pub fn new(parts: Parts, config: &Config) -> Result<Self> {
-        let Parts { stores, events, presence, rooms, messages, operations, tell_forget } = parts;
+        let Parts { readers, arbiters, cache, events, presence, rooms, messages, operations } = parts;
         let accounts_config = Arc::new(config.accounts.clone());
         Ok(Self {
-            accounts: Accounts::new(stores.accounts.clone(), presence, tell_forget, accounts_config)?,
-            contacts: Contacts::new(stores.contacts.clone(), stores.accounts.clone(), events),
+            accounts: Accounts::new(
+                arbiters.accounts.clone(),
+                readers.accounts.clone(),
+                presence,
+                Forgetting::new(cache.clone(), config),
+                accounts_config,
+            )?,
+            contacts: Contacts::new(readers.contacts.clone(), arbiters.accounts.clone(), events),
             conversations: Conversations::new(
-                stores.conversations.clone(),
-                stores.accounts.clone(),
+                readers.conversations.clone(),
+                readers.accounts.clone(),
+                arbiters.accounts.clone(),
                 rooms.clone(),
                 messages.clone(),
             ),
-            lines: Lines::new(&stores, rooms),
+            lines: Lines::new(&readers, rooms),
             messages,
             operations,
+            cache,
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::protocol::v1::{ClientFrame, Send};
 use crate::protocol::{ContactState, ErrorCode, JoinPolicy};
+use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::memory::{Fault, MemoryStores};
 
 /// No client comes in these tests.
@@ -40,16 +41,19 @@ impl Node {
         config.accounts.devices_max = 2;
         let memory = MemoryStores::default();
         let cluster = Cluster::bind(&config).await.expect("port 0 can be bound");
-        let actors = Actors::new(cluster.name(), &config, memory.stores());
+        let cache = Cache::start(&config.cache).expect("no Redis is named");
+        let stores = CachedStores::over(memory.stores(), cache.clone());
+        let actors = Actors::new(cluster.name(), &config, stores.arbiters());
         actors.connect(cluster.clone(), Arc::new(NoClients));
         let parts = Parts {
-            stores: memory.stores(),
+            readers: stores.readers(),
+            arbiters: stores.arbiters(),
+            cache,
             events: actors.events(),
             presence: actors.presence(),
             rooms: actors.rooms(),
-            messages: Messages::new(&config, memory.stores(), actors.rooms(), actors.events()),
+            messages: Messages::new(&config, stores.readers(), actors.rooms(), actors.events()),
             operations: Operations::new(&config.admin, actors.clone(), memory.stores()),
-            tell_forget: Arc::new(|_| {}),
         };
         let services = Services::new(parts, &config).expect("the configuration is valid");
         cluster.start(Arc::new(actors), cluster.info()).await.expect("a node of one needs nobody");

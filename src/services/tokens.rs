@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 
-use crate::config::AccountsConfig;
+use crate::config::{AccountsConfig, Config};
+use crate::storage::cache::Cache as StoreCache;
 
 /// Who a token speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,12 +43,54 @@ pub fn device_cache_key(device_id: u64) -> String {
     format!("device:{device_id}")
 }
 
+/// A moment before the database is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Epoch {
+    forgotten: u64,
+    since: Instant,
+}
+
+/// How nodes make each other forget. A sign-out is answered when every other node has forgotten the token, or when
+/// those that did not say so must have noticed that they hear nothing from this one, and no longer trust their memory.
+#[derive(Clone)]
+pub struct Forgetting {
+    cache: StoreCache,
+    /// The most that a sign-out waits.
+    wait: Duration,
+    /// How old what a node remembers may be while it does not hear all the others.
+    cut_off_age: Duration,
+}
+
+impl Forgetting {
+    /// By way of the node's cache.
+    pub fn new(cache: StoreCache, config: &Config) -> Self {
+        let cut_off_age = config.cache.local_ttl;
+        Self { cache, wait: config.cluster.suspect_after + cut_off_age, cut_off_age }
+    }
+
+    /// Makes the other nodes forget these keys.
+    pub async fn everywhere(&self, keys: Vec<String>) {
+        self.cache.tell_nodes(keys, self.wait).await;
+    }
+
+    /// Another node has asked for it.
+    pub fn here(&self, key: &str) {
+        self.cache.forget(key);
+    }
+
+    /// How old a remembered token may be on a node that hears everybody, or does not.
+    pub fn age_max(&self, hears_everybody: bool) -> Duration {
+        if hears_everybody { Duration::MAX } else { self.cut_off_age }
+    }
+}
+
 /// Devices of recently used tokens. In two steps, token to device and device to identity, because a sign-out names the
 /// device and nobody keeps its token.
 #[derive(Clone)]
 pub struct TokenCache {
     devices: Cache<String, u64>,
-    identities: Cache<u64, Identity>,
+    /// With the moment before the database was asked.
+    identities: Cache<u64, (Identity, Instant)>,
     /// Counts forgettings: what was read from the database before one is not remembered after it.
     forgotten: Arc<AtomicU64>,
 }
@@ -67,26 +111,28 @@ impl TokenCache {
         }
     }
 
-    /// Who the token speaks for, where that is remembered and has not expired.
-    pub fn get(&self, token_hash: &str, now_ms: u64) -> Option<Identity> {
+    /// Who the token speaks for, where that is remembered, no older than `age_max`, and has not expired.
+    pub fn get(&self, token_hash: &str, now_ms: u64, age_max: Duration) -> Option<Identity> {
         let device_id = self.devices.get(token_hash)?;
-        self.identities.get(&device_id).filter(|identity| identity.expires_at_ms > now_ms)
+        let (identity, since) = self.identities.get(&device_id)?;
+        (identity.expires_at_ms > now_ms && since.elapsed() < age_max).then_some(identity)
     }
 
     /// To be taken before the database is asked, and given to [`Self::remember`] with what it said.
-    pub fn epoch(&self) -> u64 {
-        self.forgotten.load(Ordering::Acquire)
+    pub fn epoch(&self) -> Epoch {
+        Epoch { forgotten: self.forgotten.load(Ordering::Acquire), since: Instant::now() }
     }
 
     /// Remembers, unless anything was forgotten since `epoch`.
-    pub fn remember(&self, token_hash: &str, identity: &Identity, epoch: u64) {
-        if self.epoch() != epoch {
+    pub fn remember(&self, token_hash: &str, identity: &Identity, epoch: Epoch) {
+        let is_over = || self.forgotten.load(Ordering::Acquire) != epoch.forgotten;
+        if is_over() {
             return;
         }
         self.devices.insert(token_hash.to_owned(), identity.device_id);
-        self.identities.insert(identity.device_id, identity.clone());
+        self.identities.insert(identity.device_id, (identity.clone(), epoch.since));
         // A forgetting between the check and the insertion would have missed it.
-        if self.epoch() != epoch {
+        if is_over() {
             self.identities.invalidate(&identity.device_id);
         }
     }
@@ -112,10 +158,11 @@ mod tests {
     fn a_token_is_remembered_until_it_expires_or_is_forgotten() {
         let cache = TokenCache::new(&AccountsConfig::default());
         cache.remember("hash", &identity(), cache.epoch());
-        assert_eq!(cache.get("hash", 999), Some(identity()));
-        assert_eq!(cache.get("hash", 1000), None);
+        assert_eq!(cache.get("hash", 999, Duration::MAX), Some(identity()));
+        assert_eq!(cache.get("hash", 1000, Duration::MAX), None);
+        assert_eq!(cache.get("hash", 999, Duration::ZERO), None, "a node that is cut off asks the database");
         cache.forget(&device_cache_key(2));
-        assert_eq!(cache.get("hash", 999), None);
+        assert_eq!(cache.get("hash", 999, Duration::MAX), None);
     }
 
     #[test]
@@ -124,7 +171,7 @@ mod tests {
         let epoch = cache.epoch();
         cache.forget(&device_cache_key(2));
         cache.remember("hash", &identity(), epoch);
-        assert_eq!(cache.get("hash", 0), None);
+        assert_eq!(cache.get("hash", 0, Duration::MAX), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The stores, in the words of the domain. `sql` keeps them in SQLite or MySQL/MariaDB by SeaORM, `memory` in maps
-//! for simulation; one contract suite (`tests/contract`) holds all of them to what stands here.
+//! for simulation; `cache` stands in front of either. One contract suite (`tests/contract`) holds all of them to what
+//! stands here.
 //!
 //! Every method returns [`StoreError::Unavailable`] when it certainly stored nothing and [`StoreError::Unsettled`]
 //! when it may have stored: the caller of a write settles that by reading back.
 
+pub mod cache;
 pub mod memory;
 pub mod sql;
 mod view;
@@ -216,6 +218,10 @@ pub trait AccountStore: Send + Sync {
     async fn users(&self, user_ids: &[u64]) -> StoreResult<Vec<UserRecord>>;
     /// By name, regardless of case.
     async fn user_by_name(&self, username: &str) -> StoreResult<Option<UserRecord>>;
+    /// Whether there is a user of this name, regardless of case.
+    async fn user_exists(&self, username: &str) -> StoreResult<bool> {
+        Ok(self.user_by_name(username).await?.is_some())
+    }
     /// Users whose username begins with `query` or whose display name contains it, regardless of case, by id above
     /// `after_id`.
     async fn search_users(&self, query: &str, after_id: u64, limit: u32) -> StoreResult<Vec<UserRecord>>;
@@ -266,6 +272,25 @@ pub trait ConversationStore: Send + Sync {
     async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>>;
     /// Members who have not left, by user id.
     async fn members(&self, conversation_id: u64) -> StoreResult<Vec<MemberRecord>>;
+    /// Who has not left, by user id: [`ConversationStore::members`] without what moves with every message, so that it
+    /// can be cached. Cursors and `updated_at_ms` are 0.
+    async fn roster(&self, conversation_id: u64) -> StoreResult<Arc<Vec<MemberRecord>>> {
+        let members = self.members(conversation_id).await?;
+        let bare = |member: MemberRecord| MemberRecord {
+            delivered_seq: 0,
+            read_seq: 0,
+            muted_until_ms: 0,
+            pinned: false,
+            updated_at_ms: 0,
+            ..member
+        };
+        Ok(Arc::new(members.into_iter().map(bare).collect()))
+    }
+    /// Those of the users who are members and have not left, in any order.
+    async fn members_among(&self, conversation_id: u64, user_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
+        let members = self.members(conversation_id).await?;
+        Ok(members.into_iter().filter(|member| user_ids.contains(&member.user_id)).collect())
+    }
     /// One membership, also of one who has left.
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>>;
     /// Adds members, or brings back those who had left, with the `first_seq` and role given. Those who are members

@@ -98,6 +98,27 @@ pub async fn members_leave_and_come_back(stores: &Stores) {
     assert_eq!(record.updated_at_ms, 30);
 }
 
+pub async fn some_members_and_the_roster_are_the_members(stores: &Stores) {
+    let rooks = group(stores, &[2, 3, 4], 10).await;
+    let cursor = CursorAdvance { conversation_id: rooks.id, user_id: 2, delivered_seq: 8, read_seq: 6 };
+    stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
+    stores.conversations.remove_member(rooks.id, 3, 20).await.expect("it is stored");
+    let among = async |ids: &[u64]| {
+        let mut some = stores.conversations.members_among(rooks.id, ids).await.expect("they are read");
+        some.sort_by_key(|member| member.user_id);
+        some
+    };
+    let some = among(&[9, 4, 2, 3, 2]).await;
+    assert_eq!(some.iter().map(|member| member.user_id).collect::<Vec<_>>(), [2, 4]);
+    assert_eq!(some[0], row(stores, rooks.id, 2).await);
+    assert!(among(&[]).await.is_empty() && among(&[3]).await.is_empty());
+    let many: Vec<u64> = (1..1000).collect();
+    assert_eq!(among(&many).await.len(), 3);
+    let roster = stores.conversations.roster(rooks.id).await.expect("it is read");
+    assert_eq!(roster.iter().map(|member| member.user_id).collect::<Vec<_>>(), [1, 2, 4]);
+    assert_eq!((roster[0].role, roster[1].read_seq, roster[1].delivered_seq), (MemberRole::Owner, 0, 0));
+}
+
 pub async fn members_stay_as_they_are_when_added_again(stores: &Stores) {
     let rooks = group(stores, &[2], 10).await;
     let before = row(stores, rooks.id, 1).await;

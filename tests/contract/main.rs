@@ -62,6 +62,7 @@ macro_rules! contract {
                 a_direct_conversation_is_created_once
                 concurrent_calls_get_the_same_direct_conversation
                 members_leave_and_come_back
+                some_members_and_the_roster_are_the_members
                 members_stay_as_they_are_when_added_again
                 a_role_is_set_and_an_owner_too
                 an_owner_leaves_and_another_takes_over_at_once

@@ -127,6 +127,12 @@ impl Node {
         self.addresses.get(what).unwrap_or_else(|| panic!("the node did not say its {what} address"))
     }
 
+    /// Its database, for a second node.
+    #[allow(dead_code, reason = "most tests have one node")]
+    pub fn database_url(&self) -> String {
+        self.environment["ROOKERY__STORAGE__URL"].clone()
+    }
+
     /// Memory that the node holds, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process().id()))

@@ -40,6 +40,7 @@ fn routes(service: &mut ServiceConfig, edge: &Edge) {
                 .service(resource("/actors").route(get().to(actors)))
                 .service(resource("/actors/{kind}/{key}").route(get().to(actor)))
                 .service(resource("/placement").route(get().to(placement)))
+                .service(resource("/cache").route(get().to(cache)))
                 .default_service(web::to(unknown)),
         )
         .default_service(web::to(unknown));
@@ -102,6 +103,10 @@ async fn actor(edge: Data<Edge>, address: web::Path<(String, String)>) -> ApiRes
     let operations = edge.services.operations.clone();
     let actor = edge.on_main(async move { operations.actor(&kind, key).await }).await?;
     Ok(HttpResponse::Ok().json(actor))
+}
+
+async fn cache(edge: Data<Edge>) -> ApiResult {
+    Ok(HttpResponse::Ok().json(edge.services.cache.json()))
 }
 
 #[derive(Default, Deserialize)]

@@ -101,6 +101,31 @@ impl ConversationStore for SqlStores {
             .await
     }
 
+    async fn members_among(&self, conversation_id: u64, user_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
+        let mut ids: Vec<i64> = user_ids.iter().map(|id| int(*id)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let lists = padded(&ids);
+        self.database
+            .read(|db| {
+                let lists = lists.clone();
+                async move {
+                    let mut rows = Vec::new();
+                    for list in lists {
+                        let some = member::Entity::find()
+                            .filter(member::Column::ConversationId.eq(int(conversation_id)))
+                            .filter(member::Column::UserId.is_in(list))
+                            .filter(member::Column::RemovedAtMs.eq(0))
+                            .all(&db)
+                            .await?;
+                        rows.extend(some);
+                    }
+                    all(rows)
+                }
+            })
+            .await
+    }
+
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>> {
         self.database
             .read(|db| async move {

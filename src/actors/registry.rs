@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
+use foldhash::fast::RandomState;
 use ractor::{ActorRef, Message, MessagingErr};
 use tokio::time::Instant;
 
@@ -113,13 +114,13 @@ struct Activation<M: Message> {
 
 /// See the module's header.
 pub struct Registry<M: Message> {
-    entries: DashMap<Address, Activation<M>>,
+    entries: DashMap<Address, Activation<M>, RandomState>,
     activations: AtomicU64,
 }
 
 impl<M: Message> Default for Registry<M> {
     fn default() -> Self {
-        Self { entries: DashMap::new(), activations: AtomicU64::new(1) }
+        Self { entries: DashMap::default(), activations: AtomicU64::new(1) }
     }
 }
 

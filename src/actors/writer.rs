@@ -1,6 +1,7 @@
 //! Writer lanes: group commit. While one transaction of a lane runs, the next batch gathers; nothing waits on purpose.
 //! A lane is a task with a bounded queue rather than an actor, because it must take all that waits at once.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -76,31 +77,45 @@ impl Writers {
 }
 
 async fn run(config: WriterConfig, stores: Stores, mut queue: mpsc::Receiver<Group>) {
-    let mut batch: Vec<Group> = Vec::new();
-    let mut carried: Option<Group> = None;
+    // What waits here, oldest first: the end of the last batch that made no full statement.
+    let mut waiting: VecDeque<Group> = VecDeque::new();
+    let mut size = 0;
     loop {
-        batch.extend(carried.take());
-        if batch.is_empty() && queue.recv_many(&mut batch, 1).await == 0 {
-            return;
+        if waiting.is_empty() {
+            let Some(group) = queue.recv().await else { return };
+            size += group.messages.len();
+            waiting.push_back(group);
         }
-        let mut size: usize = batch.iter().map(|group| group.messages.len()).sum();
         while size < config.batch_messages {
             let Ok(group) = queue.try_recv() else { break };
             size += group.messages.len();
-            if size > config.batch_messages {
-                carried = Some(group);
-            } else {
-                batch.push(group);
-            }
+            waiting.push_back(group);
         }
-        if let Err(away) = store(&config, &stores, std::mem::take(&mut batch)).await {
+        let best = stores.messages.append_size(size.min(config.batch_messages));
+        let batch = take_batch(&mut waiting, best);
+        size -= batch.iter().map(|group| group.messages.len()).sum::<usize>();
+        if let Err(away) = store(&config, &stores, batch).await {
             // Those that waited meanwhile are told at once: one behind the other, each batch would wait as long again.
-            let waiting = std::iter::from_fn(|| queue.try_recv().ok()).take(config.queue_groups);
-            for group in carried.take().into_iter().chain(waiting) {
+            size = 0;
+            let queued = std::iter::from_fn(|| queue.try_recv().ok()).take(config.queue_groups);
+            for group in waiting.drain(..).chain(queued) {
                 group.finish(Err(StoreError::Unavailable(away.clone())));
             }
         }
     }
+}
+
+/// The first groups with `best` messages together at most; one at least.
+fn take_batch(waiting: &mut VecDeque<Group>, best: usize) -> Vec<Group> {
+    let mut size = 0;
+    let fitting = waiting
+        .iter()
+        .take_while(|group| {
+            size += group.messages.len();
+            size <= best
+        })
+        .count();
+    waiting.drain(..fitting.max(1)).collect()
 }
 
 /// Stores a batch and tells every group what became of it. The error: storage is away, and what it said.

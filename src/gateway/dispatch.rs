@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use crate::actors::session::{Handler, Session};
 use crate::cluster::ReplyTo;
-use crate::domain::Error;
+use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request;
 use crate::protocol::codec;
 use crate::protocol::v1::client_frame::Request;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{ClientFrame, Ok as Done, Pong, Send, ServerFrame};
+use crate::protocol::v1::{ClientFrame, Ok as Done, Pong, Send, Sent, ServerFrame};
 use crate::services::accounts::Accounts;
 use crate::services::messages::Messages;
 
@@ -35,26 +35,21 @@ impl Dispatch {
 
     /// Posts a send. Its answer goes straight from the room to the outbox, in the conversation's order.
     async fn send(&self, session: &Session, id: u64, send: Send) {
-        let answered = session.clone();
-        let reply = |conversation_id: u64| {
-            session.outbox().expect_answer(conversation_id);
-            ReplyTo::new(move |answer| {
-                let body = match &answer {
-                    Ok(sent) => Body::Sent(crate::protocol::v1::Sent::clone(sent)),
-                    Err(error) => Body::Error(Error::clone(error).into()),
-                };
-                let bytes = match id {
-                    0 => bytes::Bytes::new(),
-                    id => codec::encode(&ServerFrame { reply_to: id, body: Some(body) }, answered.format()),
-                };
-                match answer {
-                    Ok(sent) if !sent.duplicate => answered.outbox().sent(conversation_id, sent.seq, bytes),
-                    _ => answered.outbox().unsent(conversation_id, bytes),
-                }
-            })
-        };
+        let reply = |conversation_id| answer_to(session, id, conversation_id);
         if let Err(error) = self.messages.post(session.user_id(), session.id(), send, reply).await {
             session.answer(id, Body::Error(error.into()));
+        }
+    }
+
+    /// The same without waiting; gives the send back if its conversation has to be looked up.
+    fn send_now(&self, session: &Session, id: u64, send: Send) -> Option<Send> {
+        let reply = |conversation_id| answer_to(session, id, conversation_id);
+        match self.messages.post_now(session.user_id(), session.id(), send, reply) {
+            Ok(left) => left,
+            Err(error) => {
+                session.answer(id, Body::Error(error.into()));
+                None
+            }
         }
     }
 
@@ -72,29 +67,63 @@ impl Dispatch {
     }
 }
 
+/// Where the answer to send `id` goes: the place that it has in the order of its conversation. From here on the outbox
+/// expects it.
+fn answer_to(session: &Session, id: u64, conversation_id: u64) -> ReplyTo<Sent> {
+    session.outbox().expect_answer(conversation_id);
+    let session = session.clone();
+    ReplyTo::new(move |answer: Result<Sent>| {
+        let place = answer.as_ref().ok().filter(|sent| !sent.duplicate).map(|sent| sent.seq);
+        let bytes = match id {
+            0 => bytes::Bytes::new(),
+            id => {
+                let body = answer.map_or_else(|error| Body::Error(error.into()), Body::Sent);
+                codec::encode(&ServerFrame { reply_to: id, body: Some(body) }, session.format())
+            }
+        };
+        match place {
+            Some(seq) => session.outbox().sent(conversation_id, seq, bytes),
+            None => session.outbox().unsent(conversation_id, bytes),
+        }
+    })
+}
+
 #[async_trait]
 impl Handler for Dispatch {
+    fn handle_now(&self, session: &Session, frame: ClientFrame) -> Option<ClientFrame> {
+        let id = frame.id;
+        match frame.request {
+            Some(Request::Send(send)) => {
+                let left = self.send_now(session, id, send)?;
+                return Some(ClientFrame { id, request: Some(Request::Send(left)) });
+            }
+            Some(Request::Delivered(cursor)) => {
+                let command = room_request::Command::Delivered(cursor);
+                self.post(session, id, cursor.conversation_id, command);
+            }
+            Some(Request::Read(cursor)) => {
+                self.post(session, id, cursor.conversation_id, room_request::Command::Read(cursor));
+            }
+            Some(Request::Typing(typing)) => {
+                self.post(session, id, typing.conversation_id, room_request::Command::Typing(typing));
+            }
+            Some(Request::Ping(_)) => session.answer(id, Body::Pong(Pong {})),
+            request => return Some(ClientFrame { id, request }),
+        }
+        None
+    }
+
     async fn handle(&self, session: &Session, frame: ClientFrame) {
+        let Some(frame) = self.handle_now(session, frame) else { return };
         let (id, user_id) = (frame.id, session.user_id());
         let answer = match frame.request {
             Some(Request::Send(send)) => return self.send(session, id, send).await,
-            Some(Request::Delivered(cursor)) => {
-                let command = room_request::Command::Delivered(cursor);
-                return self.post(session, id, cursor.conversation_id, command);
-            }
-            Some(Request::Read(cursor)) => {
-                return self.post(session, id, cursor.conversation_id, room_request::Command::Read(cursor));
-            }
-            Some(Request::Typing(typing)) => {
-                return self.post(session, id, typing.conversation_id, room_request::Command::Typing(typing));
-            }
             Some(Request::Sync(request)) => {
                 self.messages.sync(user_id, request, self.frame_bytes_max).await.map(Body::SyncPage)
             }
             Some(Request::History(request)) => {
                 self.messages.history(user_id, request, self.frame_bytes_max).await.map(Body::HistoryPage)
             }
-            Some(Request::Ping(_)) => Ok(Body::Pong(Pong {})),
             Some(Request::Hello(_) | Request::Login(_)) => Err(Error::precondition(
                 "this connection is signed in already; open another one to sign in as somebody else",
             )),
@@ -106,6 +135,8 @@ impl Handler for Dispatch {
                 | Request::SetPresence(_),
             ) => Err(Error::precondition("this server does not offer this request yet; see its CHANGELOG")),
             None => Err(Error::invalid("request", "the frame names no request that this server knows")),
+            // Done by `handle_now`.
+            Some(Request::Delivered(_) | Request::Read(_) | Request::Typing(_) | Request::Ping(_)) => return,
         };
         session.answer(id, answer.unwrap_or_else(|error| Body::Error(error.into())));
     }

@@ -87,6 +87,29 @@ impl Messages {
         Ok(())
     }
 
+    /// The same, if the conversation is known without asking the database; else gives the send back.
+    pub fn post_now(
+        &self,
+        by: u64,
+        session_id: u64,
+        mut send: Send,
+        reply: impl FnOnce(u64) -> ReplyTo<Sent>,
+    ) -> Result<Option<Send>> {
+        if send.conversation_id == 0 {
+            let pair = (by.min(send.to_user_id), by.max(send.to_user_id));
+            let Some(known) = self.directs.get(&pair) else { return Ok(Some(send)) };
+            self.check(&send)?;
+            (send.conversation_id, send.to_user_id) = (known, 0);
+        } else if send.to_user_id == 0 {
+            self.check(&send)?;
+        } else {
+            return Ok(Some(send));
+        }
+        let reply = reply(send.conversation_id);
+        self.rooms.post_send(by, session_id, send, reply);
+        Ok(None)
+    }
+
     /// A page of sync, no larger than `max_bytes` in JSON.
     pub async fn sync(&self, by: u64, request: SyncRequest, max_bytes: usize) -> Result<SyncPage> {
         if request.cursors.len() > SYNC_CURSORS_MAX {

@@ -351,6 +351,10 @@ pub trait MessageStore: Send + Sync {
     /// Appends messages of any conversations in one transaction: all or none.
     /// [`StoreError::Exists`]: a (conversation, seq) or a (conversation, sender, client_id) is taken; nothing stored.
     async fn append(&self, messages: &[Message]) -> StoreResult<()>;
+    /// How many of `waiting` messages are best appended at once, the rest being soon to follow: 1 to `waiting`.
+    fn append_size(&self, waiting: usize) -> usize {
+        waiting
+    }
     /// The newest seq of a conversation; 0: none.
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64>;
     /// Those of the keys that are stored, as (key, seq, created_at_ms), in any order.

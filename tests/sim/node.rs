@@ -14,6 +14,7 @@ use rookery::config::Config;
 use rookery::gateway::Edge;
 use rookery::gateway::dispatch::Dispatch;
 use rookery::services::{Messages, Operations, Parts, Services};
+use rookery::storage::cache::Cache;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -105,15 +106,22 @@ impl Node {
         .stores();
         let actors = Actors::new(cluster.name(), &config, stores.clone());
         let messages = Messages::new(&config, stores.clone(), actors.rooms(), actors.events());
+        // Read straight from the stores: the cache's memory keeps real time, which would make a seed's trace differ.
+        let cache = Cache::start(&config.cache).expect("a cache in memory needs nothing");
         let forgetful = actors.presence();
+        cache.connect(Arc::new(move |keys, limit| {
+            let presence = forgetful.clone();
+            Box::pin(async move { presence.forget(keys, limit).await })
+        }));
         let parts = Parts {
-            stores: stores.clone(),
+            readers: stores.clone(),
+            arbiters: stores.clone(),
+            cache,
             events: actors.events(),
             presence: actors.presence(),
             rooms: actors.rooms(),
             messages,
             operations: Operations::new(&config.admin, actors.clone(), stores),
-            tell_forget: Arc::new(move |keys| forgetful.forget(keys)),
         };
         let services = Services::new(parts, &config).expect("the hash can be computed");
         let dispatch = Dispatch::new(

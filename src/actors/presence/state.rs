@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
+
 use crate::protocol::cluster::{Register, SessionRecord};
 
 /// The records of one shard.
 #[derive(Debug, Default)]
 pub struct Shard {
-    users: HashMap<u64, Vec<SessionRecord>>,
+    users: HashMap<u64, Vec<SessionRecord>, RandomState>,
     sessions: usize,
 }
 

@@ -165,66 +165,112 @@ impl Actor for RoomActor {
         message: RoomMessage,
         state: &mut RoomState,
     ) -> std::result::Result<(), ActorProcessingErr> {
-        match message {
-            RoomMessage::Request(asked) => {
-                state.vitals.handle(clock::now_ms());
-                state.take_in(asked).await;
-            }
-            RoomMessage::GroupDone(outcome) => state.group_done(outcome).await,
-            RoomMessage::CursorsDone(outcome) => state.cursors_done(outcome),
-            RoomMessage::Flush => state.flush(),
-            RoomMessage::FlushLazily => state.flush_lazily(),
-            RoomMessage::Describe => state.describe_members(),
-            RoomMessage::Sweep => state.sweep().await,
-            RoomMessage::PushAgain(since_ms) => {
-                state.vitals.handle(state.vitals.last_active_ms());
-                state.push_again(since_ms);
-            }
-            RoomMessage::Answered(mark) => state.leaving.answered(mark),
-            RoomMessage::Passivate => {
-                state.vitals.handle(state.vitals.last_active_ms());
-                let still_idle = clock::now_ms().saturating_sub(state.vitals.last_active_ms())
-                    > state.actors.inner.config.room.idle_timeout.as_millis() as u64;
-                if still_idle {
-                    state.end_when_idle(Wish::Idle).await;
-                }
-            }
-            RoomMessage::Retire => {
-                state.vitals.handle(state.vitals.last_active_ms());
-                state.retire().await;
-            }
-            RoomMessage::Finish => {
-                state.vitals.handle(state.vitals.last_active_ms());
-                state.end_when_idle(Wish::Finish).await;
-            }
+        if let Some(message) = state.handle_now(message) {
+            // What may wait for storage is a large future and rare; ractor moves the one that this function makes.
+            Box::pin(state.handle_waiting(message)).await;
         }
-        state.proceed().await;
         state.arm_sweep();
         Ok(())
     }
 }
 
 impl RoomState {
+    /// Handles a message that needs no waiting, as nearly all that a room in use gets; gives any other back.
+    fn handle_now(&mut self, message: RoomMessage) -> Option<RoomMessage> {
+        if !self.leaving.stays() || !self.is_settled() {
+            return Some(message);
+        }
+        match message {
+            RoomMessage::Request(asked) => {
+                let by = asked.request.user_id;
+                if asked.waiter.is_late()
+                    || asked.waiter.reply.tag() != 0
+                    || self.room.as_ref().is_none_or(|room| room.member(by).is_none())
+                {
+                    return Some(RoomMessage::Request(asked));
+                }
+                if asked.request.command.as_ref().is_some_and(changes_members) {
+                    return Some(RoomMessage::Request(asked));
+                }
+                self.vitals.handle(clock::now_ms());
+                self.carry_out(asked);
+            }
+            RoomMessage::GroupDone(Ok(())) => self.group_stored(),
+            other => return Some(other),
+        }
+        None
+    }
+
+    async fn handle_waiting(&mut self, message: RoomMessage) {
+        match message {
+            RoomMessage::Request(asked) => {
+                self.vitals.handle(clock::now_ms());
+                self.take_in(asked).await;
+            }
+            RoomMessage::GroupDone(outcome) => self.group_done(outcome).await,
+            RoomMessage::CursorsDone(outcome) => self.cursors_done(outcome),
+            RoomMessage::Flush => self.flush(),
+            RoomMessage::FlushLazily => self.flush_lazily(),
+            RoomMessage::Describe => self.describe_members(),
+            RoomMessage::Sweep => self.sweep().await,
+            RoomMessage::PushAgain(since_ms) => {
+                self.vitals.handle(self.vitals.last_active_ms());
+                self.push_again(since_ms);
+            }
+            RoomMessage::Answered(mark) => self.leaving.answered(mark),
+            RoomMessage::Passivate => {
+                self.vitals.handle(self.vitals.last_active_ms());
+                let still_idle = clock::now_ms().saturating_sub(self.vitals.last_active_ms())
+                    > self.actors.inner.config.room.idle_timeout.as_millis() as u64;
+                if still_idle {
+                    self.end_when_idle(Wish::Idle).await;
+                }
+            }
+            RoomMessage::Retire => {
+                self.vitals.handle(self.vitals.last_active_ms());
+                self.retire().await;
+            }
+            RoomMessage::Finish => {
+                self.vitals.handle(self.vitals.last_active_ms());
+                self.end_when_idle(Wish::Finish).await;
+            }
+        }
+        self.proceed().await;
+    }
+
     pub(super) fn conversation_id(&self) -> u64 {
         self.vitals.address.key
     }
 
     /// Carries out a request. Only for [`Stay::Here`].
     pub(super) async fn request(&mut self, asked: Asked) {
-        let Asked { request, waiter, .. } = asked;
-        if waiter.is_late() {
-            return waiter.answer(Err(too_late()));
+        if asked.waiter.is_late() {
+            return asked.waiter.answer(Err(too_late()));
         }
         if let Err(error) = self.settle().await {
-            return waiter.answer(Err(error));
+            return asked.waiter.answer(Err(error));
         }
+        use room_request::Command;
+        if !matches!(asked.request.command, Some(Command::Join(_) | Command::Inspect(_)) | None)
+            && let Err(error) = self.look_for(asked.request.user_id).await
+        {
+            return asked.waiter.answer(Err(error));
+        }
+        if !asked.request.command.as_ref().is_some_and(changes_members) {
+            return self.carry_out(asked);
+        }
+        if let Some(command) = asked.request.command {
+            let outcome = self.change_members(asked.request.user_id, command).await;
+            self.pump();
+            asked.waiter.answer(outcome.map(|()| done()));
+        }
+    }
+
+    /// Carries out a request that changes no membership, in a settled room.
+    fn carry_out(&mut self, asked: Asked) {
+        let Asked { request, waiter, .. } = asked;
         let (user_id, session_id) = (request.user_id, request.session_id);
         use room_request::Command;
-        if !matches!(request.command, Some(Command::Join(_) | Command::Inspect(_)) | None)
-            && let Err(error) = self.look_for(user_id).await
-        {
-            return waiter.answer(Err(error));
-        }
         match request.command {
             Some(Command::Send(send)) => self.send(user_id, session_id, send, waiter),
             Some(Command::Delivered(cursor)) => {
@@ -234,23 +280,27 @@ impl RoomState {
             Some(Command::Typing(typing)) => waiter.answer(self.typing(user_id, session_id, &typing)),
             Some(Command::Describe(_)) => self.describe(user_id, waiter),
             Some(Command::Inspect(_)) => waiter.answer(Ok(self.inspect())),
-            Some(command) => {
-                let outcome = self.change_members(user_id, command).await;
-                self.pump();
-                waiter.answer(outcome.map(|()| done()));
-            }
-            None => waiter.answer(Err(Error::internal("a room request without a command"))),
+            _ => waiter.answer(Err(Error::internal("a room request without a command"))),
         }
+    }
+
+    /// Whether the room is loaded and knows the truth of its log and membership.
+    fn is_settled(&self) -> bool {
+        let phase = self.room.as_ref().map(Room::phase);
+        let doubts = self.actors.doubts();
+        matches!(phase, Some(Phase::Settled | Phase::InFlight))
+            && !self.stale
+            && self.members_read.is_some_and(|(_, then)| then == doubts)
     }
 
     /// Loads the room if it is not, learns the log's truth if it is in doubt, and the membership if that is.
     pub(super) async fn settle(&mut self) -> Result<()> {
-        let doubts = self.actors.doubts();
-        let stale = self.stale || self.members_read.is_none_or(|(_, then)| then != doubts);
-        let phase = self.room.as_ref().map(Room::phase);
-        if matches!(phase, Some(Phase::Settled | Phase::InFlight)) && !stale {
+        if self.is_settled() {
             return Ok(());
         }
+        // Read before storage is: what comes into doubt meanwhile stays so.
+        let doubts = self.actors.doubts();
+        let phase = self.room.as_ref().map(Room::phase);
         if let Err(error) = self.present() {
             // Nobody is left waiting for what is not tried.
             let effects = self.room.as_mut().map(|room| room.give_up(&error)).unwrap_or_default();
@@ -452,15 +502,20 @@ impl RoomState {
         }
     }
 
+    fn group_stored(&mut self) {
+        let effects = self.room.as_mut().map(Room::stored).unwrap_or_default();
+        self.perform(effects);
+        self.pump();
+    }
+
     async fn group_done(&mut self, outcome: StoreResult<()>) {
         let Some(room) = &mut self.room else { return };
-        let effects = match outcome {
-            Ok(()) => room.stored(),
+        match outcome {
+            Ok(()) => self.group_stored(),
             Err(StoreError::Exists | StoreError::Unsettled(_)) => {
                 room.unsettle();
                 // An error was told to everybody who waits; the next request tries again.
                 let _ = self.settle().await;
-                return;
             }
             Err(error) => {
                 let error = Error::from(error);
@@ -474,11 +529,9 @@ impl RoomState {
                 }
                 self.perform(effects);
                 // What is left, the room's own, is tried again by the sweep.
-                return self.note::<()>(&Err(error));
+                self.note::<()>(&Err(error));
             }
-        };
-        self.perform(effects);
-        self.pump();
+        }
     }
 
     pub(super) fn perform(&mut self, effects: Vec<Effect<Waiter>>) {
@@ -556,6 +609,19 @@ pub(super) fn done() -> Reply {
 
 pub(super) fn room(answer: room_reply::Reply) -> Reply {
     Reply { reply: Some(reply::Reply::Room(RoomReply { reply: Some(answer) })) }
+}
+
+/// Whether carrying it out waits for storage.
+fn changes_members(command: &room_request::Command) -> bool {
+    use room_request::Command;
+    matches!(
+        command,
+        Command::Opened(_)
+            | Command::AddMembers(_)
+            | Command::RemoveMember(_)
+            | Command::Join(_)
+            | Command::Leave(_)
+    )
 }
 
 fn too_late() -> Error {

@@ -80,6 +80,11 @@ impl Leaving {
         !self.held.is_empty()
     }
 
+    /// Whether the room neither moves nor wants to end.
+    pub fn stays(&self) -> bool {
+        self.stay == Stay::Here && self.wish.is_none()
+    }
+
     /// Takes out those who have waited for too long.
     pub fn expire(&mut self) -> Vec<Waiter> {
         let (late, held): (VecDeque<Asked>, VecDeque<Asked>) =

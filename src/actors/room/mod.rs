@@ -51,13 +51,15 @@ impl Rooms {
     /// `session_id` is the sender's own session, which gets no push of the message.
     pub fn post_send(&self, by: u64, session_id: u64, send: v1::Send, reply: ReplyTo<v1::Sent>) {
         let conversation_id = send.conversation_id;
-        let reply = ReplyTo::new(move |answer| {
-            reply.send(answer.and_then(|answer| match answer {
+        let command = Some(room_request::Command::Send(send));
+        // One continuation, not one in another, as this is what every message takes.
+        let reply = ReplyTo::new(move |answer: Result<Reply>| {
+            reply.send(answer.and_then(|answer| match room_reply_of(answer)? {
                 room_reply::Reply::Sent(sent) => Ok(sent),
                 _ => Err(surprised()),
             }));
         });
-        self.post(by, session_id, conversation_id, room_request::Command::Send(send), reply);
+        self.actors.ask_room(conversation_id, RoomRequest { user_id: by, session_id, command }, reply);
     }
 
     /// All up to seq were delivered to a device of `by`.
@@ -151,12 +153,16 @@ impl Rooms {
     ) {
         let request = RoomRequest { user_id, session_id, command: Some(command) };
         let reply = ReplyTo::new(move |answer: Result<Reply>| {
-            reply.send(answer.and_then(|answer| match answer.reply {
-                Some(reply::Reply::Room(room)) => room.reply.ok_or_else(surprised),
-                _ => Err(surprised()),
-            }));
+            reply.send(answer.and_then(room_reply_of));
         });
         self.actors.ask_room(conversation_id, request, reply);
+    }
+}
+
+fn room_reply_of(answer: Reply) -> Result<room_reply::Reply> {
+    match answer.reply {
+        Some(reply::Reply::Room(room)) => room.reply.ok_or_else(surprised),
+        _ => Err(surprised()),
     }
 }
 

@@ -29,6 +29,9 @@ struct NoClients;
 
 #[async_trait]
 impl Handler for NoClients {
+    fn handle_now(&self, _: &Session, frame: ClientFrame) -> Option<ClientFrame> {
+        Some(frame)
+    }
     async fn handle(&self, _: &Session, _: ClientFrame) {}
     fn forget(&self, _: &str) {}
 }

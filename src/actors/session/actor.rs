@@ -14,6 +14,8 @@ use crate::protocol::v1::ClientFrame;
 /// What handles a client's frames, in their order: the gateway's dispatch.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
+    /// Handles a frame that needs no waiting, on the caller's thread, without blocking; gives any other back.
+    fn handle_now(&self, session: &Session, frame: ClientFrame) -> Option<ClientFrame>;
     /// Handles one frame. The next one of the session waits until this returns.
     async fn handle(&self, session: &Session, frame: ClientFrame);
     /// Another node has changed something that a cache of this process holds under `cache_key`.

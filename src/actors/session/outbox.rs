@@ -180,6 +180,17 @@ impl State {
             }
             return false;
         }
+        if order.out_seq > 0
+            && seq == order.out_seq + 1
+            && order.held.is_empty()
+            && (origin != Origin::Own || order.all_answered())
+        {
+            // Nearly always: nothing is before it, and nothing waits for it.
+            order.out_seq = seq;
+            order.waits = 0;
+            self.push(frame);
+            return false;
+        }
         let is_next = if order.out_seq == 0 {
             // The first of this connection: nothing to compare with but its own unanswered sends.
             order.is_plain() || is_answer

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::Session;
@@ -12,8 +13,8 @@ use crate::protocol::codec::Format;
 /// See the module's header.
 #[derive(Default)]
 pub struct SessionTable {
-    by_id: DashMap<u64, Session>,
-    by_user: DashMap<u64, Vec<Session>>,
+    by_id: DashMap<u64, Session, RandomState>,
+    by_user: DashMap<u64, Vec<Session>, RandomState>,
     /// The number of the newest session.
     newest: Mutex<u64>,
 }

@@ -442,6 +442,10 @@ impl MessageStore for CachedStores {
         self.plain.messages.append(messages).await
     }
 
+    fn append_size(&self, waiting: usize) -> usize {
+        self.plain.messages.append_size(waiting)
+    }
+
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {
         self.count_plain();
         self.plain.messages.last_seq(conversation_id).await

@@ -178,26 +178,12 @@ struct Extra {
     mentions: Vec<u64>,
 }
 
-/// A row to insert. What the server derives later (edits, recall, reactions) is not part of it.
-pub fn new_message(message: &Message) -> message::ActiveModel {
-    let extra = (!message.attachments.is_empty() || !message.mentions.is_empty()).then(|| {
+/// The column `extra` of a message.
+pub fn extra_json(message: &Message) -> Option<String> {
+    (!message.attachments.is_empty() || !message.mentions.is_empty()).then(|| {
         let extra = Extra { attachments: message.attachments.clone(), mentions: message.mentions.clone() };
         serde_json::to_string(&extra).expect("attachments and mentions are plain data")
-    });
-    let client_id = (!message.client_id.is_empty()).then(|| message.client_id.clone().into_bytes());
-    message::ActiveModel {
-        conversation_id: Set(int(message.conversation_id)),
-        seq: Set(int(message.seq)),
-        sender_id: Set(int(message.sender_id)),
-        client_id: Set(client_id),
-        kind: Set(message.kind as i16),
-        text: Set(message.text.clone()),
-        reply_to_seq: Set(int(message.reply_to_seq)),
-        target_seq: Set(int(message.target_seq)),
-        emoji: Set(message.emoji.clone()),
-        extra: Set(extra),
-        created_at_ms: Set(int(message.created_at_ms)),
-    }
+    })
 }
 
 impl TryFrom<message::Model> for Message {

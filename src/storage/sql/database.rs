@@ -12,9 +12,11 @@ use sea_orm::{
 };
 use tokio::time::{Instant, timeout_at};
 
+use super::append::{self, Kept};
 use super::away::{Hold, Reach};
 use super::failure::Failure;
 use crate::config::StorageConfig;
+use crate::protocol::v1::Message;
 use crate::storage::{StoreError, StoreResult};
 
 /// Most repeats of a request that the database rolled back in favour of another.
@@ -45,6 +47,7 @@ pub struct Database {
 /// One try of a write.
 pub struct Attempt {
     write: DatabaseConnection,
+    kept: Kept,
     /// Set before anything is sent that may commit.
     sent: Arc<AtomicBool>,
 }
@@ -54,6 +57,11 @@ impl Attempt {
     pub fn single(&self) -> &DatabaseConnection {
         self.sent.store(true, Ordering::Release);
         &self.write
+    }
+
+    /// Appends messages: all or none.
+    pub async fn append(&self, runs: &[&[Message]]) -> Result<(), DbErr> {
+        append::append(&self.write, &self.kept, &self.sent, runs).await
     }
 
     /// Begins a transaction. SQLite takes its write lock here, so that nothing later fails for want of it.
@@ -122,7 +130,11 @@ impl Database {
         let sent = Arc::new(AtomicBool::new(false));
         self.run(&sent, |hold| {
             sent.store(false, Ordering::Release);
-            run(Attempt { write: hold.pools.write.clone(), sent: Arc::clone(&sent) })
+            run(Attempt {
+                write: hold.pools.write.clone(),
+                kept: hold.pools.kept.clone(),
+                sent: Arc::clone(&sent),
+            })
         })
         .await
     }

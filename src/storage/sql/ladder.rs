@@ -1,12 +1,18 @@
 //! Sizes of multi-row statements. A prepared statement is reused only when its text repeats, so lists are cut, or
 //! padded, to few sizes.
 
-/// The sizes, largest first. Every batch up to 128 is at most three of them: 100 = 96 + 4.
-const RUNGS: [usize; 16] = [128, 96, 64, 48, 32, 24, 16, 12, 8, 7, 6, 5, 4, 3, 2, 1];
+/// The sizes, largest first: each at most a third larger than the next, up to 16 every one.
+const RUNGS: [usize; 32] = [
+    512, 384, 320, 256, 224, 192, 160, 128, 112, 96, 80, 64, 56, 48, 40, 32, 28, 24, 20, 18, 16, 14, 12, 10,
+    8, 7, 6, 5, 4, 3, 2, 1,
+];
 
-/// Most rows or keys of one statement. With the 11 columns of the widest table this is far below the limits of
-/// 32,766 (SQLite) and 65,535 (MySQL) parameters.
+/// Most rows of one statement. With the 11 columns of the widest table this is far below the limits of 32,766 (SQLite)
+/// and 65,535 (MySQL) parameters.
 pub const STATEMENT_ROWS: usize = RUNGS[0];
+
+/// Most keys of one lookup.
+pub const STATEMENT_KEYS: usize = 128;
 
 /// Bytes of text after which a statement takes no further row, so that it stays far below MySQL's
 /// `max_allowed_packet` (16 MiB, and 4 MiB on old servers).
@@ -32,10 +38,16 @@ pub fn cut<T>(mut items: &[T], bytes: impl Fn(&T) -> usize) -> Vec<&[T]> {
     runs
 }
 
-/// Cuts keys of a lookup into lists of [`STATEMENT_ROWS`] at most, and fills each up to a rung by repeating its last
+/// The largest rung that `waiting` items fill. What is above it had better wait for the next statement: a second one
+/// would make a transaction of the two, with two round trips more.
+pub fn rung_below(waiting: usize) -> usize {
+    RUNGS.into_iter().find(|rung| *rung <= waiting).unwrap_or(1)
+}
+
+/// Cuts keys of a lookup into lists of [`STATEMENT_KEYS`] at most, and fills each up to a rung by repeating its last
 /// key, which finds nothing new.
 pub fn padded<T: Clone>(keys: &[T]) -> Vec<Vec<T>> {
-    keys.chunks(STATEMENT_ROWS)
+    keys.chunks(STATEMENT_KEYS)
         .map(|chunk| {
             let rung = RUNGS.into_iter().rev().find(|rung| *rung >= chunk.len()).unwrap_or(chunk.len());
             let mut list = chunk.to_vec();
@@ -58,7 +70,8 @@ mod tests {
             let runs = cut(&items, |_| 10);
             assert!(runs.iter().all(|run| RUNGS.contains(&run.len())));
             assert_eq!(runs.concat(), items);
-            assert!(runs.len() <= length / STATEMENT_ROWS + 3, "{length} takes {} statements", runs.len());
+            assert!(runs.len() <= length / STATEMENT_ROWS + 4, "{length} takes {} statements", runs.len());
+            assert!(length == 0 || (4 * rung_below(length) > 3 * length.min(STATEMENT_ROWS) - 4), "{length}");
         }
     }
 
@@ -72,7 +85,7 @@ mod tests {
 
     #[test]
     fn padding_repeats_the_last_key() {
-        assert_eq!(padded(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), [vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 9]]);
+        assert_eq!(padded(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), [vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 9]]);
         assert!(padded::<u64>(&[]).is_empty());
         assert_eq!(padded(&[7; 300]).len(), 3);
     }

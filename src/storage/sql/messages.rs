@@ -7,48 +7,25 @@ use sea_orm::{
 };
 
 use super::SqlStores;
-use super::convert::{all, client_id_text, int, new_message, uint};
+use super::append::bytes;
+use super::convert::{all, client_id_text, int, uint};
 use super::entity::message::{Column, Entity};
-use super::ladder::{cut, padded};
+use super::ladder::{cut, padded, rung_below};
 use crate::protocol::v1::Message;
 use crate::storage::{ClientKey, MessageStore, StoreResult};
-
-/// What a row weighs beside its texts, roughly, in bytes.
-const ROW_BYTES: usize = 256;
-
-fn bytes(message: &Message) -> usize {
-    let attachments = message.attachments.iter().map(|file| ROW_BYTES + file.name.len() + file.mime.len());
-    ROW_BYTES + message.text.len() + attachments.sum::<usize>() + 20 * message.mentions.len()
-}
-
-/// One multi-row INSERT.
-fn insert(messages: &[Message]) -> sea_orm::InsertMany<super::entity::message::ActiveModel> {
-    Entity::insert_many(messages.iter().map(new_message))
-}
 
 #[async_trait]
 impl MessageStore for SqlStores {
     async fn append(&self, messages: &[Message]) -> StoreResult<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
         let runs = &cut(messages, bytes);
-        self.database
-            .write(|attempt| async move {
-                match runs.as_slice() {
-                    [] => {}
-                    // A single statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-                    [run] => {
-                        insert(run).exec_without_returning(attempt.single()).await?;
-                    }
-                    runs => {
-                        let transaction = attempt.begin().await?;
-                        for run in runs {
-                            insert(run).exec_without_returning(&transaction).await?;
-                        }
-                        attempt.commit(transaction).await?;
-                    }
-                }
-                Ok(())
-            })
-            .await
+        self.database.write(|attempt| async move { attempt.append(runs).await }).await
+    }
+
+    fn append_size(&self, waiting: usize) -> usize {
+        rung_below(waiting)
     }
 
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {

@@ -6,6 +6,7 @@
 //! flush at commit. Nothing here weakens them.
 
 mod accounts;
+mod append;
 mod away;
 mod contacts;
 mod conversations;

@@ -16,6 +16,7 @@ use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _, Executor as _};
 use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, SqlxMySqlConnector, SqlxSqliteConnector};
 use tokio::time::Instant;
 
+use super::append::Kept;
 use super::away::{Pools, connect};
 use super::failure::Failure;
 use crate::config::StorageConfig;
@@ -117,12 +118,13 @@ pub fn open(config: &StorageConfig) -> StoreResult<Pools> {
             Ok(Pools {
                 read: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
                 write: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+                kept: Kept::of_pool(0),
             })
         }
         Location::MySql(options) => {
             let pool = mysql_pool(config).connect_lazy_with(*options);
             let pool = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
-            Ok(Pools { read: pool.clone(), write: pool })
+            Ok(Pools { read: pool.clone(), write: pool, kept: Kept::of_pool(config.connections_max) })
         }
     }
 }

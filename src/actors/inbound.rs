@@ -121,6 +121,9 @@ impl Actors {
             .collect();
         rows.sort_by(|a, b| (&a.kind, a.key).cmp(&(&b.kind, b.key)));
         rows.truncate(query.limit as usize);
+        for row in rows.iter_mut().filter(|row| row.kind == Kind::Session.as_str()) {
+            row.passive = inner.sessions.get(row.key).is_some_and(|session| session.is_passive());
+        }
         ActorList { actors: rows }
     }
 

@@ -103,6 +103,7 @@ impl Vitals {
             mailbox_depth: self.depth(),
             messages_handled: self.handled.load(Ordering::Relaxed),
             last_active_ms: self.last_active_ms(),
+            passive: false,
         }
     }
 }

@@ -216,5 +216,5 @@ fn node_json(node: &NodeView) -> Value {
 fn row_json(row: &ActorRow) -> Value {
     json!({ "kind": row.kind, "key": row.key, "node": row.node, "activation": row.activation,
         "age_ms": row.age_ms, "mailbox_depth": row.mailbox_depth, "messages_handled": row.messages_handled,
-        "last_active_ms": row.last_active_ms })
+        "last_active_ms": row.last_active_ms, "passive": row.passive })
 }

@@ -1,14 +1,15 @@
 //! The actor of a session. Identity: `session/{session_id}`. Owns the order in which its client's frames are handled.
-//! Asks rooms and stores by way of the [`Handler`]. Lives with its socket, and dies when the connection closes.
+//! Asks rooms and stores by way of the [`Handler`]. Begins with the first frame and ends when there was none for
+//! `session.idle_timeout` (the next one starts another), or with the connection.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ractor::{Actor, ActorProcessingErr, ActorRef};
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, MessagingErr};
 
 use super::Session;
-use crate::actors::registry::Vitals;
 use crate::clock;
+use crate::domain::{Error, Result};
 use crate::protocol::v1::ClientFrame;
 
 /// What handles a client's frames, in their order: the gateway's dispatch.
@@ -35,12 +36,10 @@ impl ractor::Message for SessionMessage {}
 /// The behaviour.
 pub struct SessionActor;
 
-/// What a session is born with.
+/// What an activation is born with.
 pub struct SessionState {
-    pub(super) handler: Arc<dyn Handler>,
-    /// Set by the first message: the session exists before its handle does.
-    pub(super) session: Arc<std::sync::OnceLock<Session>>,
-    pub(super) vitals: Arc<Vitals>,
+    handler: Arc<dyn Handler>,
+    session: Session,
 }
 
 impl Actor for SessionActor {
@@ -52,7 +51,7 @@ impl Actor for SessionActor {
         &self,
         _myself: ActorRef<SessionMessage>,
         arguments: SessionState,
-    ) -> Result<SessionState, ActorProcessingErr> {
+    ) -> std::result::Result<SessionState, ActorProcessingErr> {
         Ok(arguments)
     }
 
@@ -61,18 +60,79 @@ impl Actor for SessionActor {
         myself: ActorRef<SessionMessage>,
         message: SessionMessage,
         state: &mut SessionState,
-    ) -> Result<(), ActorProcessingErr> {
+    ) -> std::result::Result<(), ActorProcessingErr> {
         match message {
             SessionMessage::Frame(frame) => {
-                if let Some(session) = state.session.get() {
-                    state.handler.handle(session, frame).await;
-                    // Not before: a frame that is being handled is not settled.
-                    state.vitals.handle(clock::now_ms());
-                    session.handled();
-                }
+                state.handler.handle(&state.session, frame).await;
+                // Not before: a frame that is being handled is not settled, and its actor is not idle.
+                state.session.vitals().handle(clock::now_ms());
+                state.session.handled();
             }
             SessionMessage::Stop => myself.stop(None),
         }
         Ok(())
     }
+}
+
+/// The place of a session's actor. Whoever casts holds it meanwhile, and it is emptied only while nothing waits in the
+/// mailbox or is being handled: so no frame is lost between two activations, and none overtakes another.
+#[derive(Default)]
+pub(super) enum Seat {
+    /// No frame came lately.
+    #[default]
+    Empty,
+    /// An actor is active.
+    Taken(ActorRef<SessionMessage>),
+    /// The connection has ended: no actor begins any more.
+    Closed,
+}
+
+impl Seat {
+    /// Hands a frame, which was counted, to the actor, and starts one if need be. After the end nobody wants the frame.
+    /// An error: no actor can take frames of this session any more.
+    pub(super) fn cast(&mut self, session: &Session, frame: ClientFrame) -> Result<()> {
+        if let Self::Empty = self {
+            *self = Self::Taken(start(session)?);
+        }
+        let Self::Taken(actor) = self else {
+            session.vitals().uncast();
+            return Ok(());
+        };
+        match actor.cast(SessionMessage::Frame(frame)) {
+            Err(MessagingErr::SendErr(_)) => Err(Error::internal("the session's actor has ended")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Empties the place and ends its actor, if there is one.
+    pub(super) fn passivate(&mut self) {
+        if let Self::Taken(actor) = self {
+            actor.stop(None);
+            *self = Self::Empty;
+        }
+    }
+
+    /// Ends the actor behind what was cast to it, for good.
+    pub(super) fn close(&mut self) {
+        if let Self::Taken(actor) = std::mem::replace(self, Self::Closed) {
+            // One that has ended already needs no last message.
+            let _ = actor.cast(SessionMessage::Stop);
+        }
+    }
+
+    /// Whether an actor is active.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Taken(_))
+    }
+}
+
+fn start(session: &Session) -> Result<ActorRef<SessionMessage>> {
+    let inner = &session.actors().inner;
+    let handler = inner.handler.get().ok_or_else(|| Error::unavailable("the node is still starting"))?;
+    let state = SessionState { handler: Arc::clone(handler), session: session.clone() };
+    let _runtime = inner.runtime.enter();
+    let spawned = ActorRuntime::spawn_instant(None, SessionActor, state);
+    let (actor, _) =
+        spawned.map_err(|error| Error::internal(format!("a session's actor could not start: {error}")))?;
+    Ok(actor)
 }

@@ -1,19 +1,22 @@
-//! Session actors: one a live connection of a device.
+//! Sessions: one a live connection of a device. A small record stands as long as the connection; the actor that handles
+//! its frames begins with the first one and passivates when none comes for a while.
 
 pub mod actor;
 pub mod outbox;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use ractor::{ActorRef, ActorRuntime};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
 pub use self::actor::Handler;
-use self::actor::{SessionActor, SessionMessage, SessionState};
+use self::actor::Seat;
 pub use self::outbox::{Drained, OutFrame, Outbox};
 use super::Actors;
 use super::registry::Vitals;
@@ -85,6 +88,9 @@ pub struct Sessions {
 /// How long a connection that was told to close may take before its socket is cut.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
+/// The close code of a session whose actor has failed.
+const BROKEN: u16 = 1011;
+
 /// Silence of this many heartbeats ends a connection, in tenths.
 const HEARTBEATS_TENTHS: u64 = 25;
 
@@ -122,47 +128,34 @@ impl Sessions {
 
     fn start(&self, open: &OpenSession, socket: Socket) -> Result<Session> {
         let inner = &self.actors.inner;
+        if inner.handler.get().is_none() {
+            return Err(Error::unavailable("the node is still starting"));
+        }
         // 52 random bits: unique in the cluster without asking anybody, and exact in JavaScript.
         let id = (chance::bits() >> 12).max(1);
-        let vitals = Arc::new(Vitals::new(Address::session(id), id));
-        let cell = Arc::new(OnceLock::new());
-        let handler = inner.handler.get().ok_or_else(|| Error::unavailable("the node is still starting"))?;
-        let state = SessionState {
-            handler: Arc::clone(handler),
-            session: Arc::clone(&cell),
-            vitals: Arc::clone(&vitals),
-        };
-        let spawned = {
-            let _runtime = inner.runtime.enter();
-            ActorRuntime::spawn_instant(None, SessionActor, state)
-        };
-        let (actor, _) =
-            spawned.map_err(|error| Error::internal(format!("a session could not start: {error}")))?;
         let config = &inner.config.session;
         let bounds = outbox::Bounds {
             frames: config.outbox_frames,
             bytes: config.outbox_bytes,
             conversations: config.ordered_conversations,
         };
-        let session = Session(Arc::new(Inner {
+        Ok(Session(Arc::new(Inner {
             id,
+            // What only the welcome needs is not kept.
             open: OpenSession { token: String::new(), ..open.clone() },
             outbox: Outbox::new(bounds, config.order_wait, socket.wake, inner.runtime.clone()),
             cut: socket.cut,
-            actor,
-            vitals,
+            seat: Mutex::default(),
+            vitals: Arc::new(Vitals::new(Address::session(id), id)),
             inbox_limit: config.inbox_frames as u64,
             last_seen: AtomicU64::new(clock::now_ms()),
             number: AtomicU64::new(0),
-            closing_since: parking_lot::Mutex::new(None),
+            closing_since: Mutex::new(None),
             closed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             ebbing: AtomicBool::new(false),
             actors: self.actors.clone(),
-        }));
-        // The actor learns its own handle before any frame can reach it.
-        let _ = cell.set(session.clone());
-        Ok(session)
+        })))
     }
 
     fn welcome(&self, session: &Session, open: &OpenSession) -> ServerFrame {
@@ -181,9 +174,11 @@ impl Sessions {
         ServerFrame { reply_to: open.reply_to, body: Some(Body::Welcome(welcome)) }
     }
 
-    /// Ends connections that are silent, or that were told to close and have not: called about once a second.
+    /// Ends connections that are silent, or that were told to close and have not, and lets the actors of idle sessions
+    /// go: called about once a second.
     pub(super) fn sweep(&self) {
         let now = clock::now_ms();
+        let idle = self.actors.inner.config.session.idle_timeout.as_millis() as u64;
         let silence = self.actors.inner.config.gateway.heartbeat.as_millis() as u64 * HEARTBEATS_TENTHS / 10;
         for session in self.actors.inner.sessions.all() {
             if session.0.open.transport != Transport::Line
@@ -195,6 +190,7 @@ impl Sessions {
                 (session.0.cut)();
                 session.close();
             }
+            session.passivate_if_idle(now, idle);
         }
     }
 }
@@ -204,12 +200,12 @@ struct Inner {
     open: OpenSession,
     outbox: Outbox,
     cut: Box<dyn Fn() + Send + Sync>,
-    actor: ActorRef<SessionMessage>,
+    seat: Mutex<Seat>,
     vitals: Arc<Vitals>,
     inbox_limit: u64,
     last_seen: AtomicU64,
     number: AtomicU64,
-    closing_since: parking_lot::Mutex<Option<Instant>>,
+    closing_since: Mutex<Option<Instant>>,
     closed: AtomicBool,
     paused: AtomicBool,
     /// The node is about to close the connection.
@@ -266,8 +262,11 @@ impl Session {
             self.0.vitals.handle(clock::now_ms());
             return true;
         };
-        // After the end nobody wants the frame.
-        let _ = self.0.actor.cast(SessionMessage::Frame(frame));
+        let cast = self.0.seat.lock().cast(self, frame);
+        if let Err(error) = cast {
+            tracing::error!(session_id = self.id(), %error, "a session can't take frames any more");
+            self.outbox().close(BROKEN, "the session has failed; reconnect and sync");
+        }
         let has_room = depth <= self.0.inbox_limit;
         if !has_room {
             self.0.paused.store(true, Ordering::Release);
@@ -317,8 +316,25 @@ impl Session {
         }
         self.0.actors.inner.sessions.remove(self);
         self.0.actors.withdraw(self);
-        self.0.vitals.cast();
-        let _ = self.0.actor.cast(SessionMessage::Stop);
+        self.0.seat.lock().close();
+    }
+
+    /// Ends the actor if it has had nothing to do for `idle_ms`. The next frame starts another.
+    fn passivate_if_idle(&self, now_ms: u64, idle_ms: u64) {
+        let vitals = &self.0.vitals;
+        if vitals.depth() > 0 || now_ms.saturating_sub(vitals.last_active_ms()) < idle_ms {
+            return;
+        }
+        let mut seat = self.0.seat.lock();
+        // Again: a frame is counted before its bearer takes the seat, so either it is seen here or it finds nobody there.
+        if vitals.depth() == 0 {
+            seat.passivate();
+        }
+    }
+
+    /// Whether no actor is active, so that the session costs its record only.
+    pub(super) fn is_passive(&self) -> bool {
+        !self.0.seat.lock().is_taken()
     }
 
     /// What it runs on.
@@ -383,6 +399,7 @@ impl Session {
             "device_name": self.0.open.device_name, "transport": self.0.open.transport.as_str(),
             "peer_address": self.0.open.peer_address, "queued_frames": frames, "queued_bytes": bytes,
             "mailbox_depth": self.0.vitals.depth(), "last_seen_ms": self.last_seen(),
+            "passive": self.is_passive(),
         })
     }
 

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -172,9 +171,10 @@ fn complain(error: &io::Error) {
 }
 
 /// Reads and drops what still comes, until the client closes or a moment has passed. The write side must be shut down.
-pub async fn linger(read: &mut OwnedReadHalf) {
+pub async fn linger(read: &mut (impl AsyncRead + Unpin)) {
     let drop_all = async {
-        let mut sink = [0; 4096];
+        // On the heap: it would be part of every connection's task from its beginning.
+        let mut sink = vec![0; 4096];
         while matches!(read.read(&mut sink).await, Ok(read) if read > 0) {}
     };
     let _ = tokio::time::timeout(LINGER, drop_all).await;

@@ -19,10 +19,10 @@ use crate::protocol::v1::{ClientFrame, ServerFrame};
 
 /// The format of this edge.
 const FORMAT: Format = Format::ProtoPrefixed;
-/// Room made before each read.
-const READ_BYTES: usize = 4 * 1024;
-/// A larger buffer is given back once it is empty, so that idle connections stay small.
-const KEPT_BYTES: usize = 64 * 1024;
+/// Room made before a read when nothing is begun: enough for a short frame, and all that an idle connection holds.
+const FIRST_READ_BYTES: usize = 256;
+/// Room made before the next read where that was not enough.
+const READ_BYTES: usize = 8 * 1024;
 /// Reading stops while a session has too much to do; should nothing wake it (frames without an id have no answers),
 /// it looks again after this.
 pub(super) const RESUME_AFTER: Duration = Duration::from_millis(50);
@@ -234,12 +234,14 @@ fn lost(error: &std::io::Error) -> Closing {
 /// Cuts what arrives into frames. Dropping the future of [`Self::next`] loses nothing.
 struct FrameReader {
     buffer: BytesMut,
+    /// The last read filled all the room there was, so that more may wait.
+    filled: bool,
     max: usize,
 }
 
 impl FrameReader {
     fn new(max: usize) -> Self {
-        Self { buffer: BytesMut::new(), max }
+        Self { buffer: BytesMut::new(), filled: false, max }
     }
 
     /// The next frame without its length.
@@ -248,13 +250,15 @@ impl FrameReader {
             if let Some(frame) = self.take()? {
                 return Ok(frame);
             }
-            if self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
-                self.buffer = BytesMut::new();
+            if self.filled || !self.buffer.is_empty() {
+                self.buffer.reserve(READ_BYTES);
+            } else {
+                // What was there is with the frames that were cut from it; an idle connection keeps none of it.
+                self.buffer = BytesMut::with_capacity(FIRST_READ_BYTES);
             }
-            self.buffer.reserve(READ_BYTES);
             match read.read_buf(&mut self.buffer).await {
                 Ok(0) => return Err(Closing::new(CLOSE_NORMAL, "the client closed")),
-                Ok(_) => {}
+                Ok(_) => self.filled = self.buffer.len() == self.buffer.capacity(),
                 Err(error) => return Err(lost(&error)),
             }
         }
@@ -295,6 +299,25 @@ mod tests {
         }
         writing.await.expect("not cancelled").expect("all is read");
         assert_eq!(taken, [vec![7, 8], vec![], vec![9]]);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_a_small_buffer_whatever_it_has_read() {
+        let (mut client, mut server) = tokio::io::duplex(1 << 20);
+        let mut frames = FrameReader::new(100_000);
+        for length in [100_u32, 90_000, 1] {
+            let mut bytes = length.to_be_bytes().to_vec();
+            bytes.resize(PREFIX_BYTES + length as usize, 7);
+            client.write_all(&bytes).await.expect("there is room");
+            let frame = frames.next(&mut server).await.expect("a frame");
+            assert_eq!(frame.len(), length as usize);
+        }
+        let idle = tokio::time::timeout(Duration::from_millis(10), frames.next(&mut server)).await;
+        assert!(
+            idle.is_err() && frames.buffer.capacity() <= FIRST_READ_BYTES,
+            "{}",
+            frames.buffer.capacity()
+        );
     }
 
     #[tokio::test]

@@ -4,13 +4,14 @@
 //! Only this file knows `actix-web-actors`. Its contexts stop running while a client does not read, so nothing here
 //! keeps time for a live session: the session owns the heartbeat and the bounds, and cuts the socket from outside.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_http::ws::Item;
+use actix_http::ws::{Codec, Item};
 use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
-use actix_web::web::{Payload, ServiceConfig, get};
+use actix_web::web::{ServiceConfig, get};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use bytes::{Bytes, BytesMut};
@@ -22,6 +23,7 @@ use super::cut::Cut;
 use super::error::{CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, close_code};
 use super::http::extract::{ApiError, OpenSocket, authenticate, bearer, edge_of};
 use super::http::resource;
+use super::takeover::Takeover;
 use super::tcp::RESUME_AFTER;
 use super::websocket_gate::{Fault, Gate, Gated};
 use crate::actors::session::{Socket, Transport};
@@ -44,16 +46,25 @@ pub fn routes(service: &mut ServiceConfig) {
     service.service(resource("/ws").route(get().to(upgrade)));
 }
 
-async fn upgrade(request: HttpRequest, payload: Payload) -> Result<HttpResponse, actix_web::Error> {
+/// The handshake. The rest of the connection's life is not the HTTP server's: see [`Takeover`].
+async fn upgrade(request: HttpRequest) -> Result<HttpResponse, actix_web::Error> {
     let edge = edge_of(&request);
     let format = negotiate(&request)?;
     let known = match bearer(&request) {
         Some(token) => Some(authenticate(&edge, token).await.map_err(ApiError::from)?),
         None => None,
     };
+    let names: Vec<&str> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
+    let refused = |why: &str| {
+        ApiError::from(Error::invalid("", format!("the request is no WebSocket handshake: {why}")))
+    };
+    let mut response =
+        ws::handshake_with_protocols(&request, &names).map_err(|error| refused(&error.to_string()))?.finish();
+    if !Takeover::is_offered(&request) {
+        return Err(refused("it has a body, or asks for another upgrade too").into());
+    }
     let gate = Gate::default();
     let max = edge.config.gateway.frame_bytes_max;
-    let payload = Gated::new(payload, gate.clone(), max);
     let socket = SocketActor {
         peer: Peer {
             transport: Transport::WebSocket,
@@ -61,19 +72,19 @@ async fn upgrade(request: HttpRequest, payload: Payload) -> Result<HttpResponse,
             address: request.peer_addr().map_or_else(String::new, |address| address.to_string()),
         },
         phase: Phase::SigningIn(SignIn::new(&edge.config.gateway)),
+        deadline: None,
         known: known.map(Credentials::Known),
         bad: BadFrames::new(edge.config.gateway.bad_frames_max),
         fragments: None,
-        cut: request.conn_data::<OpenSocket>().and_then(|open| open.cut.clone()),
-        gate,
+        cut: request.conn_data::<Rc<OpenSocket>>().and_then(|open| open.cut.clone()),
+        gate: gate.clone(),
         edge,
     };
-    let names: Vec<&str> = PROTOCOLS.iter().map(|(name, _)| *name).collect();
-    let started =
-        ws::WsResponseBuilder::new(socket, &request, payload).protocols(&names).frame_size(max).start();
-    Ok(started.map_err(|error| {
-        ApiError::from(Error::invalid("", format!("the request is no WebSocket handshake: {error}")))
-    })?)
+    response.extensions_mut().insert(Takeover::new(move |incoming| {
+        let codec = Codec::new().max_size(max);
+        Box::pin(WebsocketContext::with_codec(socket, Gated::new(incoming, gate, max), codec))
+    }));
+    Ok(response)
 }
 
 /// The format that the client names first of those that there are; JSON if it names none.
@@ -99,6 +110,8 @@ struct SocketActor {
     edge: Edge,
     peer: Peer,
     phase: Phase,
+    /// Ends a connection that does not sign in.
+    deadline: Option<SpawnHandle>,
     /// Of the upgrade request's token.
     known: Option<Credentials>,
     bad: BadFrames,
@@ -135,11 +148,11 @@ impl Actor for SocketActor {
     fn started(&mut self, ctx: &mut Ctx) {
         ctx.set_mailbox_capacity(MAILBOX);
         let limit = self.edge.config.gateway.hello_timeout;
-        ctx.run_later(limit, move |socket, ctx| {
+        self.deadline = Some(ctx.run_later(limit, move |socket, ctx| {
             if matches!(socket.phase, Phase::SigningIn(_)) {
                 socket.close(SignIn::timed_out(limit), ctx);
             }
-        });
+        }));
         if let Some(credentials) = self.known.take() {
             self.check(0, credentials, ctx);
         }
@@ -148,10 +161,6 @@ impl Actor for SocketActor {
     fn stopped(&mut self, _: &mut Ctx) {
         // Ends the session, if there is one.
         self.phase = Phase::Closing;
-        // The connection's own data may outlive its socket, where a request holds it; the actor ends before it.
-        if let Some(cut) = &self.cut {
-            cut.forget();
-        }
     }
 }
 
@@ -165,6 +174,7 @@ impl Handler<Wake> for SocketActor {
 
 impl StreamHandler<Result<Message, ProtocolError>> for SocketActor {
     fn handle(&mut self, item: Result<Message, ProtocolError>, ctx: &mut Ctx) {
+        self.gate.took();
         if let Phase::Closing = self.phase {
             if let Ok(Message::Close(_)) = item {
                 ctx.stop();
@@ -328,6 +338,10 @@ impl SocketActor {
         match (checked, &mut self.phase) {
             (Ok(session), Phase::SigningIn(_)) => {
                 self.phase = Phase::Live(session);
+                // Its timer would be held as long as it was to run.
+                if let Some(deadline) = self.deadline.take() {
+                    ctx.cancel_future(deadline);
+                }
                 self.write(ctx);
             }
             // Closed meanwhile; dropping the session ends it.

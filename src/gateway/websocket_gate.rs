@@ -1,8 +1,9 @@
 //! What stands between a WebSocket's bytes and its decoder: it can be shut for a while (backpressure), it follows the
 //! frames' headers, and it lets nothing through that the decoder would choke on or hold in memory.
 //!
-//! The decoder of actix gathers a frame whole before it finds it too large, and reports a malformed header again and
-//! again; so both are found here first.
+//! The decoder of actix gathers a frame whole before it finds it too large, reports a malformed header again and
+//! again, and reads as long as there is something to read; so the first two are found here, and nothing is read while
+//! it holds a whole frame.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -31,6 +32,8 @@ struct State {
     shut: bool,
     waker: Option<Waker>,
     fault: Option<Fault>,
+    /// Whole frames that the decoder holds.
+    frames: usize,
 }
 
 impl Gate {
@@ -46,6 +49,12 @@ impl Gate {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+    }
+
+    /// A frame has come out of the decoder.
+    pub fn took(&self) {
+        let mut state = self.0.borrow_mut();
+        state.frames = state.frames.saturating_sub(1);
     }
 
     /// What was found wrong, if anything: then the rest is read and dropped.
@@ -82,6 +91,10 @@ where
                     state.waker = Some(context.waker().clone());
                     return Poll::Pending;
                 }
+                if state.frames > 0 && state.fault.is_none() {
+                    // No waker: the decoder has something to give, and asks again after it.
+                    return Poll::Pending;
+                }
             }
             let chunk = match Pin::new(&mut self.inner).poll_next(context) {
                 Poll::Ready(Some(Ok(chunk))) => chunk,
@@ -92,7 +105,10 @@ where
                 continue;
             }
             return match self.headers.follow(&chunk) {
-                Ok(()) => Poll::Ready(Some(Ok(chunk))),
+                Ok(frames) => {
+                    self.gate.0.borrow_mut().frames += frames;
+                    Poll::Ready(Some(Ok(chunk)))
+                }
                 Err(fault) => {
                     self.gate.0.borrow_mut().fault = Some(fault);
                     Poll::Ready(Some(Err(PayloadError::EncodingCorrupted)))
@@ -119,22 +135,26 @@ impl Headers {
         Self { partial: Vec::with_capacity(HEADER_MAX), payload_left: 0, max }
     }
 
-    fn follow(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+    /// How many frames have become whole with these bytes.
+    fn follow(&mut self, mut bytes: &[u8]) -> Result<usize, Fault> {
+        let mut whole = 0;
         while !bytes.is_empty() {
             let skipped = self.payload_left.min(bytes.len());
             self.payload_left -= skipped;
             bytes = &bytes[skipped..];
+            whole += usize::from(skipped > 0 && self.payload_left == 0);
             while let [next, rest @ ..] = bytes {
                 self.partial.push(*next);
                 bytes = rest;
                 if let Some(length) = self.header()? {
                     self.partial.clear();
                     self.payload_left = length;
+                    whole += usize::from(length == 0);
                     break;
                 }
             }
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// The payload's length, once the header has come whole.
@@ -198,9 +218,8 @@ mod tests {
         }
         for size in [1, 2, 3, 7, 100, bytes.len()] {
             let mut headers = Headers::new(70_000);
-            for chunk in bytes.chunks(size) {
-                assert_eq!(headers.follow(chunk), Ok(()), "chunks of {size}");
-            }
+            let whole: Result<usize, Fault> = bytes.chunks(size).map(|chunk| headers.follow(chunk)).sum();
+            assert_eq!(whole, Ok(6), "chunks of {size}");
             assert_eq!((headers.payload_left, headers.partial.len()), (0, 0));
         }
     }
@@ -208,7 +227,7 @@ mod tests {
     #[test]
     fn a_frame_too_big_is_found_by_its_header() {
         let mut headers = Headers::new(1000);
-        assert_eq!(headers.follow(&frame(2, 1000)), Ok(()));
+        assert_eq!(headers.follow(&frame(2, 1000)), Ok(1));
         assert_eq!(headers.follow(&frame(2, 1001)[..4]), Err(Fault::TooBig));
         assert_eq!(Headers::new(1000).follow(&[0x82, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0]), Err(Fault::TooBig));
     }

@@ -1,29 +1,41 @@
 //! Runs one actix server on threads of its own, beside the main runtime.
 
-use std::any::Any;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use actix_codec::Framed;
+use actix_http::h1::Codec;
+use actix_http::{HttpService, Request};
+use actix_service::map_config;
+use actix_web::App;
 use actix_web::body::MessageBody;
-use actix_web::dev::{Extensions, ServerHandle, ServiceRequest, ServiceResponse};
+use actix_web::dev::{
+    AppConfig, Extensions, Server, ServerHandle, ServiceFactory as _, ServiceRequest, ServiceResponse,
+    fn_factory, fn_service,
+};
 use actix_web::http::StatusCode;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::rt::net::TcpStream;
 use actix_web::web::ServiceConfig;
-use actix_web::{App, HttpServer};
 
 use super::extract::{ApiError, OpenSocket};
 use crate::domain::Error;
 use crate::gateway::Edge;
 use crate::gateway::cut::Cut;
 use crate::gateway::listener::{bind, tune};
+use crate::gateway::takeover::{self, Taken};
 use crate::protocol::ErrorCode;
 
 /// An idle HTTP connection is closed after this.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long the head of a connection's first request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that is to be closed may take to do so.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long requests under way may take after a stop, in seconds.
 const SHUTDOWN_TIMEOUT_S: u64 = 5;
 /// A request slower than this is logged.
@@ -34,12 +46,16 @@ pub struct Bound {
     /// What it listens on.
     pub address: SocketAddr,
     handle: ServerHandle,
+    taken: Taken,
     thread: JoinHandle<()>,
 }
 
 impl Bound {
     /// Stops accepting, lets requests under way end within a few seconds, and ends the threads.
     pub async fn stop(self) {
+        // The workers know nothing of the sockets that were taken over.
+        self.handle.pause().await;
+        self.taken.all_closed(Duration::from_secs(SHUTDOWN_TIMEOUT_S)).await;
         self.handle.stop(true).await;
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -55,22 +71,12 @@ where
     let listener = bind(address)?;
     let address = listener.local_addr()?;
     let (started, start) = std::sync::mpsc::sync_channel(1);
+    let taken = Taken::default();
+    let counted = taken.clone();
+    let name_of_service = name.to_owned();
     let thread = std::thread::Builder::new().name(format!("actix-{name}")).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let connected = edge.clone();
-            let connections_max = edge.config.gateway.connections_max;
-            let factory = move || App::new().wrap(from_fn(observe)).configure(routes(&edge));
-            let server = HttpServer::new(factory)
-                .workers(workers.max(1))
-                // Our own count answers 503; this one only keeps a worker from being given more than all.
-                .max_connections(connections_max.saturating_add(1024))
-                .keep_alive(KEEP_ALIVE)
-                .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
-                .disable_signals()
-                .on_connect(move |socket, extensions| on_connect(&connected, socket, extensions))
-                .listen(listener)
-                .map(HttpServer::run);
-            match server {
+            match bind_workers(edge, &name_of_service, listener, workers, routes, counted) {
                 Ok(server) => {
                     let _ = started.send(Ok(server.handle()));
                     if let Err(error) = server.await {
@@ -85,16 +91,74 @@ where
     })?;
     let handle =
         start.recv().map_err(|_| io::Error::other("the server's thread ended before it began"))??;
-    Ok(Bound { address, handle, thread })
+    Ok(Bound { address, handle, taken, thread })
+}
+
+/// What `actix_web::HttpServer` would make of the app, and a service beside it for upgrades, which `HttpServer` has no
+/// setting for.
+fn bind_workers<R, C>(
+    edge: Edge,
+    name: &str,
+    listener: std::net::TcpListener,
+    workers: usize,
+    routes: R,
+    taken: Taken,
+) -> io::Result<Server>
+where
+    R: Fn(&Edge) -> C + Clone + Send + 'static,
+    C: FnOnce(&mut ServiceConfig) + 'static,
+{
+    let address = listener.local_addr()?;
+    let connections_max = edge.config.gateway.connections_max;
+    let server = Server::build()
+        .workers(workers.max(1))
+        // Our own count answers 503; this one only keeps a worker from being given more than all.
+        .max_concurrent_connections(connections_max.saturating_add(1024))
+        .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let server = server.listen(name, listener, move || {
+        let (connected, stopping, taken) = (edge.clone(), stopping.clone(), taken.clone());
+        let (edge, routes) = (edge.clone(), routes.clone());
+        let app = move || {
+            map_config(App::new().wrap(from_fn(observe)).configure(routes(&edge)), |()| AppConfig::default())
+        };
+        let upgraded = app.clone();
+        let upgrades = fn_factory(move || {
+            let (app, taken) = (upgraded().new_service(()), taken.clone());
+            async move {
+                let app = Rc::new(app.await?);
+                Ok::<_, ()>(fn_service(move |(request, connection): (Request, Framed<TcpStream, Codec>)| {
+                    let (app, taken) = (app.clone(), taken.clone());
+                    async move { takeover::answer(&*app, request, connection, &taken).await }
+                }))
+            }
+        });
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(REQUEST_TIMEOUT)
+            .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+            .local_addr(address)
+            .on_connect_ext(move |socket: &TcpStream, extensions: &mut Extensions| {
+                on_connect(&connected, socket, extensions);
+            })
+            .upgrade(upgrades)
+            .finish(app())
+            .tcp()
+    })?;
+    Ok(server.run())
 }
 
 /// Tunes a new socket, counts it, and keeps that by which a WebSocket can be cut from outside.
-fn on_connect(edge: &Edge, socket: &dyn Any, extensions: &mut Extensions) {
-    let Some(stream) = socket.downcast_ref::<TcpStream>() else { return };
+fn on_connect(edge: &Edge, stream: &TcpStream, extensions: &mut Extensions) {
     tune(stream, edge.config.gateway.tcp_user_timeout);
     // Without a peer the client is gone already, and there is nothing to cut.
     let cut = stream.peer_addr().ok().map(|peer| Arc::new(Cut::new(stream, peer)));
-    extensions.insert(OpenSocket { permit: edge.connections.take(), cut });
+    extensions.insert(Rc::new(OpenSocket { permit: edge.connections.take(), cut }));
 }
 
 /// Around every request: refuses those of one socket too many, turns errors of actix's own into the protocol's form,
@@ -104,7 +168,7 @@ async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let began = std::time::Instant::now();
-    let refused = request.conn_data::<OpenSocket>().is_some_and(|socket| socket.permit.is_none());
+    let refused = request.conn_data::<Rc<OpenSocket>>().is_some_and(|socket| socket.permit.is_none());
     if refused {
         let error = Error::unavailable("too many connections are open; try again later, or another node");
         let mut response = request.error_response(ApiError::from(error));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::passwords::Passwords;
+use super::token_lookups::TokenLookups;
 use super::tokens::{Forgetting, Identity, TokenCache, device_cache_key, new_token, token_hash};
 use crate::actors::Presence;
 use crate::clock::now_ms;
@@ -11,12 +12,14 @@ use crate::domain::limits::{
     DESCRIPTION_MAX, NAME_MAX, PASSWORD_MAX, check_length, check_password, check_username,
 };
 use crate::domain::{Error, Result};
-use crate::storage::{AccountStore, DeviceRecord, ProfileChange, StoreError, UserRecord};
+use crate::storage::{AccountStore, DeviceRecord, ProfileChange, StoreError, TokenOwner, UserRecord};
 
 /// The WebSocket close code of a session whose token was revoked.
 const TOKEN_REVOKED: u16 = 4401;
 /// The name of the one device that all line connections of a user share.
 pub const LINE_DEVICE: &str = "line";
+/// When a device was last seen is noted to this precision, in milliseconds: a write spared for each reconnect.
+const NOTED_EVERY_MS: u64 = 60_000;
 /// Longest search query, in characters.
 const QUERY_MAX: usize = 64;
 
@@ -39,6 +42,7 @@ pub struct Accounts {
     presence: Presence,
     passwords: Passwords,
     tokens: TokenCache,
+    lookups: TokenLookups,
     forgetting: Forgetting,
     config: Arc<AccountsConfig>,
 }
@@ -54,7 +58,8 @@ impl Accounts {
     ) -> Result<Self> {
         let passwords = Passwords::new(&config)?;
         let tokens = TokenCache::new(&config);
-        Ok(Self { store, profiles, presence, passwords, tokens, forgetting, config })
+        let lookups = TokenLookups::new(store.clone());
+        Ok(Self { store, profiles, presence, passwords, tokens, lookups, forgetting, config })
     }
 
     /// Creates an account; an empty display name becomes the user name. `already_exists`: the name is taken.
@@ -132,19 +137,20 @@ impl Accounts {
             return Ok(identity);
         }
         let epoch = self.tokens.epoch();
-        let device = self.store.device_by_token(&hash).await?.ok_or_else(bad_token)?;
-        if device.expires_at_ms <= now_ms() {
+        let TokenOwner { device, disabled: is_disabled, .. } =
+            self.lookups.owner(&hash).await?.ok_or_else(bad_token)?;
+        let now = now_ms();
+        if device.expires_at_ms <= now {
             return Err(Error::unauthenticated("the access token has expired; sign in again"));
         }
-        let user = self.store.user(device.user_id).await?;
-        if user.is_none_or(|user| user.disabled) {
+        if is_disabled {
             return Err(disabled());
         }
+        let last_seen_ms = device.last_seen_ms;
         let identity = identity_of(device);
         self.tokens.remember(&hash, &identity, epoch);
-        // Not worth failing a request for.
-        if let Err(error) = self.store.touch_device(identity.device_id, now_ms()).await {
-            tracing::debug!(target: "rookery::accounts", %error, "a device's last use was not noted");
+        if now.saturating_sub(last_seen_ms) >= NOTED_EVERY_MS {
+            self.lookups.used(identity.device_id);
         }
         Ok(identity)
     }

@@ -9,6 +9,7 @@ pub mod operations;
 pub mod passwords;
 #[cfg(test)]
 mod tests;
+mod token_lookups;
 pub mod tokens;
 
 use std::sync::Arc;

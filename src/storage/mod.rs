@@ -87,6 +87,17 @@ pub struct DeviceRecord {
     pub expires_at_ms: u64,
 }
 
+/// Whose a token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenOwner {
+    /// The hash that was asked for.
+    pub token_hash: String,
+    /// The device it was given to.
+    pub device: DeviceRecord,
+    /// The account may not sign in.
+    pub disabled: bool,
+}
+
 /// What one user is to another, from `user_id`'s side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContactRecord {
@@ -235,12 +246,29 @@ pub trait AccountStore: Send + Sync {
     async fn create_device(&self, device: DeviceRecord, token_hash: &str) -> StoreResult<DeviceRecord>;
     /// The device that a token belongs to.
     async fn device_by_token(&self, token_hash: &str) -> StoreResult<Option<DeviceRecord>>;
+    /// Those of the tokens, by hash, that belong to a device of a user who is there, in any order.
+    async fn owners_of_tokens(&self, token_hashes: &[String]) -> StoreResult<Vec<TokenOwner>> {
+        let mut owners = Vec::new();
+        for token_hash in token_hashes {
+            let Some(device) = self.device_by_token(token_hash).await? else { continue };
+            let Some(user) = self.user(device.user_id).await? else { continue };
+            owners.push(TokenOwner { token_hash: token_hash.clone(), device, disabled: user.disabled });
+        }
+        Ok(owners)
+    }
     /// All devices of a user, by id.
     async fn devices(&self, user_id: u64) -> StoreResult<Vec<DeviceRecord>>;
     /// Removes a device, and with it its token; whether there was one.
     async fn delete_device(&self, user_id: u64, device_id: u64) -> StoreResult<bool>;
     /// Notes that a device signed in.
     async fn touch_device(&self, device_id: u64, now_ms: u64) -> StoreResult<()>;
+    /// The same for several. Some may be noted when this fails.
+    async fn touch_devices(&self, device_ids: &[u64], now_ms: u64) -> StoreResult<()> {
+        for device_id in device_ids {
+            self.touch_device(*device_id, now_ms).await?;
+        }
+        Ok(())
+    }
     /// Per conversation, the ranges that the user's line device has been given, as [`crate::domain::ranges`] writes them.
     async fn line_given(&self, user_id: u64) -> StoreResult<Vec<(u64, String)>>;
     /// Replaces those ranges for the conversations named.

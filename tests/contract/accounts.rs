@@ -1,6 +1,6 @@
 //! [`rookery::storage::AccountStore`].
 
-use rookery::storage::{DeviceRecord, ProfileChange, StoreError, Stores};
+use rookery::storage::{DeviceRecord, ProfileChange, StoreError, Stores, TokenOwner};
 
 use crate::fixture::user;
 
@@ -99,7 +99,8 @@ pub async fn a_device_is_found_by_its_token_until_it_is_deleted(stores: &Stores)
     assert_eq!(stores.accounts.create_device(device("x"), "aa").await, Err(StoreError::Exists));
     assert_eq!(stores.accounts.device_by_token("aa").await, Ok(Some(phone.clone())));
     assert_eq!(stores.accounts.device_by_token("aA").await, Ok(None));
-    stores.accounts.touch_device(phone.id, 99).await.expect("it is noted");
+    stores.accounts.touch_device(phone.id, 98).await.expect("it is noted");
+    stores.accounts.touch_devices(&[phone.id, 1 << 40], 99).await.expect("it is noted");
     let touched = DeviceRecord { last_seen_ms: 99, ..phone.clone() };
     assert_eq!(stores.accounts.devices(5).await, Ok(vec![touched, laptop.clone()]));
     assert_eq!(stores.accounts.delete_device(6, phone.id).await, Ok(false), "not theirs");
@@ -107,6 +108,26 @@ pub async fn a_device_is_found_by_its_token_until_it_is_deleted(stores: &Stores)
     assert_eq!(stores.accounts.delete_device(5, phone.id).await, Ok(false));
     assert_eq!(stores.accounts.device_by_token("aa").await, Ok(None));
     assert_eq!(stores.accounts.devices(5).await, Ok(vec![laptop]));
+}
+
+pub async fn the_owners_of_many_tokens_are_found_at_once(stores: &Stores) {
+    let mut expected = Vec::new();
+    for number in 0..200 {
+        let name = format!("ada{number}");
+        let user = stores.accounts.create_user(user(&name, &name)).await.expect("the name is free");
+        let disabled = number % 7 == 0;
+        stores.accounts.set_disabled(user.id, disabled).await.expect("it is set");
+        let device = DeviceRecord { user_id: user.id, name: "phone".to_owned(), ..DeviceRecord::default() };
+        let token_hash = format!("hash{number}");
+        let device = stores.accounts.create_device(device, &token_hash).await.expect("the token is new");
+        expected.push(TokenOwner { token_hash, device, disabled });
+    }
+    let mut hashes: Vec<String> = expected.iter().map(|owner| owner.token_hash.clone()).collect();
+    hashes.extend(["nobody".to_owned(), "HASH1".to_owned()]);
+    let mut found = stores.accounts.owners_of_tokens(&hashes).await.expect("it is read");
+    found.sort_by_key(|owner| owner.device.id);
+    assert_eq!(found, expected);
+    assert_eq!(stores.accounts.owners_of_tokens(&[]).await, Ok(vec![]));
 }
 
 pub async fn what_a_line_device_was_given_is_replaced_by_conversation(stores: &Stores) {

@@ -49,6 +49,7 @@ macro_rules! contract {
                 a_profile_changes_where_told_to
                 passwords_and_sign_in_can_be_changed
                 a_device_is_found_by_its_token_until_it_is_deleted
+                the_owners_of_many_tokens_are_found_at_once
                 what_a_line_device_was_given_is_replaced_by_conversation
             }
             contacts {

@@ -15,7 +15,7 @@ use crate::protocol::v1::Message;
 use crate::storage::{
     AccountStore, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
     ConversationStore, CursorAdvance, DeviceRecord, MemberRecord, MessageStore, NewGroup, ProfileChange,
-    StoreError, StoreResult, Stores, UserRecord,
+    StoreError, StoreResult, Stores, TokenOwner, UserRecord,
 };
 
 impl Cached for Option<User> {
@@ -241,6 +241,11 @@ impl AccountStore for CachedStores {
         self.plain.accounts.device_by_token(token_hash).await
     }
 
+    async fn owners_of_tokens(&self, token_hashes: &[String]) -> StoreResult<Vec<TokenOwner>> {
+        self.count_plain();
+        self.plain.accounts.owners_of_tokens(token_hashes).await
+    }
+
     async fn devices(&self, user_id: u64) -> StoreResult<Vec<DeviceRecord>> {
         self.count_plain();
         self.plain.accounts.devices(user_id).await
@@ -252,6 +257,10 @@ impl AccountStore for CachedStores {
 
     async fn touch_device(&self, device_id: u64, now_ms: u64) -> StoreResult<()> {
         self.plain.accounts.touch_device(device_id, now_ms).await
+    }
+
+    async fn touch_devices(&self, device_ids: &[u64], now_ms: u64) -> StoreResult<()> {
+        self.plain.accounts.touch_devices(device_ids, now_ms).await
     }
 
     async fn line_given(&self, user_id: u64) -> StoreResult<Vec<(u64, String)>> {

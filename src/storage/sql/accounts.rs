@@ -1,5 +1,7 @@
 //! [`AccountStore`]: users, devices, and what line devices were given.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use sea_orm::sea_query::{Expr, ExprTrait as _, Func, OnConflict};
 use sea_orm::{
@@ -12,7 +14,7 @@ use super::convert::{display_key, int, new_device, new_user, uint};
 use super::entity::{device, line_given, user};
 use super::ladder::{cut, padded};
 use crate::domain::limits::username_key;
-use crate::storage::{AccountStore, DeviceRecord, ProfileChange, StoreResult, UserRecord};
+use crate::storage::{AccountStore, DeviceRecord, ProfileChange, StoreResult, TokenOwner, UserRecord};
 
 #[async_trait]
 impl AccountStore for SqlStores {
@@ -167,6 +169,42 @@ impl AccountStore for SqlStores {
         Ok(row.map(DeviceRecord::from))
     }
 
+    async fn owners_of_tokens(&self, token_hashes: &[String]) -> StoreResult<Vec<TokenOwner>> {
+        let hashes: Vec<&[u8]> = token_hashes.iter().map(String::as_bytes).collect();
+        let lists = &padded(&hashes);
+        let (devices, users) = self
+            .database
+            .read(|db| async move {
+                let (mut devices, mut users) = (Vec::new(), BTreeMap::new());
+                for list in lists {
+                    let found = device::Entity::find()
+                        .filter(device::Column::TokenHash.is_in(list.iter().copied()))
+                        .all(&db)
+                        .await?;
+                    let user_ids: Vec<i64> = found.iter().map(|device| device.user_id).collect();
+                    for list in padded(&user_ids) {
+                        let flags: Vec<(i64, bool)> = user::Entity::find()
+                            .select_only()
+                            .columns([user::Column::Id, user::Column::Disabled])
+                            .filter(user::Column::Id.is_in(list))
+                            .into_tuple()
+                            .all(&db)
+                            .await?;
+                        users.extend(flags);
+                    }
+                    devices.extend(found);
+                }
+                Ok((devices, users))
+            })
+            .await?;
+        let owner = |row: device::Model| {
+            let disabled = *users.get(&row.user_id)?;
+            let token_hash = String::from_utf8_lossy(&row.token_hash).into_owned();
+            Some(TokenOwner { token_hash, device: DeviceRecord::from(row), disabled })
+        };
+        Ok(devices.into_iter().filter_map(owner).collect())
+    }
+
     async fn devices(&self, user_id: u64) -> StoreResult<Vec<DeviceRecord>> {
         let rows = self
             .database
@@ -204,6 +242,24 @@ impl AccountStore for SqlStores {
                     .await
             })
             .await?;
+        Ok(())
+    }
+
+    async fn touch_devices(&self, device_ids: &[u64], now_ms: u64) -> StoreResult<()> {
+        // In the order of the key, so that two nodes that note the same devices don't wait for each other in a ring.
+        let mut device_ids: Vec<i64> = device_ids.iter().copied().map(int).collect();
+        device_ids.sort_unstable();
+        for list in &padded(&device_ids) {
+            self.database
+                .write(|attempt| async move {
+                    device::Entity::update_many()
+                        .col_expr(device::Column::LastSeenMs, Expr::value(int(now_ms)))
+                        .filter(device::Column::Id.is_in(list.iter().copied()))
+                        .exec(attempt.single())
+                        .await
+                })
+                .await?;
+        }
         Ok(())
     }
 

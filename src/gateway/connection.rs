@@ -239,6 +239,27 @@ impl Edge {
         opened
     }
 
+    /// The same from an actix worker: what has to ask the database goes to the main runtime; a token that is remembered
+    /// need not, and opens its session without leaving the worker.
+    pub async fn sign_in_from_worker(
+        &self,
+        id: u64,
+        credentials: Credentials,
+        peer: Peer,
+        socket: Socket,
+    ) -> Result<LiveSession> {
+        let known = match &credentials {
+            Credentials::Token(token) => self.services.accounts.remembered(token),
+            Credentials::Known(identity) => Some(identity.clone()),
+            Credentials::Password { .. } => None,
+        };
+        if let Some(identity) = known {
+            return self.open(&identity, id, String::new(), peer, socket).await;
+        }
+        let edge = self.clone();
+        self.on_main(async move { edge.sign_in(id, credentials, peer, socket).await }).await
+    }
+
     /// Opens a session for somebody whose credentials were checked.
     pub async fn open(
         &self,

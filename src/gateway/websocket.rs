@@ -308,7 +308,7 @@ impl SocketActor {
         }
     }
 
-    /// Checks credentials on the main runtime. Meanwhile the context handles nothing else, so that frames sent behind
+    /// Checks credentials and opens a session. Meanwhile the context handles nothing else, so that frames sent behind
     /// the hello wait their turn.
     fn check(&mut self, id: u64, credentials: Credentials, ctx: &mut Ctx) {
         let wakes = ctx.address();
@@ -324,10 +324,7 @@ impl SocketActor {
         let (edge, peer) = (self.edge.clone(), self.peer.clone());
         let was_known = matches!(credentials, Credentials::Known(_));
         self.gate.shut();
-        let main = self.edge.clone();
-        let checked = async move {
-            main.on_main(async move { edge.sign_in(id, credentials, peer, socket).await }).await
-        };
+        let checked = async move { edge.sign_in_from_worker(id, credentials, peer, socket).await };
         ctx.wait(checked.into_actor(self).map(move |checked, socket, ctx| {
             socket.gate.open();
             socket.checked(id, was_known, checked, ctx);

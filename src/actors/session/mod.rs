@@ -107,6 +107,8 @@ impl Sessions {
             return Err(Error::unavailable("this node is leaving; connect to another one"));
         }
         let session = self.start(&open, socket)?;
+        // Also when the caller stops waiting, as its connection was lost.
+        let unopened = Unopened(Some(session.clone()));
         if open.format != Format::Line {
             let welcome = self.welcome(&session, &open);
             session.outbox().push(codec::encode(&welcome, open.format));
@@ -114,10 +116,10 @@ impl Sessions {
         actors.inner.sessions.insert(session.clone());
         let limit = actors.inner.config.session.register_timeout;
         if let Err(error) = actors.announce(&session, limit).await {
-            session.close();
             tracing::warn!(user_id = open.user_id, %error, "a session could not be registered");
             return Err(Error::unavailable("the presence directory did not answer; connect again"));
         }
+        unopened.is_open();
         Ok(session)
     }
 
@@ -191,6 +193,23 @@ impl Sessions {
                 session.close();
             }
             session.passivate_if_idle(now, idle);
+        }
+    }
+}
+
+/// A session of which nobody knows yet: it ends when this is dropped.
+struct Unopened(Option<Session>);
+
+impl Unopened {
+    fn is_open(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unopened {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            session.close();
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -212,6 +213,19 @@ async fn a_passive_session_that_has_ended_starts_no_actor() {
     assert_eq!(node.actors.counts().0, 0);
     until("its leaving the directory", || node.actors.presence().directory().sessions_of(7).is_empty()).await;
     assert!(node.handled().is_empty());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_whose_connection_is_lost_while_it_opens_does_not_stay() {
+    let node = Node::start().await;
+    // One look: the shard has been told and has not answered, as there is one thread.
+    let mut opening = Box::pin(node.opens());
+    assert!((&mut opening).now_or_never().is_none());
+    assert_eq!(node.actors.counts().0, 1);
+    drop(opening);
+    assert_eq!(node.actors.counts().0, 0);
+    until("its leaving the directory", || node.actors.presence().directory().sessions_of(7).is_empty()).await;
     node.stop().await;
 }
 

@@ -263,8 +263,9 @@ section! {
         order_wait: Duration = Duration::from_millis(100);
         /// Conversations whose order a connection remembers.
         ordered_conversations: usize = 4096;
-        /// A session's actor without frames for this long leaves memory; the next frame starts another. Beyond the pauses
-        /// of a conversation in progress, as that start costs half as much as a message.
+        /// A session's actor without frames for this long leaves memory; the next frame starts another. Longer than the
+        /// pauses of a conversation, as a start costs half as much as a message. Sessions that have sent few frames get
+        /// a second for each.
         #[serde(with = "humantime_serde")]
         idle_timeout: Duration = Duration::from_secs(10);
         /// How long the presence shard may take to take up a new session.

@@ -71,6 +71,11 @@ impl Vitals {
         self.last_active_ms.load(Ordering::Relaxed)
     }
 
+    /// How many it has handled.
+    pub fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
     /// Messages that wait.
     pub fn depth(&self) -> u64 {
         self.depth.load(Ordering::Relaxed)

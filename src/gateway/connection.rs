@@ -1,6 +1,7 @@
 //! A connection before it has a session, whatever it runs on: what its first frames may be, how often it may try to
 //! sign in, and how many bad frames it may send. [`SignIn`] and [`BadFrames`] decide and do no I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Edge;
@@ -242,7 +243,7 @@ impl Edge {
     /// The same from an actix worker: what has to ask the database goes to the main runtime; a token that is remembered
     /// need not, and opens its session without leaving the worker.
     pub async fn sign_in_from_worker(
-        &self,
+        self: Arc<Self>,
         id: u64,
         credentials: Credentials,
         peer: Peer,
@@ -256,7 +257,7 @@ impl Edge {
         if let Some(identity) = known {
             return self.open(&identity, id, String::new(), peer, socket).await;
         }
-        let edge = self.clone();
+        let edge = Arc::clone(&self);
         self.on_main(async move { edge.sign_in(id, credentials, peer, socket).await }).await
     }
 

@@ -44,7 +44,7 @@ pub fn start(edge: Edge) -> std::io::Result<Bound> {
     listen(edge, &address, serve)
 }
 
-async fn serve(edge: Edge, accepted: Accepted) {
+async fn serve(edge: Arc<Edge>, accepted: Accepted) {
     let Accepted { stream, address, permit, stopping } = accepted;
     let (mut read, write) = stream.into_split();
     let admitted = permit.is_some();
@@ -72,7 +72,7 @@ struct Over;
 
 /// One line connection.
 struct Connection {
-    edge: Edge,
+    edge: Arc<Edge>,
     address: String,
     write: OwnedWriteHalf,
     signed_in: Option<SignedIn>,

@@ -107,7 +107,7 @@ impl Bound {
 pub fn start<F>(
     edge: Edge,
     address: &str,
-    serve: impl Fn(Edge, Accepted) -> F + Send + Sync + 'static,
+    serve: impl Fn(Arc<Edge>, Accepted) -> F + Send + Sync + 'static,
 ) -> io::Result<Bound>
 where
     F: Future<Output = ()> + Send + 'static,
@@ -118,14 +118,18 @@ where
     let runtime = edge.runtime.clone();
     let _entered = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let accepting = runtime.spawn(accept(edge, listener, stopping, Arc::new(serve)));
+    let accepting = runtime.spawn(accept(Arc::new(edge), listener, stopping, Arc::new(serve)));
     Ok(Bound { address, stop, accepting })
 }
 
-async fn accept<F, S>(edge: Edge, listener: tokio::net::TcpListener, mut stopping: Stopping, serve: Arc<S>)
-where
+async fn accept<F, S>(
+    edge: Arc<Edge>,
+    listener: tokio::net::TcpListener,
+    mut stopping: Stopping,
+    serve: Arc<S>,
+) where
     F: Future<Output = ()> + Send + 'static,
-    S: Fn(Edge, Accepted) -> F + Send + Sync + 'static,
+    S: Fn(Arc<Edge>, Accepted) -> F + Send + Sync + 'static,
 {
     let user_timeout = edge.config.gateway.tcp_user_timeout;
     let told = stopping.clone();

@@ -15,11 +15,9 @@ use std::time::Duration;
 use actix_codec::{Encoder as _, Framed};
 use actix_http::body::{BodySize, MessageBody, to_bytes_limited};
 use actix_http::h1::{Codec, Message};
-use actix_http::header::CONNECTION;
-use actix_http::{HttpMessage as _, Request, Response};
+use actix_http::{ConnectionType, HttpMessage as _, Request, Response};
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::error::PayloadError;
-use actix_web::http::header::HeaderValue;
 use actix_web::rt::net::TcpStream;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -171,7 +169,7 @@ pub async fn answer<B: MessageBody + 'static>(
     let body = match takeover {
         Some(_) => Bytes::new(),
         None => {
-            head.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            head.head_mut().set_connection_type(ConnectionType::Close);
             to_bytes_limited(body, REFUSAL_BYTES_MAX).await.ok().and_then(Result::ok).unwrap_or_default()
         }
     };

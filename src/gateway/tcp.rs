@@ -35,7 +35,7 @@ pub fn start(edge: Edge) -> std::io::Result<Bound> {
     listen(edge, &address, serve)
 }
 
-async fn serve(edge: Edge, accepted: Accepted) {
+async fn serve(edge: Arc<Edge>, accepted: Accepted) {
     let Accepted { stream, address, permit, mut stopping } = accepted;
     let Some(_permit) = permit else { return };
     let (mut read, mut write) = stream.into_split();
@@ -60,7 +60,8 @@ async fn talk(
     write: &mut OwnedWriteHalf,
 ) -> Closing {
     let wires = Wires::default();
-    let session = match sign_in(edge, peer, &wires, frames, read, write).await {
+    // In a box, so that what the sign-in needs is not part of the task as long as the connection lives.
+    let session = match Box::pin(sign_in(edge, peer, &wires, frames, read, write)).await {
         Ok(session) => session,
         Err(closing) => return closing,
     };

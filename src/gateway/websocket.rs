@@ -107,7 +107,7 @@ fn negotiate(request: &HttpRequest) -> Result<Format, ApiError> {
 
 /// The actor of one socket. Dies when the connection ends.
 struct SocketActor {
-    edge: Edge,
+    edge: Arc<Edge>,
     peer: Peer,
     phase: Phase,
     /// Ends a connection that does not sign in.

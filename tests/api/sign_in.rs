@@ -7,6 +7,8 @@ use rookery::protocol::ErrorCode;
 use rookery::protocol::v1::client_frame::Request;
 use rookery::protocol::v1::{Hello, Ping};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::live::{Live, a_text_to};
 use crate::raw::{Upgrade, reads_frame};
@@ -179,4 +181,78 @@ async fn a_silent_connection_is_closed_after_two_and_a_half_heartbeats_and_any_f
     let after = silent_ended_after.expect("the loop waited for it");
     assert!(after >= Duration::from_millis(900), "{after:?} is before 2.5 heartbeats");
     assert!(alive.asks(json!({"id": 2, "ping": {}})).await["pong"].is_object());
+}
+
+/// A handshake as bytes, with a header of one's choice.
+fn handshake(header: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: rookery\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{header}\r\n\r\n"
+    )
+}
+
+/// A text frame of a client, with a mask of zeros.
+fn masked(text: &str) -> Vec<u8> {
+    let mut bytes = vec![0x81, 0x80 | 126];
+    bytes.extend_from_slice(&u16::try_from(text.len()).expect("a short text").to_be_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(text.as_bytes());
+    bytes
+}
+
+/// All that comes until `last` is in it, or the connection ends.
+async fn hears_until(socket: &mut TcpStream, last: &str) -> String {
+    let mut bytes = Vec::new();
+    within(last, async {
+        while !String::from_utf8_lossy(&bytes).contains(last) {
+            if socket.read_buf(&mut bytes).await.expect("the connection stands") == 0 {
+                break;
+            }
+        }
+    })
+    .await;
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[tokio::test]
+async fn what_comes_with_the_handshake_is_not_lost() {
+    let world = World::shared();
+    let ada = world.person("ada").await;
+    let mut socket = world.dials("http").await;
+    // A request, the handshake and two frames in one packet, the second cut.
+    let mut bytes = b"GET /healthz HTTP/1.1\r\nHost: rookery\r\n\r\n".to_vec();
+    bytes.extend(handshake("Upgrade: websocket").into_bytes());
+    bytes.extend(masked(&format!(
+        r#"{{"id": 1, "hello": {{"token": "{}"}}}}{}"#,
+        ada.token,
+        " ".repeat(200)
+    )));
+    let ping = masked(&format!(r#"{{"id": 2, "ping": {{}}}}{}"#, " ".repeat(200)));
+    bytes.extend_from_slice(&ping[..50]);
+    socket.write_all(&bytes).await.expect("it is sent");
+    let heard = hears_until(&mut socket, "welcome").await;
+    let order = ["HTTP/1.1 200", r#""ok""#, "HTTP/1.1 101", "welcome"].map(|part| heard.find(part));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{heard}");
+    socket.write_all(&ping[50..]).await.expect("it is sent");
+    hears_until(&mut socket, "pong").await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_none_is_refused_and_the_node_lives() {
+    let world = World::shared();
+    let odd = ["Upgrade: websocket\r\nContent-Length: 2", "Upgrade: h2c, websocket", "Upgrade: h2c"];
+    for header in odd {
+        let mut socket = world.dials("http").await;
+        socket.write_all(handshake(header).as_bytes()).await.expect("it is sent");
+        let heard = hears_until(&mut socket, "invalid_argument").await;
+        assert!(heard.starts_with("HTTP/1.1 400"), "{header}: {heard}");
+    }
+    let mut socket = world.dials("http").await;
+    let elsewhere = handshake("Upgrade: websocket").replace("/ws", "/api/v1/users/me");
+    socket.write_all(elsewhere.as_bytes()).await.expect("it is sent");
+    let heard = hears_until(&mut socket, "unauthenticated").await;
+    assert!(heard.starts_with("HTTP/1.1 401") && heard.contains("connection: close"), "{heard}");
+    // Nothing behind it is a request: the connection ends.
+    hears_until(&mut socket, "its end").await;
+    world.is_alive().await;
 }

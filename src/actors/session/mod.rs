@@ -88,6 +88,10 @@ pub struct Sessions {
 /// How long a connection that was told to close may take before its socket is cut.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
 
+/// Time that each frame of a session earns its actor to stay without frames, up to `session.idle_timeout`. Most
+/// connections ask once what they missed and then listen: thousands that come in one minute must not all have actors.
+const EARNED_MS: u64 = 1000;
+
 /// The close code of a session whose actor has failed.
 const BROKEN: u16 = 1011;
 
@@ -338,9 +342,11 @@ impl Session {
         self.0.seat.lock().close();
     }
 
-    /// Ends the actor if it has had nothing to do for `idle_ms`. The next frame starts another.
+    /// Ends the actor if it has had nothing to do for `idle_ms`, or less where the session has asked little so far. The
+    /// next frame starts another.
     fn passivate_if_idle(&self, now_ms: u64, idle_ms: u64) {
         let vitals = &self.0.vitals;
+        let idle_ms = idle_ms.min(vitals.handled().saturating_mul(EARNED_MS));
         if vitals.depth() > 0 || now_ms.saturating_sub(vitals.last_active_ms()) < idle_ms {
             return;
         }

@@ -143,6 +143,27 @@ async fn an_idle_session_has_no_actor_and_the_next_frame_starts_one() {
 }
 
 #[tokio::test]
+async fn who_asks_once_keeps_no_actor_as_long_as_who_talks() {
+    let node = Node::start().await;
+    let session = node.opens().await;
+    let stays = |session: &Session, silent_ms| {
+        session.passivate_if_idle(session.vitals().last_active_ms() + silent_ms, 10_000);
+        !session.is_passive()
+    };
+    session.receive(sync(1));
+    until("the frame", || session.is_settled()).await;
+    assert!(stays(&session, 999));
+    assert!(!stays(&session, 1000), "one frame earns a second");
+    for id in 2..=30 {
+        session.receive(sync(id));
+    }
+    until("the frames", || session.is_settled()).await;
+    assert!(stays(&session, 9_999));
+    assert!(!stays(&session, 10_000), "no more than session.idle_timeout");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn an_actor_with_work_is_not_idle() {
     let node = Node::start().await;
     let session = node.opens().await;

@@ -2,6 +2,7 @@
 
 use std::future::{Ready, ready};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
@@ -149,8 +150,8 @@ pub fn bearer(request: &HttpRequest) -> Option<String> {
 }
 
 /// The edge that a request came to.
-pub fn edge_of(request: &HttpRequest) -> Edge {
-    request.app_data::<Data<Edge>>().expect("every app of this crate holds its edge").get_ref().clone()
+pub fn edge_of(request: &HttpRequest) -> Arc<Edge> {
+    Arc::clone(request.app_data::<Data<Edge>>().expect("every app of this crate holds its edge"))
 }
 
 /// What the connection of a request holds as long as it is open.
@@ -158,7 +159,7 @@ pub struct OpenSocket {
     /// Its place among the open sockets; `None`: there are too many.
     pub permit: Option<ConnectionPermit>,
     /// By which it can be shut down from outside; `None`: the client was gone at once.
-    pub cut: Option<std::sync::Arc<Cut>>,
+    pub cut: Option<Arc<Cut>>,
 }
 
 impl Drop for OpenSocket {

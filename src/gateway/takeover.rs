@@ -196,16 +196,21 @@ pub async fn answer<B: MessageBody + 'static>(
 }
 
 /// The life of a socket that was taken over: writes what its context has to say. While the client does not read, the
-/// context stands still.
+/// context stands still. Should the task be dropped with its runtime, `open` goes before the socket, as parameters are
+/// dropped from the last to the first.
 async fn run(mut wire: Wire, mut outgoing: Outgoing, open: Option<Rc<OpenSocket>>, taken: OneTaken) {
     while let Some(Ok(bytes)) = outgoing.next().await {
         if wire.write_all(&bytes).await.is_err() {
             break;
         }
     }
-    // The actor ends before its socket, and nobody cuts a descriptor that may be another connection's.
+    // The actor ends before its socket.
     drop(outgoing);
+    if let Some(open) = &open {
+        open.forget();
+    }
     Box::pin(close(wire)).await;
+    // Its place among the open sockets is free only now.
     drop((open, taken));
 }
 

@@ -162,11 +162,18 @@ pub struct OpenSocket {
     pub cut: Option<Arc<Cut>>,
 }
 
-impl Drop for OpenSocket {
-    fn drop(&mut self) {
+impl OpenSocket {
+    /// The socket is about to close: nobody may cut its descriptor any more, which may be another connection's then.
+    pub fn forget(&self) {
         if let Some(cut) = &self.cut {
             cut.forget();
         }
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.forget();
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
+// It follows the simulation's clock, so that a slow machine plays a seed no other way.
+use tokio::time::Instant;
 
 use crate::config::{AccountsConfig, Config};
 use crate::storage::cache::Cache as StoreCache;

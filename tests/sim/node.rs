@@ -76,6 +76,7 @@ pub fn config(index: usize, nodes: usize) -> Config {
     config.presence.announce_interval = Duration::from_secs(10);
     config.cluster.redial_max = Duration::from_secs(1);
     config.room.idle_timeout = Duration::from_secs(4);
+    config.session.idle_timeout = Duration::from_secs(1);
     config.room.cursor_lazy_flush = Duration::from_secs(1);
     config.accounts.argon2_memory_kib = 8;
     config.accounts.argon2_passes = 1;

@@ -4,8 +4,11 @@
 //! Only this file knows `actix-web-actors`. Its contexts stop running while a client does not read, so nothing here
 //! keeps time for a live session: the session owns the heartbeat and the bounds, and cuts the socket from outside.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -16,6 +19,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
 
 use super::Edge;
 use super::connection::{BadFrame, BadFrames, Closing, Credentials, LiveSession, Peer, SignIn, Step};
@@ -36,8 +41,6 @@ const PROTOCOLS: [(&str, Format); 2] =
     [("rookery.v1+json", Format::Json), ("rookery.v1+proto", Format::Proto)];
 /// How long a client has to answer our close frame before its connection is closed.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
-/// Wake-ups, which come one at a time, and room to spare.
-const MAILBOX: usize = 64;
 /// The longest close reason that a frame holds, in bytes.
 const REASON_MAX: usize = 123;
 
@@ -76,6 +79,7 @@ async fn upgrade(request: HttpRequest) -> Result<HttpResponse, actix_web::Error>
         known: known.map(Credentials::Known),
         bad: BadFrames::new(edge.config.gateway.bad_frames_max),
         fragments: None,
+        bell: Arc::default(),
         cut: request.conn_data::<Rc<OpenSocket>>().and_then(|open| open.cut.clone()),
         gate: gate.clone(),
         edge,
@@ -116,6 +120,7 @@ struct SocketActor {
     known: Option<Credentials>,
     bad: BadFrames,
     fragments: Option<Fragments>,
+    bell: Arc<Bell>,
     /// By which the session cuts the socket.
     cut: Option<Arc<Cut>>,
     gate: Gate,
@@ -135,10 +140,38 @@ struct Fragments {
     bytes: BytesMut,
 }
 
+/// By which any thread tells the socket that its outbox has something. A message to its actor would be allocated and
+/// queued for each delivery.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Bell {
+    fn ring(&self) {
+        self.rung.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
 /// The outbox has something.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
 struct Wake;
+
+/// What the socket's context hears of its bell.
+struct Rings(Arc<Bell>);
+
+impl Stream for Rings {
+    type Item = Wake;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Wake>> {
+        self.0.waker.register(context.waker());
+        match self.0.rung.swap(false, Ordering::Acquire) {
+            true => Poll::Ready(Some(Wake)),
+            false => Poll::Pending,
+        }
+    }
+}
 
 type Ctx = WebsocketContext<SocketActor>;
 
@@ -146,7 +179,7 @@ impl Actor for SocketActor {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
-        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.add_stream(Rings(Arc::clone(&self.bell)));
         let limit = self.edge.config.gateway.hello_timeout;
         self.deadline = Some(ctx.run_later(limit, move |socket, ctx| {
             if matches!(socket.phase, Phase::SigningIn(_)) {
@@ -164,9 +197,7 @@ impl Actor for SocketActor {
     }
 }
 
-impl Handler<Wake> for SocketActor {
-    type Result = ();
-
+impl StreamHandler<Wake> for SocketActor {
     fn handle(&mut self, _: Wake, ctx: &mut Ctx) {
         self.write(ctx);
     }
@@ -311,10 +342,10 @@ impl SocketActor {
     /// Checks credentials and opens a session. Meanwhile the context handles nothing else, so that frames sent behind
     /// the hello wait their turn.
     fn check(&mut self, id: u64, credentials: Credentials, ctx: &mut Ctx) {
-        let wakes = ctx.address();
+        let bell = Arc::clone(&self.bell);
         let cut = self.cut.clone();
         let socket = Socket {
-            wake: Box::new(move || wakes.do_send(Wake)),
+            wake: Box::new(move || bell.ring()),
             cut: Box::new(move || {
                 if let Some(cut) = &cut {
                     cut.cut();

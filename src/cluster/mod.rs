@@ -14,7 +14,7 @@ mod detector;
 mod gate;
 mod handshake;
 mod inbox;
-mod lanes;
+pub mod lanes;
 mod link;
 mod listener;
 mod manager;

@@ -77,19 +77,23 @@ impl Limits {
         toml::from_str(&text).map_err(|error| format!("guard: {}: {error}", path.display()))
     }
 
-    /// Writes what was counted as the new table.
-    pub fn write(counts: &[Counted]) -> Result<(), String> {
+    /// Writes what was counted as the new table. What was not counted stays as `before` has it.
+    pub fn write(counts: &[Counted], before: Option<&Self>) -> Result<(), String> {
+        let counted = counts.iter().all(|count| count.instructions.is_some());
+        let (machine, compiler) = match before {
+            Some(before) if !counted => (before.machine.clone(), before.compiler.clone()),
+            _ => (machine(), compiler()),
+        };
         let mut text = format!(
             "# What each step of a message costs, counted by tests/guard: written by\n\
              # `UPDATE_GUARD=1 cargo test --profile guard --test guard`, not by hand. Figures are for one unit (a message, a\n\
              # frame, a member, a delivery). A build fails above 1.10 x instructions, 1.15 x allocations or bytes.\n\
-             machine = \"{}\"\ncompiler = \"{}\"\n\n[cases]\n",
-            machine(),
-            compiler()
+             machine = \"{machine}\"\ncompiler = \"{compiler}\"\n\n[cases]\n"
         );
         for count in counts {
             let Counted { name, allocations, bytes, .. } = count;
-            let instructions = count.instructions.unwrap_or_default();
+            let kept = before.and_then(|before| before.cases.get(*name)).map(|case| case.instructions);
+            let instructions = count.instructions.or(kept).unwrap_or_default();
             writeln!(
                 text,
                 "{name} = {{ instructions = {instructions:.0}.0, allocations = {allocations:.2}, bytes = {bytes:.1} }}"

@@ -28,10 +28,6 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new() -> Self {
-        let histogram = || {
-            Histogram::new_with_bounds(1, TIME_MAX_US, DIGITS)
-                .expect("the bounds and digits are valid constants")
-        };
         Self {
             epoch: Instant::now(),
             measuring: AtomicBool::new(false),
@@ -65,10 +61,29 @@ impl Recorder {
         self.record(&self.deliveries, due_us);
     }
 
+    /// [`Self::acked`] by a clock that was read once for all that came together.
+    pub(super) fn acked_at(&self, due_us: u64, now_us: u64) {
+        self.record_at(&self.acks, due_us, now_us);
+    }
+
+    /// [`Self::delivered`] by a clock that was read once for all that came together.
+    pub(super) fn delivered_at(&self, due_us: u64, now_us: u64) {
+        self.record_at(&self.deliveries, due_us, now_us);
+    }
+
     fn record(&self, histogram: &Mutex<Histogram<u64>>, due_us: u64) {
-        if self.measuring.load(Ordering::Relaxed) {
-            histogram.lock().saturating_record(self.now_us().saturating_sub(due_us).max(1));
+        self.record_at(histogram, due_us, self.now_us());
+    }
+
+    fn record_at(&self, histogram: &Mutex<Histogram<u64>>, due_us: u64, now_us: u64) {
+        if self.is_measuring() {
+            histogram.lock().saturating_record(now_us.saturating_sub(due_us).max(1));
         }
+    }
+
+    /// Whether what happens now is counted.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.measuring.load(Ordering::Relaxed)
     }
 
     /// A message was refused.
@@ -110,7 +125,7 @@ pub(super) struct Times {
 }
 
 impl Times {
-    fn of(histogram: &Histogram<u64>) -> Self {
+    pub(super) fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             count: histogram.len(),
             p50_us: histogram.value_at_quantile(0.50),
@@ -120,6 +135,31 @@ impl Times {
             max_us: histogram.max(),
         }
     }
+}
+
+/// Times of one kind of thing that a scenario does, beside messages and deliveries.
+#[derive(Debug)]
+pub(super) struct Stopwatch {
+    times: Mutex<Histogram<u64>>,
+}
+
+impl Stopwatch {
+    pub(super) fn new() -> Self {
+        Self { times: Mutex::new(histogram()) }
+    }
+
+    /// It took so many microseconds.
+    pub(super) fn took_us(&self, us: u64) {
+        self.times.lock().saturating_record(us.max(1));
+    }
+
+    pub(super) fn times(&self) -> Times {
+        Times::of(&self.times.lock())
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, TIME_MAX_US, DIGITS).expect("the bounds and digits are valid constants")
 }
 
 /// CPU time that a process has used, all threads, by user and kernel. `None`: there is no such process.

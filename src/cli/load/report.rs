@@ -35,6 +35,30 @@ pub(super) struct Report {
     /// Connections that ended during the run, by reason.
     pub(super) closed: BTreeMap<String, u64>,
     pub(super) processes: Vec<Process>,
+    /// What only this scenario has to say, in its order.
+    pub(super) figures: Vec<Figure>,
+    /// What was done beside or as messages, by kind, with times where it has any.
+    pub(super) operations: Vec<Operation>,
+}
+
+/// A figure that only some scenario has, such as "stored a second".
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    pub(super) value: f64,
+    pub(super) unit: &'static str,
+}
+
+/// One kind of thing that the users did.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Operation {
+    pub(super) name: &'static str,
+    /// Its share of all that was done, in per cent, as the blend wants it.
+    pub(super) share_percent: f64,
+    pub(super) done: u64,
+    pub(super) refused: u64,
+    /// From its due time to its answer.
+    pub(super) times: Times,
 }
 
 /// What one process cost.
@@ -54,6 +78,11 @@ pub(super) struct Process {
 }
 
 impl Report {
+    /// Adds a figure of the scenario's own.
+    pub(super) fn figure(&mut self, name: &'static str, value: f64, unit: &'static str) {
+        self.figures.push(Figure { name, value, unit });
+    }
+
     /// Whether the server broke a promise.
     pub(super) fn has_faults(&self) -> bool {
         self.checked.lost + self.checked.doubled + self.checked.out_of_order > 0
@@ -106,6 +135,7 @@ impl Report {
                 self.refused, self.unanswered, self.skipped
             )?;
         }
+        self.write_own_figures(out)?;
         for (reason, count) in &self.closed {
             writeln!(out, "closed: {count} connections: {reason}")?;
         }
@@ -140,6 +170,34 @@ impl Report {
                 process.memory_bytes as f64 / 1e6,
                 process.memory_growth_bytes as f64 / 1e6,
                 optional(process.memory_bytes_per_connection.map(|bytes| bytes / 1e3)),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// What only this scenario has.
+    fn write_own_figures(&self, out: &mut String) -> std::fmt::Result {
+        for Figure { name, value, unit } in &self.figures {
+            writeln!(out, "{name:<34} {value:>14.3} {unit}")?;
+        }
+        if self.operations.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        writeln!(
+            out,
+            "{:<22} {:>8} {:>10} {:>8} {:>10} {:>10} {:>10}",
+            "operation", "share %", "done", "refused", "p50 ms", "p99 ms", "max ms"
+        )?;
+        for operation in &self.operations {
+            let Operation { name, share_percent, done, refused, times } = operation;
+            let ms = [times.p50_us, times.p99_us, times.max_us].map(|us| us as f64 / 1000.0);
+            writeln!(
+                out,
+                "{name:<22} {share_percent:>8.1} {done:>10} {refused:>8} {:>10.3} {:>10.3} {:>10.3}",
+                ms[0], ms[1], ms[2]
             )?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! `rookery load`: generates load over the public protocol, checks every delivery, and says what it cost.
 //!
-//! One process plays all the users. `people` signs them up and connects them, `sender` and `receiver` play one side
-//! each, `checker` judges what arrives, `measure` keeps times and reads `/proc`, `report` prints.
+//! One process plays all the users. `people` signs them up and connects them, `lean` is the client that they use,
+//! `sender` and `receiver` play one side each, `checker` judges what arrives, `measure` keeps times and reads `/proc`,
+//! `report` prints. `scenarios` says who does what and when.
 
 #![expect(clippy::print_stdout, reason = "a command that prints its report")]
 
@@ -12,10 +13,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
-use crate::client::Transport;
+use self::lean::Framing;
+use self::lean::pool::THREADS_MAX;
 
 pub mod chaos;
 mod checker;
+mod lean;
 mod measure;
 mod people;
 mod receiver;
@@ -32,7 +35,28 @@ const SPARE_FILES: usize = 100;
 /// Largest payload: the server's default limit of a text.
 const PAYLOAD_MAX: usize = 64 * 1024;
 
+/// Most unanswered messages of one writer, or pings of one connection.
+const IN_FLIGHT_MAX: usize = 10_000;
+/// Most messages, pings or deeds a second that an open loop may ask for.
+const RATE_MAX: f64 = 1e7;
+/// Most members of one room: the server's default limit.
+const ROOM_MAX: usize = 100_000;
+/// Most messages of one user's backlog.
+const MESSAGES_MAX: usize = 1_000_000;
+/// Most messages of one page of sync: the server's default limit.
+const PAGE_MAX: usize = 500;
+/// Longest jitter of a reconnect storm.
+const JITTER_MAX_MS: usize = 600_000;
+/// Most sign-ups and connections under way at once.
+const AT_ONCE_MAX: usize = 4096;
+/// Largest padded ping, in bytes.
+const FRAME_BYTES_MAX: usize = 128;
+
 /// Generate load and check deliveries. Talks to loopback addresses only.
+///
+/// Every message carries its sender, number and time, and every receiver checks for loss, doubles and order; a fault
+/// makes the command fail. In the open loop (--rate) a message's time counts from when it was due, so that a slow
+/// server can't hide its delay; without --rate each writer writes when it is answered (closed loop).
 #[derive(Clone, Debug, clap::Args)]
 pub struct LoadArgs {
     /// What to do.
@@ -44,6 +68,9 @@ pub struct LoadArgs {
     /// TCP frames address of a node, for --transport tcp; repeat it likewise.
     #[arg(long = "tcp-server", value_name = "HOST:PORT", default_value = "127.0.0.1:8081", global = true)]
     pub tcp_servers: Vec<String>,
+    /// Lines address of a node, for --transport line; repeat it likewise.
+    #[arg(long = "line-server", value_name = "HOST:PORT", default_value = "127.0.0.1:6000", global = true)]
+    pub line_servers: Vec<String>,
     /// How the users connect.
     #[arg(long, value_enum, default_value_t = TransportName::WsProto, global = true)]
     pub transport: TransportName,
@@ -57,8 +84,18 @@ pub struct LoadArgs {
     #[arg(long, default_value_t = 100, global = true)]
     pub payload: usize,
     /// Sign-ups, sign-ins and connections under way at once.
-    #[arg(long, default_value_t = 16, global = true)]
+    #[arg(long, default_value_t = 64, global = true)]
     pub at_once: usize,
+    /// Threads that play the users. More than one takes cores from a server on the same machine.
+    #[arg(long, default_value_t = 1, global = true)]
+    pub threads: usize,
+    /// Users to take instead of signing new ones up: JSON lines that an earlier run against the same database wrote.
+    /// What is missing is signed up and added; a file that isn't there is made.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub users_file: Option<PathBuf>,
+    /// Write a line of progress each second though the standard error is no terminal.
+    #[arg(long, global = true)]
+    pub progress: bool,
     /// A server process whose CPU and memory to report; repeat it for several.
     #[arg(long = "server-pid", value_name = "PID", global = true)]
     pub server_pids: Vec<u32>,
@@ -73,34 +110,181 @@ pub struct LoadArgs {
 /// What to do.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Scenario {
-    /// Pairs of users; one of each writes to the other.
-    Direct {
-        /// How many pairs.
-        #[arg(long, default_value_t = 50)]
-        pairs: usize,
-        #[command(flatten)]
-        pace: Pace,
-    },
-    /// Group rooms; one member of each writes, all others receive.
-    Room {
-        /// How many rooms.
-        #[arg(long, default_value_t = 1)]
-        rooms: usize,
-        /// Members of each, all online, the writer included.
-        #[arg(long, default_value_t = 100)]
-        members: usize,
-        #[command(flatten)]
-        pace: Pace,
-    },
-    /// Connections that do nothing, to see what they cost in memory.
+    /// Pairs of users; one of each writes to the other
+    Direct(PairArgs),
+    /// Group rooms, all members online; some of each write, all others receive
+    Room(RoomArgs),
+    /// Busy rooms: several writers with several messages under way, so that frames leave together
+    Busy(BusyArgs),
+    /// Ping and pong, with several under way on each connection
+    Echo(EchoArgs),
+    /// Connections that do nothing, to see what they cost in memory
     Idle {
         /// How many.
         #[arg(long, default_value_t = 1000)]
         connections: usize,
     },
-    /// Rounds of faults against a cluster of its own, and a verdict on what became of the messages.
+    /// A storm of sign-ins: connect, hello, welcome, close, over and over
+    SignIn(SignInArgs),
+    /// Messages to users who are offline, who then all come and fetch them by sync
+    Backlog(BacklogArgs),
+    /// All users lose their connections at once and come back, while others write to them
+    Reconnect(ReconnectArgs),
+    /// A day of mixed use compressed into the run, with users coming and going
+    Mixed(MixedArgs),
+    /// SEND to +OK on one line connection, beside the time of a commit
+    LineLatency(LineLatencyArgs),
+    /// Rounds of faults against a cluster of its own, and a verdict on what became of the messages
     #[command(long_flag = "chaos")]
     Chaos(Box<chaos::ChaosArgs>),
+}
+
+/// Pairs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PairArgs {
+    /// How many pairs.
+    #[arg(long, default_value_t = 50)]
+    pub pairs: usize,
+    /// Sender and receiver of each pair on different nodes; it is so by itself with several nodes, and with this
+    /// it is an error if there is one only.
+    #[arg(long, conflicts_with = "same_node")]
+    pub across: bool,
+    /// Sender and receiver of each pair on the same node.
+    #[arg(long)]
+    pub same_node: bool,
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// Rooms.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RoomArgs {
+    /// How many rooms.
+    #[arg(long, default_value_t = 1)]
+    pub rooms: usize,
+    /// Members of each, all online, the writers included.
+    #[arg(long, default_value_t = 100)]
+    pub members: usize,
+    /// Members of each that write.
+    #[arg(long, default_value_t = 1)]
+    pub writers: usize,
+    #[command(flatten)]
+    pub pace: Pace,
+}
+
+/// [`RoomArgs`] with the defaults of busy rooms.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BusyArgs {
+    /// How many rooms.
+    #[arg(long, default_value_t = 10)]
+    pub rooms: usize,
+    /// Members of each, all online, the writers included.
+    #[arg(long, default_value_t = 100)]
+    pub members: usize,
+    /// Members of each that write.
+    #[arg(long, default_value_t = 5)]
+    pub writers: usize,
+    /// Unanswered messages of each writer in the closed loop.
+    #[arg(long, default_value_t = 20)]
+    pub in_flight: usize,
+    /// Messages a second of all writers together, answered or not (open loop).
+    #[arg(long)]
+    pub rate: Option<f64>,
+}
+
+impl From<BusyArgs> for RoomArgs {
+    fn from(busy: BusyArgs) -> Self {
+        let BusyArgs { rooms, members, writers, in_flight, rate } = busy;
+        Self { rooms, members, writers, pace: Pace { rate, in_flight } }
+    }
+}
+
+/// Echoes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EchoArgs {
+    /// How many connections.
+    #[arg(long, default_value_t = 4)]
+    pub connections: usize,
+    /// Pings under way on each.
+    #[arg(long, default_value_t = 64)]
+    pub in_flight: usize,
+    /// Bytes of each ping as the client sends it; it is filled up by a field that the protocol ignores.
+    #[arg(long, default_value_t = 64)]
+    pub frame_bytes: usize,
+}
+
+/// Sign-ins.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SignInArgs {
+    /// Users who sign in, each again and again.
+    #[arg(long, default_value_t = 1000)]
+    pub users: usize,
+    /// Sign-ins under way at once.
+    #[arg(long, default_value_t = 64)]
+    pub workers: usize,
+}
+
+/// Offline backlog.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BacklogArgs {
+    /// Users who are offline; as many others write to them, one each.
+    #[arg(long, default_value_t = 100)]
+    pub users: usize,
+    /// Messages to each.
+    #[arg(long, default_value_t = 100)]
+    pub messages: u64,
+    /// Unanswered messages of each writer.
+    #[arg(long, default_value_t = 10)]
+    pub in_flight: usize,
+    /// Messages of one page of sync.
+    #[arg(long, default_value_t = 500)]
+    pub page: u32,
+}
+
+/// Reconnect storm.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReconnectArgs {
+    /// Users who lose their connections.
+    #[arg(long, default_value_t = 500)]
+    pub users: usize,
+    /// Of them in one room, which has a writer beside them whose connection stays.
+    #[arg(long, default_value_t = 10)]
+    pub members: usize,
+    /// Messages a second of all writers together.
+    #[arg(long, default_value_t = 200.0)]
+    pub rate: f64,
+    /// Each comes back at a random moment within so many milliseconds.
+    #[arg(long, default_value_t = 1000)]
+    pub jitter_ms: u64,
+}
+
+/// Mixed day.
+#[derive(Clone, Debug, clap::Args)]
+pub struct MixedArgs {
+    /// Users, some of whom are online at any time.
+    #[arg(long, default_value_t = 500)]
+    pub users: usize,
+    /// Deeds a second of all users together at noon; at the day's ends it is a fifth.
+    #[arg(long, default_value_t = 500.0)]
+    pub rate: f64,
+    /// Members of a small room; every user is in one.
+    #[arg(long, default_value_t = 8)]
+    pub small_room: usize,
+    /// Members of a big room; every user is in one, if there are so many users.
+    #[arg(long, default_value_t = 200)]
+    pub big_room: usize,
+    /// Makes the choice of deeds and users repeatable.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Line latency.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LineLatencyArgs {
+    /// The server's database, as its own `storage.url`: the same insert that stores a message is timed there, in
+    /// turns with the messages.
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
 }
 
 /// How fast writers write.
@@ -115,7 +299,7 @@ pub struct Pace {
     pub in_flight: usize,
 }
 
-/// [`Transport`] on the command line.
+/// How users connect, on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TransportName {
     /// WebSocket with JSON.
@@ -124,24 +308,36 @@ pub enum TransportName {
     WsProto,
     /// TCP frames.
     Tcp,
+    /// Text lines, for direct, room, busy, idle, sign-in and line-latency.
+    Line,
 }
 
-impl From<TransportName> for Transport {
+impl From<TransportName> for Framing {
     fn from(name: TransportName) -> Self {
         match name {
-            TransportName::WsJson => Self::WebSocketJson,
-            TransportName::WsProto => Self::WebSocketProto,
+            TransportName::WsJson => Self::WsJson,
+            TransportName::WsProto => Self::WsProto,
             TransportName::Tcp => Self::Tcp,
+            TransportName::Line => Self::Line,
         }
     }
 }
 
 impl LoadArgs {
+    /// Most connections that the scenario holds at once.
     fn connections(&self) -> usize {
-        match self.scenario {
-            Scenario::Direct { pairs, .. } => pairs.saturating_mul(2),
-            Scenario::Room { rooms, members, .. } => rooms.saturating_mul(members),
-            Scenario::Idle { connections } => connections,
+        match &self.scenario {
+            Scenario::Direct(args) => args.pairs.saturating_mul(2),
+            Scenario::Room(args) => args.rooms.saturating_mul(args.members),
+            Scenario::Busy(args) => args.rooms.saturating_mul(args.members),
+            Scenario::Echo(args) => args.connections,
+            Scenario::Idle { connections } => *connections,
+            // Those that say goodbye, too.
+            Scenario::SignIn(args) => args.users.min(args.workers.saturating_mul(2)),
+            Scenario::Backlog(args) => args.users.saturating_mul(2),
+            Scenario::Reconnect(args) => args.users + args.users.div_ceil(args.members.max(1)),
+            Scenario::Mixed(args) => args.users,
+            Scenario::LineLatency(_) => 2,
             Scenario::Chaos(_) => 0,
         }
     }
@@ -150,7 +346,8 @@ impl LoadArgs {
     fn endpoints(&self) -> &[String] {
         match self.transport {
             TransportName::Tcp => &self.tcp_servers,
-            _ => &self.servers,
+            TransportName::Line => &self.line_servers,
+            TransportName::WsJson | TransportName::WsProto => &self.servers,
         }
     }
 
@@ -158,26 +355,18 @@ impl LoadArgs {
         for address in self.servers.iter().chain(self.endpoints()) {
             check_loopback(address)?;
         }
-        if self.seconds == 0 || self.seconds + self.warm_up > SECONDS_MAX {
+        if self.seconds == 0 || self.seconds.saturating_add(self.warm_up) > SECONDS_MAX {
             bail!("--seconds and --warm-up together must be 1 to {SECONDS_MAX}");
         }
         if !(checker::PAYLOAD_MIN..=PAYLOAD_MAX).contains(&self.payload) {
             bail!("--payload must be {} to {PAYLOAD_MAX} bytes", checker::PAYLOAD_MIN);
         }
+        within("--at-once", self.at_once, 1, AT_ONCE_MAX)?;
+        within("--threads", self.threads, 1, THREADS_MAX)?;
+        self.check_scenario()?;
         let connections = self.connections();
         if connections == 0 || connections > CONNECTIONS_MAX {
             bail!("that makes {connections} connections; 1 to {CONNECTIONS_MAX} are possible");
-        }
-        if let Scenario::Room { members: 0 | 1, .. } = self.scenario {
-            bail!("--members must be 2 at least: a writer and somebody who receives");
-        }
-        if let Scenario::Direct { pace, .. } | Scenario::Room { pace, .. } = self.scenario
-            && (pace.in_flight == 0 || pace.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0))
-        {
-            bail!("--rate must be above 0 and --in-flight at least 1");
-        }
-        if self.at_once == 0 {
-            bail!("--at-once must be at least 1");
         }
         if let Some(files) = measure::open_files_max()
             && connections + SPARE_FILES > files
@@ -190,6 +379,86 @@ impl LoadArgs {
         }
         Ok(())
     }
+
+    /// What each scenario asks of its own arguments.
+    fn check_scenario(&self) -> anyhow::Result<()> {
+        let line = self.transport == TransportName::Line;
+        match &self.scenario {
+            Scenario::Echo(_) | Scenario::Backlog(_) | Scenario::Reconnect(_) | Scenario::Mixed(_)
+                if line =>
+            {
+                bail!(
+                    "lines have no ping and no sync; this scenario needs --transport ws-proto, ws-json or tcp"
+                );
+            }
+            Scenario::LineLatency(_) if !line => bail!("line-latency needs --transport line"),
+            Scenario::Direct(args) => {
+                if args.across && self.endpoints().len() < 2 {
+                    bail!("--across needs two nodes: repeat --server (and --tcp-server, --line-server)");
+                }
+                args.pace.check()
+            }
+            Scenario::Room(args) => args.check(),
+            Scenario::Busy(args) => RoomArgs::from(args.clone()).check(),
+            Scenario::Echo(args) => {
+                within("--in-flight", args.in_flight, 1, IN_FLIGHT_MAX)?;
+                within("--frame-bytes", args.frame_bytes, 2, FRAME_BYTES_MAX)
+            }
+            Scenario::SignIn(args) => {
+                within("--workers", args.workers, 1, AT_ONCE_MAX)?;
+                within("--users", args.users, args.workers, CONNECTIONS_MAX)
+            }
+            Scenario::Backlog(args) => {
+                within("--in-flight", args.in_flight, 1, IN_FLIGHT_MAX)?;
+                within("--messages", args.messages as usize, 1, MESSAGES_MAX)?;
+                within("--page", args.page as usize, 1, PAGE_MAX)
+            }
+            Scenario::Reconnect(args) => {
+                within("--members", args.members, 1, ROOM_MAX)?;
+                within("--jitter-ms", args.jitter_ms as usize, 0, JITTER_MAX_MS)?;
+                check_rate(args.rate)
+            }
+            Scenario::Mixed(args) => {
+                within("--users", args.users, 4, CONNECTIONS_MAX)?;
+                within("--small-room", args.small_room, 2, ROOM_MAX)?;
+                within("--big-room", args.big_room, 2, ROOM_MAX)?;
+                check_rate(args.rate)
+            }
+            Scenario::Idle { .. } | Scenario::LineLatency(_) | Scenario::Chaos(_) => Ok(()),
+        }
+    }
+}
+
+impl RoomArgs {
+    fn check(&self) -> anyhow::Result<()> {
+        if self.members < 2 {
+            bail!("--members must be 2 at least: a writer and somebody who receives");
+        }
+        within("--members", self.members, 2, ROOM_MAX)?;
+        within("--writers", self.writers, 1, self.members)?;
+        self.pace.check()
+    }
+}
+
+impl Pace {
+    fn check(&self) -> anyhow::Result<()> {
+        within("--in-flight", self.in_flight, 1, IN_FLIGHT_MAX)?;
+        self.rate.map_or(Ok(()), check_rate)
+    }
+}
+
+fn check_rate(rate: f64) -> anyhow::Result<()> {
+    if !rate.is_finite() || rate <= 0.0 || rate > RATE_MAX {
+        bail!("--rate must be above 0 and at most {RATE_MAX}");
+    }
+    Ok(())
+}
+
+fn within(name: &str, value: usize, least: usize, most: usize) -> anyhow::Result<()> {
+    if !(least..=most).contains(&value) {
+        bail!("{name} must be {least} to {most}");
+    }
+    Ok(())
 }
 
 /// Runs the scenario and prints its report. An error if deliveries were lost, doubled or out of order.
@@ -199,12 +468,7 @@ pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
         return Box::pin(chaos::run(*chaos, args.json)).await;
     }
     args.check()?;
-    let report = match args.scenario.clone() {
-        Scenario::Direct { pairs, pace } => scenarios::direct(&args, pairs, pace).await?,
-        Scenario::Room { rooms, members, pace } => scenarios::room(&args, rooms, members, pace).await?,
-        Scenario::Idle { connections } => scenarios::idle(&args, connections).await?,
-        Scenario::Chaos(_) => unreachable!("it was run above"),
-    };
+    let report = Box::pin(scenarios::play(&args)).await?;
     println!("{}", report.table());
     if let Some(file) = &args.json {
         let json = serde_json::to_string_pretty(&report).context("the report can't be written as JSON")?;
@@ -260,7 +524,27 @@ mod tests {
             &["load", "direct", "--seconds", "1000000"],
             &["load", "direct", "--payload", "1"],
             &["load", "direct", "--rate", "-1"],
+            &["load", "direct", "--across"],
+            &[
+                "load",
+                "direct",
+                "--across",
+                "--same-node",
+                "--server",
+                "127.0.0.1:1",
+                "--server",
+                "127.0.0.1:2",
+            ],
             &["load", "room", "--members", "1"],
+            &["load", "room", "--writers", "101"],
+            &["load", "busy", "--in-flight", "0"],
+            &["load", "echo", "--transport", "line"],
+            &["load", "line-latency"],
+            &["load", "sign-in", "--users", "3"],
+            &["load", "backlog", "--messages", "0"],
+            &["load", "mixed", "--rate", "0"],
+            &["load", "reconnect", "--members", "0"],
+            &["load", "idle", "--threads", "0"],
             &["load", "idle", "--server", "192.0.2.1:80"],
         ] {
             let arguments: Vec<&str> = bad.to_vec();

@@ -50,6 +50,17 @@ pub fn encode<F: prost::Message + Serialize>(frame: &F, format: Format) -> Bytes
     }
 }
 
+/// Encodes `frame` behind what `out` holds, without a length prefix: as one protobuf or JSON message.
+pub fn encode_behind<F: prost::Message + Serialize>(frame: &F, format: Format, out: &mut Vec<u8>) {
+    match format {
+        Format::Json | Format::Line => serde_json::to_writer(out, frame)
+            .expect("generated types have string keys and no failing serialisers, and a Vec takes all"),
+        Format::Proto | Format::ProtoPrefixed => {
+            frame.encode(out).expect("a Vec grows, so that encoding can't run out of room");
+        }
+    }
+}
+
 /// Decodes one frame (without its length prefix).
 pub fn decode<F: prost::Message + Default + DeserializeOwned>(
     bytes: &[u8],

@@ -2,26 +2,57 @@
 
 use std::collections::BTreeSet;
 
+use parking_lot::Mutex;
+
 use crate::domain::ranges::SeqRanges;
 
 /// Shortest text that has room for what a message carries, in bytes.
-pub(super) const PAYLOAD_MIN: usize = 48;
+pub(super) const PAYLOAD_MIN: usize = 56;
 /// What every text begins with.
-const MARK: &str = "rookery-load";
+const MARK: &[u8] = b"rookery-load ";
 
-/// The text of message `number` (from 0) of a writer, due at `due_us` since the run's start; `bytes` long.
-pub(super) fn text(number: u64, due_us: u64, bytes: usize) -> String {
-    let mut text = format!("{MARK} {number} {due_us} ");
-    while text.len() < bytes {
-        text.push('x');
-    }
-    text
+/// What a message carries. The sender is the message's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Tells runs against one database apart.
+    pub(super) run: u32,
+    /// From 0, by writer and conversation.
+    pub(super) number: u64,
+    /// When it was due, in microseconds since the run's start.
+    pub(super) due_us: u64,
 }
 
-/// Number and due time; `None`: not a text of ours.
-pub(super) fn read(text: &str) -> Option<(u64, u64)> {
-    let mut words = text.strip_prefix(MARK)?.split_ascii_whitespace();
-    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+/// Writes the text of a message, `bytes` long.
+pub(super) fn write(stamp: Stamp, bytes: usize, text: &mut String) {
+    let Stamp { run, number, due_us } = stamp;
+    text.clear();
+    text.push_str("rookery-load ");
+    std::fmt::Write::write_fmt(text, format_args!("{run} {number} {due_us} "))
+        .expect("writing to a String can't fail");
+    text.extend(std::iter::repeat_n('x', bytes.saturating_sub(text.len())));
+}
+
+/// Writes the `client_id` of a message: unique also among the runs of one user.
+pub(super) fn write_client_id(stamp: Stamp, user_id: u64, client_id: &mut String) {
+    client_id.clear();
+    std::fmt::Write::write_fmt(client_id, format_args!("{:x}-{user_id:x}-{:x}", stamp.run, stamp.number))
+        .expect("writing to a String can't fail");
+}
+
+/// What a text carries; `None`: not a text of ours.
+pub(super) fn read(text: &[u8]) -> Option<Stamp> {
+    let mut rest = text.strip_prefix(MARK)?;
+    let mut number = || {
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // Up to 19 digits fit.
+        if digits == 0 || digits > 19 || rest.get(digits) != Some(&b' ') {
+            return None;
+        }
+        let value = rest[..digits].iter().fold(0_u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+        rest = &rest[digits + 1..];
+        Some(value)
+    };
+    Some(Stamp { run: u32::try_from(number()?).ok()?, number: number()?, due_us: number()? })
 }
 
 /// A writer's messages by what became of them.
@@ -50,7 +81,6 @@ pub(super) struct Checker {
     next: u64,
     /// Passed over.
     missing: BTreeSet<u64>,
-    last_seq: Option<u64>,
     received: u64,
     doubled: u64,
     out_of_order: u64,
@@ -79,11 +109,9 @@ impl Verdict {
 }
 
 impl Checker {
-    /// A message arrived.
-    pub(super) fn take(&mut self, number: u64, seq: u64) {
+    /// A message arrived. `seq_goes_back`: its conversation had been further.
+    pub(super) fn take(&mut self, number: u64, seq_goes_back: bool) {
         self.received += 1;
-        let seq_goes_back = self.last_seq.is_some_and(|last| seq <= last);
-        self.last_seq = self.last_seq.max(Some(seq));
         if number >= self.next {
             self.missing.extend(self.next..number);
             self.next = number + 1;
@@ -116,6 +144,45 @@ impl Checker {
     }
 }
 
+/// What one receiver got of one conversation.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Inbox {
+    last_seq: u64,
+    /// By writer.
+    streams: Vec<(u64, Checker)>,
+}
+
+impl Inbox {
+    /// Of these writers, whose [`Written`] are asked for in the same order.
+    pub(super) fn of(writers: impl IntoIterator<Item = u64>) -> Self {
+        Self { last_seq: 0, streams: writers.into_iter().map(|id| (id, Checker::default())).collect() }
+    }
+
+    /// A message arrived; whether it is of one of the writers.
+    pub(super) fn take(&mut self, sender_id: u64, number: u64, seq: u64) -> bool {
+        let seq_goes_back = seq <= self.last_seq;
+        self.last_seq = self.last_seq.max(seq);
+        let Some((_, stream)) = self.streams.iter_mut().find(|(id, _)| *id == sender_id) else {
+            return false;
+        };
+        stream.take(number, seq_goes_back);
+        true
+    }
+
+    /// Whether all that was stored has arrived.
+    pub(super) fn is_complete<'a>(&self, written: impl IntoIterator<Item = &'a Mutex<Written>>) -> bool {
+        self.streams.iter().zip(written).all(|((_, stream), written)| stream.is_complete(&written.lock()))
+    }
+
+    pub(super) fn verdict<'a>(&self, written: impl IntoIterator<Item = &'a Mutex<Written>>) -> Verdict {
+        let mut sum = Verdict::default();
+        for ((_, stream), written) in self.streams.iter().zip(written) {
+            sum.add(stream.verdict(&written.lock()));
+        }
+        sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,17 +194,32 @@ mod tests {
     }
 
     fn checked(arrivals: &[u64]) -> Checker {
-        let mut checker = Checker::default();
-        arrivals.iter().for_each(|number| checker.take(*number, number + 1));
-        checker
+        let mut inbox = Inbox::of([7]);
+        arrivals.iter().for_each(|number| assert!(inbox.take(7, *number, number + 1)));
+        inbox.streams.remove(0).1
     }
 
     #[test]
-    fn a_text_carries_its_number_and_time() {
-        let text = text(12, 3_600_000_000, PAYLOAD_MIN);
+    fn a_text_carries_what_it_must() {
+        let stamp = Stamp { run: u32::MAX, number: 12, due_us: 3_600_000_000 };
+        let mut text = String::from("old");
+        write(stamp, PAYLOAD_MIN, &mut text);
         assert_eq!(text.len(), PAYLOAD_MIN);
-        assert_eq!(read(&text), Some((12, 3_600_000_000)));
-        assert_eq!(read("hello"), None);
+        assert_eq!(read(text.as_bytes()), Some(stamp));
+        for other in ["hello", "rookery-load ", "rookery-load 1 2", "rookery-load 1 2 x"] {
+            assert_eq!(read(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_conversations_order_holds_over_all_its_writers() {
+        let mut inbox = Inbox::of([7, 8]);
+        assert!(inbox.take(7, 0, 1) && inbox.take(8, 0, 3) && inbox.take(7, 1, 2));
+        assert!(!inbox.take(9, 0, 4), "nobody asked about this writer");
+        let both = [Mutex::new(written(&[0, 1])), Mutex::new(written(&[0]))];
+        assert!(inbox.is_complete(&both));
+        let verdict = inbox.verdict(&both);
+        assert_eq!(verdict, Verdict { received: 3, out_of_order: 1, ..Verdict::default() });
     }
 
     #[test]

@@ -53,12 +53,7 @@ impl Recorder {
 
     /// A message due at `due_us` has been answered with `sent`.
     pub(super) fn acked(&self, due_us: u64) {
-        self.record(&self.acks, due_us);
-    }
-
-    /// A message due at `due_us` has been delivered to one receiver.
-    pub(super) fn delivered(&self, due_us: u64) {
-        self.record(&self.deliveries, due_us);
+        self.record_at(&self.acks, due_us, self.now_us());
     }
 
     /// [`Self::acked`] by a clock that was read once for all that came together.
@@ -66,13 +61,9 @@ impl Recorder {
         self.record_at(&self.acks, due_us, now_us);
     }
 
-    /// [`Self::delivered`] by a clock that was read once for all that came together.
+    /// A message due at `due_us` has been delivered to one receiver, by such a clock.
     pub(super) fn delivered_at(&self, due_us: u64, now_us: u64) {
         self.record_at(&self.deliveries, due_us, now_us);
-    }
-
-    fn record(&self, histogram: &Mutex<Histogram<u64>>, due_us: u64) {
-        self.record_at(histogram, due_us, self.now_us());
     }
 
     fn record_at(&self, histogram: &Mutex<Histogram<u64>>, due_us: u64, now_us: u64) {

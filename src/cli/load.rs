@@ -18,6 +18,7 @@ use self::lean::pool::THREADS_MAX;
 
 pub mod chaos;
 mod checker;
+mod gapless;
 mod lean;
 mod measure;
 mod people;

@@ -1,7 +1,7 @@
 //! Signs users up and in, and connects them; keeps them in a file for later runs.
 
 use std::io::{BufRead as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -176,9 +176,9 @@ pub(super) async fn connect_one(
 }
 
 /// The address that player `at` connects from: beyond the ports of one, another of this machine's.
-fn source(at: usize) -> Option<IpAddr> {
+fn source(at: usize) -> Option<Ipv4Addr> {
     let source = u8::try_from(1 + at / PER_SOURCE).unwrap_or(u8::MAX);
-    (at >= PER_SOURCE).then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, source)))
+    (at >= PER_SOURCE).then_some(Ipv4Addr::new(127, 0, 0, source))
 }
 
 /// Repeats a call that is refused because of overload.
@@ -228,6 +228,6 @@ mod tests {
     #[test]
     fn many_connections_have_several_sources() {
         assert_eq!(source(PER_SOURCE - 1), None);
-        assert_eq!(source(PER_SOURCE), Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))));
+        assert_eq!(source(PER_SOURCE), Some(Ipv4Addr::new(127, 0, 0, 2)));
     }
 }

@@ -14,7 +14,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,6 +114,8 @@ pub(super) struct Inlet {
     rest: Vec<u8>,
     /// The parts of a fragmented frame.
     parts: Vec<u8>,
+    /// Nothing has been read since the greeting.
+    greeted: bool,
 }
 
 thread_local! {
@@ -127,7 +129,7 @@ thread_local! {
 pub(super) async fn connect(
     endpoint: &str,
     framing: Framing,
-    local: Option<IpAddr>,
+    local: Option<Ipv4Addr>,
 ) -> Result<Inlet, ClientError> {
     let connecting = async {
         let stream = open(endpoint, local).await.map_err(|error| error.to_string())?;
@@ -141,12 +143,19 @@ pub(super) async fn connect(
         .map_err(|reason| ClientError::Unreachable { endpoint: endpoint.to_owned(), reason })
 }
 
-async fn open(endpoint: &str, local: Option<IpAddr>) -> io::Result<TcpStream> {
-    let Some(local) = local else { return TcpStream::connect(endpoint).await };
+async fn open(endpoint: &str, local: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = match local {
+        Some(_) => lookup_host(endpoint).await?.filter(SocketAddr::is_ipv4).collect(),
+        None => Vec::new(),
+    };
+    // Of IPv6's loopback there is one address only, and so no choice.
+    let Some(local) = local.filter(|_| !addresses.is_empty()) else {
+        return TcpStream::connect(endpoint).await;
+    };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host(endpoint).await?.filter(|address| address.is_ipv4() == local.is_ipv4()) {
-        let socket = if local.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.bind(SocketAddr::new(local, 0))?;
+    for address in addresses {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(local.into(), 0))?;
         match socket.connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => last = error,
@@ -179,7 +188,7 @@ async fn greet(mut stream: TcpStream, endpoint: &str, framing: Framing) -> Resul
     let (read, write) = stream.into_split();
     let out = Mutex::new(Out { mask: rand::random(), ..Out::default() });
     let link = Arc::new(Link { write, framing, out, busy: AtomicBool::new(true) });
-    Ok(Inlet { link, read, rest, parts: Vec::new() })
+    Ok(Inlet { link, read, rest, parts: Vec::new(), greeted: true })
 }
 
 async fn read_until(
@@ -207,7 +216,11 @@ impl Link {
 
     /// Writes a message; its answer bears `number`. It leaves with [`Self::flush`].
     pub(super) fn message(&self, to: Destination, from: u64, stamp: Stamp, bytes: usize) {
-        let number = stamp.number;
+        self.message_tagged(stamp.number, to, from, stamp, bytes);
+    }
+
+    /// [`Self::message`] whose answer bears another number than the message.
+    pub(super) fn message_tagged(&self, number: u64, to: Destination, from: u64, stamp: Stamp, bytes: usize) {
         if self.framing == Framing::Line {
             PEN.with_borrow_mut(|(frame, payload)| {
                 let send = send_of(frame);
@@ -374,14 +387,11 @@ impl Inlet {
         cx: &mut Context<'_>,
         take: &mut impl FnMut(Incoming),
     ) -> Poll<Result<(), Close>> {
-        if !self.rest.is_empty() {
-            // What came together with the greeting.
+        if std::mem::take(&mut self.greeted) && !self.rest.is_empty() {
+            // Frames may have come together with the greeting.
             let rest = std::mem::take(&mut self.rest);
-            let before = rest.len();
             self.split(&rest, take)?;
-            if self.rest.len() < before {
-                return Poll::Ready(Ok(()));
-            }
+            return Poll::Ready(Ok(()));
         }
         BUFFER.with_borrow_mut(|buffer| {
             let kept = self.rest.len();

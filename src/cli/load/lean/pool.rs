@@ -25,7 +25,17 @@ const HEART_PAUSE: Duration = Duration::from_secs(1);
 /// The threads. They end with it, and with them the players.
 pub(in crate::cli::load) struct Pool {
     threads: Vec<Thread>,
-    held: Arc<Mutex<Vec<Weak<Link>>>>,
+    held: Holder,
+}
+
+/// Keeps connections alive while nothing is sent on them. Forgets those that have ended.
+#[derive(Clone, Default)]
+pub(in crate::cli::load) struct Holder(Arc<Mutex<Vec<Weak<Link>>>>);
+
+impl Holder {
+    pub(in crate::cli::load) fn hold(&self, link: &Arc<Link>) {
+        self.0.lock().push(Arc::downgrade(link));
+    }
 }
 
 struct Thread {
@@ -38,8 +48,8 @@ impl Pool {
     /// Starts `threads` threads, and the heartbeat of the connections that are held.
     pub(in crate::cli::load) fn start(threads: usize) -> anyhow::Result<Self> {
         let threads: Vec<Thread> = (0..threads).map(|at| start_thread(at)).collect::<anyhow::Result<_>>()?;
-        let held: Arc<Mutex<Vec<Weak<Link>>>> = Arc::default();
-        let hearts = Arc::downgrade(&held);
+        let held = Holder::default();
+        let hearts = Arc::downgrade(&held.0);
         threads[0].handle.spawn(async move {
             for second in 0_usize.. {
                 tokio::time::sleep(HEART_PAUSE).await;
@@ -57,7 +67,12 @@ impl Pool {
 
     /// Has the connection kept alive while nothing is sent on it.
     pub(in crate::cli::load) fn hold(&self, link: &Arc<Link>) {
-        self.held.lock().push(Arc::downgrade(link));
+        self.held.hold(link);
+    }
+
+    /// For those who connect by themselves.
+    pub(in crate::cli::load) fn holder(&self) -> Holder {
+        self.held.clone()
     }
 }
 

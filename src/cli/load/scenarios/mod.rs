@@ -1,16 +1,16 @@
 //! The scenarios, one file each, and what they share: the phases of a run and what it costs.
 
 mod backlog;
-// mod blend;
+mod blend;
 mod echo;
 mod idle;
 mod line_latency;
-// mod member;
-// mod mixed;
+mod member;
+mod mixed;
 mod pairs;
 mod play;
 mod progress;
-// mod reconnect;
+mod reconnect;
 mod rooms;
 mod sign_in;
 
@@ -54,8 +54,8 @@ pub(super) async fn play(args: &LoadArgs) -> anyhow::Result<Report> {
         Scenario::Idle { connections } => idle::idle(&run, *connections).await,
         Scenario::SignIn(storm) => sign_in::sign_in(&run, storm).await,
         Scenario::Backlog(backlog) => backlog::backlog(&run, backlog).await,
-        Scenario::Reconnect(_) => anyhow::bail!("soon"),
-        Scenario::Mixed(_) => anyhow::bail!("soon"),
+        Scenario::Reconnect(storm) => reconnect::reconnect(&run, storm).await,
+        Scenario::Mixed(day) => mixed::mixed(&run, day).await,
         Scenario::LineLatency(latency) => line_latency::line_latency(&run, latency).await,
         Scenario::Chaos(_) => unreachable!("it has a stage of its own and is run by its own module"),
     }

@@ -3,7 +3,7 @@
 //! On lines the sign-in is by name and password, which the server hashes; elsewhere by token.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,8 +51,8 @@ pub(super) async fn sign_in(run: &Run, args: &SignInArgs) -> anyhow::Result<Repo
         welcomed: AtomicU64::new(0),
         wrong: AtomicU64::new(0),
     });
-    // As many may say goodbye as may say hello; when all do, the workers wait.
-    let leaving = Arc::new(Semaphore::new(args.workers));
+    // As many may say goodbye as say hello; when more do, the workers wait.
+    let leaving = Arc::new(Semaphore::new(2 * args.workers));
     let workers: Vec<_> = (0..args.workers)
         .map(|at| run.pool.on(at).spawn(work(Arc::clone(&storm), Arc::clone(&leaving))))
         .collect();
@@ -84,7 +84,7 @@ async fn work(storm: Arc<Storm>, leaving: Arc<Semaphore>) {
         let source = Ipv4Addr::new(127, 0, 1, 1 + (at % SOURCES) as u8);
         let endpoint = &storm.endpoints[at as usize % storm.endpoints.len()];
         let signing_in = async {
-            let mut inlet = lean::connect(endpoint, storm.framing, Some(IpAddr::V4(source))).await?;
+            let mut inlet = lean::connect(endpoint, storm.framing, Some(source)).await?;
             let user_id = inlet.sign_in(person.credentials()).await?;
             Ok::<_, ClientError>((inlet, user_id))
         };

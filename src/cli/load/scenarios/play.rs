@@ -87,7 +87,8 @@ impl Cast {
             for (place, online) in circle.people.into_iter().enumerate() {
                 let receives = place >= circle.writers || circle.writers_receive;
                 // A writer gets `sent`, and not its own message.
-                let others = written.iter().filter(|(id, _)| *id != online.user_id).cloned();
+                let others = written.iter().enumerate().filter(|(writer, _)| *writer != place);
+                let others = others.map(|(_, writer)| writer.clone());
                 let receiver = receives.then(|| Arc::new(Receiver::of(others)));
                 let closed = Arc::default();
                 let player = Player {
@@ -151,3 +152,7 @@ impl Cast {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "play_tests.rs"]
+mod tests;

@@ -33,7 +33,7 @@ pub(super) enum Deed {
 
 /// The blend: of a hundred deeds, how many are of each kind. Chosen, not taken from anybody's logs: half is messages,
 /// nearly a third is what clients send by themselves for what they receive, the rest is looking things up and coming
-/// and going.
+/// and going. A server that refuses a kind is seen to in the report, which counts what was refused.
 pub(super) const BLEND: [(Deed, &str, f64); 12] = [
     (Deed::Direct, "direct message", 28.0),
     (Deed::SmallRoom, "small room message", 18.0),

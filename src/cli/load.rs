@@ -54,10 +54,6 @@ const AT_ONCE_MAX: usize = 4096;
 const FRAME_BYTES_MAX: usize = 128;
 
 /// Generate load and check deliveries. Talks to loopback addresses only.
-///
-/// Every message carries its sender, number and time, and every receiver checks for loss, doubles and order; a fault
-/// makes the command fail. In the open loop (--rate) a message's time counts from when it was due, so that a slow
-/// server can't hide its delay; without --rate each writer writes when it is answered (closed loop).
 #[derive(Clone, Debug, clap::Args)]
 pub struct LoadArgs {
     /// What to do.

@@ -21,6 +21,11 @@ pub enum Command {
     /// Run one node of a cluster
     Serve(serve::ServeArgs),
     /// Put load on nodes of this machine, and check and measure what comes of it
+    ///
+    /// Every message carries its sender, number and time, and every receiver checks for loss, doubles and order; a
+    /// fault makes the command fail. With --rate (open loop) a message's time counts from when it was due, so that a
+    /// slow server can't hide its delay; without it, each user writes when it is answered (closed loop). Talks to
+    /// loopback addresses only.
     Load(load::LoadArgs),
     /// Look at a running cluster, and drain its nodes
     Admin(admin::AdminArgs),

@@ -1,10 +1,9 @@
 //! `rookery load`: generates load over the public protocol, checks every delivery, and says what it cost.
 //!
 //! One process plays all the users. `people` signs them up and connects them, `lean` is the client that they use,
-//! `sender` and `receiver` play one side each, `checker` judges what arrives, `measure` keeps times and reads `/proc`,
-//! `report` prints. `scenarios` says who does what and when.
-
-#![expect(clippy::print_stdout, reason = "a command that prints its report")]
+//! `sender` and `receiver` play one side each, `checker` judges what arrives. `scenarios` says who does what and when.
+//! `measure` keeps times, `sampler` watches processes, `report` shows both. `launch` brings servers along, `runs` and
+//! `compare` repeat it all.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -12,23 +11,35 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
+use serde::Serialize;
 
+use self::compare::CompareArgs;
+use self::launch::LaunchArgs;
 use self::lean::Framing;
 use self::lean::pool::THREADS_MAX;
+use self::report::growth::GrowthArgs;
 
 pub mod chaos;
 mod checker;
+pub mod compare;
 mod gapless;
+pub mod launch;
 mod lean;
+mod machine;
 mod measure;
 mod people;
+mod process;
 mod receiver;
 mod report;
+mod runs;
+mod sampler;
 mod scenarios;
 mod sender;
 
 /// Longest run, in seconds.
 const SECONDS_MAX: u64 = 3600;
+/// Most runs of one command.
+const RUNS_MAX: usize = 100;
 /// Most connections of one process.
 const CONNECTIONS_MAX: usize = 100_000;
 /// File descriptors that the process needs beside its connections.
@@ -99,13 +110,28 @@ pub struct LoadArgs {
     /// A database process, likewise.
     #[arg(long = "database-pid", value_name = "PID", global = true)]
     pub database_pids: Vec<u32>,
-    /// Write the report as JSON to this file, too.
+    /// The URL of the servers' database, to name its version in the report.
+    #[arg(long, value_name = "URL", global = true)]
+    pub database_url: Option<String>,
+    /// Write the report as JSON to this file, too; with --runs, an array of them.
     #[arg(long, value_name = "FILE", global = true)]
     pub json: Option<PathBuf>,
+    /// Write a page with plots to this file, too.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub html: Option<PathBuf>,
+    /// Do all of it so many times, and show the medians.
+    #[arg(long, value_name = "N", global = true)]
+    pub runs: Option<usize>,
+    /// A number to keep with the report, such as stored=1000000 for a plot of growth; repeat it for more.
+    #[arg(long = "note", value_name = "NAME=NUMBER", value_parser = noted, global = true)]
+    pub notes: Vec<(String, f64)>,
+    /// Servers of the run's own.
+    #[command(flatten)]
+    pub launch: LaunchArgs,
 }
 
 /// What to do.
-#[derive(Clone, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand, Serialize)]
 pub enum Scenario {
     /// Pairs of users; one of each writes to the other
     Direct(PairArgs),
@@ -133,11 +159,28 @@ pub enum Scenario {
     LineLatency(LineLatencyArgs),
     /// Rounds of faults against a cluster of its own, and a verdict on what became of the messages
     #[command(long_flag = "chaos")]
+    #[serde(skip)]
     Chaos(Box<chaos::ChaosArgs>),
+    /// Show kept reports again, one or several against each other.
+    #[serde(skip)]
+    Report {
+        /// Reports that --json wrote. NAME-1.json, NAME-2.json and so on are runs of one thing.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The title of the page.
+        #[arg(long)]
+        title: Option<String>,
+    },
+    /// Draw how figures grow with the connections, members, rooms, nodes or stored messages of several reports.
+    #[serde(skip)]
+    Growth(GrowthArgs),
+    /// Run one scenario against several programs or settings in turns, and show the ratios.
+    #[serde(skip)]
+    Compare(CompareArgs),
 }
 
 /// Pairs.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct PairArgs {
     /// How many pairs.
     #[arg(long, default_value_t = 50)]
@@ -150,11 +193,12 @@ pub struct PairArgs {
     #[arg(long)]
     pub same_node: bool,
     #[command(flatten)]
+    #[serde(flatten)]
     pub pace: Pace,
 }
 
 /// Rooms.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct RoomArgs {
     /// How many rooms.
     #[arg(long, default_value_t = 1)]
@@ -166,11 +210,12 @@ pub struct RoomArgs {
     #[arg(long, default_value_t = 1)]
     pub writers: usize,
     #[command(flatten)]
+    #[serde(flatten)]
     pub pace: Pace,
 }
 
 /// [`RoomArgs`] with the defaults of busy rooms.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct BusyArgs {
     /// How many rooms.
     #[arg(long, default_value_t = 10)]
@@ -197,7 +242,7 @@ impl From<BusyArgs> for RoomArgs {
 }
 
 /// Echoes.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct EchoArgs {
     /// How many connections.
     #[arg(long, default_value_t = 4)]
@@ -211,7 +256,7 @@ pub struct EchoArgs {
 }
 
 /// Sign-ins.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct SignInArgs {
     /// Users who sign in, each again and again.
     #[arg(long, default_value_t = 1000)]
@@ -222,7 +267,7 @@ pub struct SignInArgs {
 }
 
 /// Offline backlog.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct BacklogArgs {
     /// Users who are offline; as many others write to them, one each.
     #[arg(long, default_value_t = 100)]
@@ -239,7 +284,7 @@ pub struct BacklogArgs {
 }
 
 /// Reconnect storm.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct ReconnectArgs {
     /// Users who lose their connections.
     #[arg(long, default_value_t = 500)]
@@ -256,7 +301,7 @@ pub struct ReconnectArgs {
 }
 
 /// Mixed day.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct MixedArgs {
     /// Users, some of whom are online at any time.
     #[arg(long, default_value_t = 500)]
@@ -276,7 +321,7 @@ pub struct MixedArgs {
 }
 
 /// Line latency.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct LineLatencyArgs {
     /// The server's database, as its own `storage.url`: the same insert that stores a message is timed there, in
     /// turns with the messages.
@@ -285,7 +330,7 @@ pub struct LineLatencyArgs {
 }
 
 /// How fast writers write.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
 pub struct Pace {
     /// Messages a second of all writers together, answered or not (open loop). Without it, each writes its next
     /// message when one is answered (closed loop).
@@ -335,7 +380,7 @@ impl LoadArgs {
             Scenario::Reconnect(args) => args.users + args.users.div_ceil(args.members.max(1)),
             Scenario::Mixed(args) => args.users,
             Scenario::LineLatency(_) => 2,
-            Scenario::Chaos(_) => 0,
+            Scenario::Chaos(_) | Scenario::Report { .. } | Scenario::Growth(_) | Scenario::Compare(_) => 0,
         }
     }
 
@@ -421,7 +466,8 @@ impl LoadArgs {
                 within("--big-room", args.big_room, 2, ROOM_MAX)?;
                 check_rate(args.rate)
             }
-            Scenario::Idle { .. } | Scenario::LineLatency(_) | Scenario::Chaos(_) => Ok(()),
+            Scenario::Idle { .. } | Scenario::LineLatency(_) => Ok(()),
+            _ => bail!("this is not a scenario of load"),
         }
     }
 }
@@ -458,23 +504,20 @@ fn within(name: &str, value: usize, least: usize, most: usize) -> anyhow::Result
     Ok(())
 }
 
-/// Runs the scenario and prints its report. An error if deliveries were lost, doubled or out of order.
+/// Runs the command and prints its report. An error if deliveries were lost, doubled or out of order.
 pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
     if let Scenario::Chaos(chaos) = args.scenario {
         // It loads no server but those that it starts.
         return Box::pin(chaos::run(*chaos, args.json)).await;
     }
-    args.check()?;
-    let report = Box::pin(scenarios::play(&args)).await?;
-    println!("{}", report.table());
-    if let Some(file) = &args.json {
-        let json = serde_json::to_string_pretty(&report).context("the report can't be written as JSON")?;
-        std::fs::write(file, json + "\n").with_context(|| format!("{} can't be written", file.display()))?;
-    }
-    if report.has_faults() {
-        bail!("deliveries were lost, doubled or out of order; see the report");
-    }
-    Ok(())
+    Box::pin(runs::run(args)).await
+}
+
+/// `stored=1000000`, as its parts.
+fn noted(pair: &str) -> Result<(String, f64), String> {
+    let (name, value) = pair.split_once('=').ok_or("it is not NAME=NUMBER")?;
+    let value: f64 = value.parse().map_err(|_| format!("'{value}' is no number"))?;
+    if value.is_finite() { Ok((name.to_owned(), value)) } else { Err("the number is not finite".to_owned()) }
 }
 
 /// Refuses what isn't this machine: nobody's server is to be flooded by mistake.
@@ -499,7 +542,7 @@ mod tests {
 
     use super::*;
 
-    fn read(arguments: &[&str]) -> LoadArgs {
+    pub(super) fn read(arguments: &[&str]) -> LoadArgs {
         let command = LoadArgs::augment_args(clap::Command::new("load"));
         let matches = command.try_get_matches_from(arguments).expect("the arguments are good");
         LoadArgs::from_arg_matches(&matches).expect("the arguments are complete")
@@ -511,6 +554,13 @@ mod tests {
         check_loopback("[::1]:8080").expect("it is loopback");
         let error = check_loopback("192.0.2.1:8080").expect_err("it is somebody else");
         assert!(error.to_string().contains("not a loopback address"));
+    }
+
+    #[test]
+    fn a_note_is_a_name_and_a_number() {
+        let args = read(&["load", "idle", "--note", "stored=1000"]);
+        assert_eq!(args.notes, [("stored".to_owned(), 1000.0)]);
+        assert!(noted("stored").is_err() && noted("stored=much").is_err() && noted("a=inf").is_err());
     }
 
     #[test]

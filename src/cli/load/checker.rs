@@ -87,7 +87,8 @@ pub(super) struct Checker {
 }
 
 /// A receiver's verdict, or the sum of many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub(super) struct Verdict {
     /// Deliveries, doubles included.
     pub(super) received: u64,

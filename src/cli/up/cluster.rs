@@ -28,6 +28,8 @@ pub struct ClusterOptions {
     pub database_url: String,
     /// A configuration file for all.
     pub config: Option<PathBuf>,
+    /// The folder that they run in; by default this one, whose `cluster.toml` they read.
+    pub folder: Option<PathBuf>,
     /// Ports; by default any free ones.
     pub ports: PortPlan,
     /// Further environment of the nodes, such as `ROOKERY__LOG__FILTER`.
@@ -65,6 +67,7 @@ impl ClusterOptions {
             executable: std::env::current_exe().context("the path of this program can't be found")?,
             database_url: database_url.into(),
             config: None,
+            folder: None,
             ports: PortPlan::any(),
             environment: Vec::new(),
             extra_arguments: Vec::new(),
@@ -221,6 +224,7 @@ impl LocalCluster {
             executable: self.options.executable.clone(),
             launcher: setting.launcher,
             config: self.options.config.clone(),
+            folder: self.options.folder.clone(),
             listen: setting.listen.unwrap_or(Addresses { http, tcp, line, admin, cluster }),
             seeds: seeds.map(|(_, node)| node.addresses().cluster.clone()).take(SEEDS_MAX).collect(),
             database_url: setting.database_url.unwrap_or_else(|| self.options.database_url.clone()),

@@ -63,6 +63,8 @@ pub(super) struct Spec {
     /// A program that becomes the executable, with its arguments; empty: none.
     pub(super) launcher: Vec<String>,
     pub(super) config: Option<PathBuf>,
+    /// The folder that it runs in; `None`: ours. The executable's path must be absolute then.
+    pub(super) folder: Option<PathBuf>,
     pub(super) listen: Addresses,
     pub(super) seeds: Vec<String>,
     pub(super) database_url: String,
@@ -256,6 +258,9 @@ fn command(spec: &Spec) -> Command {
     }
     command.args(["--database-url", &spec.database_url, "--stop-on-stdin-close"]);
     command.args(&spec.extra_arguments);
+    if let Some(folder) = &spec.folder {
+        command.current_dir(folder);
+    }
     command.envs(spec.environment.iter().map(|(key, value)| (key, value)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own: Ctrl-C at the terminal is for us, and we stop the nodes in order.

@@ -24,8 +24,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::super::measure::memory_of;
 use super::super::people::patiently;
+use super::super::process::memory_of;
 use super::ChaosArgs;
 use super::stage::{Stage, VIEW_TIMEOUT};
 use crate::client::connection::Incoming;

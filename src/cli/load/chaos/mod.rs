@@ -22,7 +22,6 @@ pub mod cast;
 pub mod device;
 pub mod fault;
 pub mod ledger;
-pub mod mariadb;
 pub mod memory;
 pub mod net;
 pub mod report;

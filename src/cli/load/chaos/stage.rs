@@ -10,8 +10,9 @@ use futures_util::future::join_all;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::mariadb::MariaDb;
 use super::net::{Namespaces, Net, Proxies};
+use crate::cli::load::launch::folder::Folder;
+use crate::cli::load::launch::mariadb::{MariaDb, Size};
 use crate::cli::up::{ClusterOptions, LocalCluster, Output};
 
 /// How long nodes may take to agree on who is up.
@@ -87,14 +88,14 @@ pub struct Stage {
 impl Stage {
     /// Starts everything, and waits until all nodes see each other.
     pub async fn start(options: &StageOptions) -> anyhow::Result<Self> {
-        let folder = Folder::new()?;
+        let folder = Folder::new("chaos")?;
         let places = options.nodes + options.spare;
         let mut net = open_net(options.net, places).await?;
         let mut mariadb = None;
         let database_url = match &options.database {
-            DatabaseKind::Sqlite => format!("sqlite://{}", folder.0.join("rookery.db").display()),
+            DatabaseKind::Sqlite => format!("sqlite://{}", folder.path().join("rookery.db").display()),
             DatabaseKind::MariaDb => {
-                let server = MariaDb::start(&net.database_host()).await?;
+                let server = MariaDb::start(&net.database_host(), Size::Small).await?;
                 let url = MariaDb::url(&server.address());
                 mariadb = Some(server);
                 url
@@ -275,45 +276,6 @@ fn server_of(url: &str) -> Option<String> {
     let rest = url.strip_prefix("mysql://")?;
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     Some(host.split('/').next().unwrap_or(host).to_owned())
-}
-
-/// What the names of the runs' folders begin with; the id of the process follows.
-const FOLDER_PREFIX: &str = "rookery-chaos-";
-
-/// A temporary folder that goes with its handle.
-#[derive(Debug)]
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> anyhow::Result<Self> {
-        remove_leftovers();
-        let name = format!("{FOLDER_PREFIX}{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).with_context(|| format!("{} can't be made", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // What can't be removed is left to the next run.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Removes the folders of runs whose process is no more.
-fn remove_leftovers() {
-    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let owner = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(FOLDER_PREFIX)?.split_once('-'))
-            .and_then(|(pid, _)| pid.parse::<u32>().ok());
-        if owner.is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 #[cfg(test)]

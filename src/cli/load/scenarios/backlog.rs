@@ -37,7 +37,7 @@ pub(super) async fn backlog(run: &Run, args: &BacklogArgs) -> anyhow::Result<Rep
     }
     let online = people::connect(run, writers, 0, |at| at).await?;
     announce(&format!("storing {all} messages …"));
-    let costs = Costs::begin(&run.args);
+    let costs = Costs::begin(&run.args, Some(&run.recorder));
     run.recorder.measure(true);
     let mut progress = progress::Progress::begin(&run.args);
     let circles = online
@@ -68,7 +68,7 @@ pub(super) async fn backlog(run: &Run, args: &BacklogArgs) -> anyhow::Result<Rep
     let mut report = frame(&run.args, "backlog", args.users);
     report.seconds = storing.as_secs_f64();
     run.count(&mut report);
-    report.processes = costs.end(report.messages, 0, None);
+    costs.end(&mut report, None).await;
     cast.leave(run, &mut report).await?;
 
     announce("fetching …");

@@ -17,7 +17,7 @@ pub(super) async fn idle(run: &Run, connections: usize) -> anyhow::Result<Report
     announce(&format!("signing up {connections} users …"));
     let people = people::sign_up(&run.args, connections).await?;
     announce("connecting …");
-    let costs = Costs::begin(&run.args);
+    let costs = Costs::begin(&run.args, None);
     let online = people::connect(run, &people, 0, |at| at).await?;
     let (_over, is_over) = watch::channel(false);
     let mut closed: Vec<Arc<Mutex<Option<Close>>>> = Vec::new();
@@ -40,7 +40,7 @@ pub(super) async fn idle(run: &Run, connections: usize) -> anyhow::Result<Report
     let mut report = frame(&run.args, "idle", connections);
     report.seconds = costs.elapsed().as_secs_f64();
     let held = connections as f64 / run.args.server_pids.len().max(1) as f64;
-    report.processes = costs.end(0, 0, Some(held));
+    costs.end(&mut report, Some(held)).await;
     for ended in closed {
         if let Some(close) = &*ended.lock() {
             count_close(&mut report, close);

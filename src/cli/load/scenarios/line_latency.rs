@@ -91,7 +91,7 @@ pub(super) async fn line_latency(run: &Run, args: &LineLatencyArgs) -> anyhow::R
         report.figure("commit of one message, P50", commit, "ms");
         report.figure("SEND beyond the commit, P50", send - commit, "ms");
         report.operations.push(Operation {
-            name: "commit",
+            name: "commit".into(),
             share_percent: 50.0,
             done: times.count,
             refused: 0,

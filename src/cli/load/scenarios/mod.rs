@@ -21,8 +21,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::checker::Verdict;
 use super::lean::pool::Pool;
-use super::measure::{self, Recorder};
-use super::report::{Process, Report};
+use super::measure::Recorder;
+use super::report::Report;
+use super::sampler::Costs;
 use super::{LoadArgs, Scenario};
 use crate::client::Close;
 
@@ -57,7 +58,9 @@ pub(super) async fn play(args: &LoadArgs) -> anyhow::Result<Report> {
         Scenario::Reconnect(storm) => reconnect::reconnect(&run, storm).await,
         Scenario::Mixed(day) => mixed::mixed(&run, day).await,
         Scenario::LineLatency(latency) => line_latency::line_latency(&run, latency).await,
-        Scenario::Chaos(_) => unreachable!("it has a stage of its own and is run by its own module"),
+        Scenario::Chaos(_) | Scenario::Report { .. } | Scenario::Growth(_) | Scenario::Compare(_) => {
+            anyhow::bail!("this is not a scenario of load")
+        }
     }
 }
 
@@ -76,7 +79,7 @@ impl Run {
             sleep_until(warm.min(Instant::now() + POLL)).await;
         }
         announce("measuring …");
-        let costs = Costs::begin(&self.args);
+        let costs = Costs::begin(&self.args, Some(&self.recorder));
         let mut progress = progress::Progress::begin(&self.args);
         let end = Instant::now() + Duration::from_secs(self.args.seconds);
         self.recorder.measure(true);
@@ -88,7 +91,7 @@ impl Run {
         let mut report = frame(&self.args, name, connections);
         report.seconds = costs.elapsed().as_secs_f64();
         self.count(&mut report);
-        report.processes = costs.end(report.messages, report.deliveries, None);
+        costs.end(&mut report, None).await;
         report
     }
 
@@ -96,6 +99,8 @@ impl Run {
     fn count(&self, report: &mut Report) {
         report.send_to_ack = self.recorder.ack_times();
         report.send_to_receive = self.recorder.delivery_times();
+        report.send_to_ack_curve = self.recorder.ack_curve();
+        report.send_to_receive_curve = self.recorder.delivery_curve();
         report.messages = report.send_to_ack.count;
         report.deliveries = report.send_to_receive.count;
         report.messages_per_second = report.messages as f64 / report.seconds;
@@ -135,59 +140,6 @@ fn count_close(report: &mut Report, close: &Close) {
 
 /// Progress goes to the standard error, so that the report stands alone.
 #[expect(clippy::print_stderr, reason = "progress of a command")]
-fn announce(text: &str) {
+pub(super) fn announce(text: &str) {
     eprintln!("{text}");
-}
-
-/// What the processes had used when measuring began.
-struct Costs {
-    since: Instant,
-    processes: Vec<(String, u32, Duration, u64)>,
-}
-
-impl Costs {
-    fn begin(args: &LoadArgs) -> Self {
-        let servers = args.server_pids.iter().map(|pid| ("server", *pid));
-        let databases = args.database_pids.iter().map(|pid| ("database", *pid));
-        let own = [("this load", std::process::id())];
-        let processes = servers
-            .chain(databases)
-            .chain(own)
-            .filter_map(|(role, pid)| {
-                Some((role.to_owned(), pid, measure::cpu_of(pid)?, measure::memory_of(pid).unwrap_or(0)))
-            })
-            .collect();
-        Self { since: Instant::now(), processes }
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// `connections`: how many each server holds, where they are what is measured.
-    fn end(self, messages: u64, deliveries: u64, connections: Option<f64>) -> Vec<Process> {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let mut ended = Vec::new();
-        for (role, pid, cpu_before, memory_before) in self.processes {
-            let Some(cpu) = measure::cpu_of(pid) else { continue };
-            let memory = measure::memory_of(pid).unwrap_or(0);
-            let used = cpu.saturating_sub(cpu_before).as_secs_f64();
-            let growth =
-                i64::try_from(memory).unwrap_or(i64::MAX) - i64::try_from(memory_before).unwrap_or(0);
-            let per = |count: u64| (count > 0).then(|| used * 1e6 / count as f64);
-            let held = connections.filter(|_| role != "database");
-            ended.push(Process {
-                pid,
-                cpu_seconds: used,
-                cores: used / seconds,
-                cpu_us_per_message: per(messages),
-                cpu_us_per_delivery: per(deliveries),
-                memory_bytes: memory,
-                memory_growth_bytes: growth,
-                memory_bytes_per_connection: held.map(|held| growth as f64 / held),
-                role,
-            });
-        }
-        ended
-    }
 }

@@ -1,10 +1,12 @@
 //! A MariaDB server of the run's own: data in a temporary folder, a port of its own, the default durability.
 //!
 //! The server runs under a small shell that waits on a pipe held by this process. However this process ends, the pipe
-//! closes, and the shell kills the server and removes the folder.
+//! closes, and the shell kills the server and removes the folder. Ctrl-C at the terminal reaches neither: they have a
+//! process group of their own.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -48,10 +50,29 @@ wait "$server"
 [ "$word" = keep ] || rm -rf "$folder"
 "#;
 
+/// How much room a server takes. Durability is the default with either: fsync at every commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// For tests of what happens.
+    Small,
+    /// For measuring: nothing waits for pages or for room in the log.
+    Large,
+}
+
+impl Size {
+    fn arguments(self) -> [&'static str; 2] {
+        match self {
+            Self::Small => ["--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M"],
+            Self::Large => ["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=512M"],
+        }
+    }
+}
+
 /// A server and its folder.
 #[derive(Debug)]
 pub struct MariaDb {
     folder: PathBuf,
+    size: Size,
     host: String,
     port: u16,
     keeper: Option<Child>,
@@ -60,12 +81,12 @@ pub struct MariaDb {
 
 impl MariaDb {
     /// Installs and starts a server that listens on this address of this machine.
-    pub async fn start(host: &str) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("rookery-chaosdb-{:016x}", rand::random::<u64>()));
+    pub async fn start(host: &str, size: Size) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("rookery-loaddb-{:016x}", rand::random::<u64>()));
         std::fs::create_dir_all(folder.join("tmp"))
             .with_context(|| format!("{} can't be made", folder.display()))?;
         let (host, port) = (host.to_owned(), free_port(host)?);
-        let mut server = Self { folder, host, port, keeper: None, server: Pid::from_raw(0) };
+        let mut server = Self { folder, size, host, port, keeper: None, server: Pid::from_raw(0) };
         let place = server.folder.clone();
         spawn_blocking(move || install(&place)).await.context("the installation panicked")??;
         for _ in 0..STARTS {
@@ -79,6 +100,11 @@ impl MariaDb {
         let log = std::fs::read_to_string(server.folder.join("server.log")).unwrap_or_default();
         let last: Vec<&str> = log.lines().rev().take(5).collect();
         bail!("MariaDB did not start; its log ends: {}", last.join(" | "))
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.as_raw().unsigned_abs()
     }
 
     /// host:port.
@@ -140,7 +166,9 @@ impl MariaDb {
             .arg(format!("--port={}", self.port))
             .arg(format!("--bind-address={}", self.host))
             .arg(format!("--max-connections={CONNECTIONS_MAX}"))
-            .args(["--skip-name-resolve", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M"])
+            .arg("--skip-name-resolve")
+            .args(self.size.arguments())
+            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -3,7 +3,6 @@
 //! A task looks each second at `/proc` and takes the recorder's passing second. It runs on the generator's runtime: when
 //! that is late, the second is longer, and says so.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,7 +61,6 @@ impl Costs {
             usages: processes.iter().map(|process| (process.pid, process.usage)).collect(),
             recorder: recorder.map(Arc::clone),
             seconds: Vec::new(),
-            shows: std::io::stderr().is_terminal(),
         };
         Self { since, processes, stop, sampling: tokio::spawn(sampler.run(stopped)) }
     }
@@ -113,8 +111,6 @@ struct Sampler {
     usages: Vec<(u32, Usage)>,
     recorder: Option<Arc<Recorder>>,
     seconds: Vec<Second>,
-    /// Whether somebody watches.
-    shows: bool,
 }
 
 impl Sampler {
@@ -129,17 +125,17 @@ impl Sampler {
                 () = sleep_until(next) => {}
             }
             let second = self.look();
-            self.show(&second);
             self.seconds.push(second);
-            next = (next + INTERVAL).max(Instant::now());
+            next += INTERVAL;
+            // Looks that were missed are not made up for.
+            if next <= Instant::now() {
+                next = Instant::now() + INTERVAL;
+            }
         }
         let last = self.look();
         match self.seconds.last_mut() {
             Some(second) if last.seconds < SHORT => second.absorb(last),
             _ => self.seconds.push(last),
-        }
-        if self.shows {
-            end_of_progress();
         }
         self.seconds
     }
@@ -169,29 +165,6 @@ impl Sampler {
             processes: processes.collect(),
         }
     }
-
-    #[expect(clippy::print_stderr, reason = "progress of a command, for whoever watches")]
-    fn show(&self, second: &Second) {
-        if !self.shows {
-            return;
-        }
-        let cores: Vec<String> = second.processes.iter().map(|one| format!("{:.2}", one.cores)).collect();
-        eprint!(
-            "\r\x1b[K{:>4.0} s  {:>8.0} messages/s  {:>8.0} deliveries/s  p50 {:.1}  p99 {:.1} ms  refused {}  cores {}",
-            second.at,
-            second.messages as f64 / second.seconds,
-            second.deliveries as f64 / second.seconds,
-            second.send_to_receive.p50_us as f64 / 1e3,
-            second.send_to_receive.p99_us as f64 / 1e3,
-            second.refused,
-            cores.join(" "),
-        );
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "ends the line of progress")]
-fn end_of_progress() {
-    eprintln!();
 }
 
 #[cfg(test)]

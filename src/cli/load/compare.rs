@@ -120,6 +120,7 @@ fn side(args: &CompareArgs, launch: &LaunchArgs, at: usize) -> anyhow::Result<Si
         database: args.database_b.clone().filter(|_| second).unwrap_or(database),
         config: launch.config.iter().chain(own).cloned().collect(),
         binary,
+        stored: launch.stored.unwrap_or(0),
     };
     plan.check()?;
     let more = args.arguments_b.iter().filter(|_| second).flat_map(|words| words.split_whitespace());
@@ -150,8 +151,7 @@ fn scenario<'a>(words: impl Iterator<Item = &'a str>) -> anyhow::Result<LoadArgs
     if args.scenario.is_of_its_own() {
         bail!("what is behind \"--\" must be a scenario of load");
     }
-    let LaunchArgs { launch, database, binaries, config } = &args.launch;
-    if launch.is_some() || database.is_some() || !binaries.is_empty() || !config.is_empty() {
+    if args.launch.is_given() {
         bail!("servers are started by `compare`: --launch and its kin go before \"--\"");
     }
     if args.json.is_some() || args.html.is_some() || args.runs.is_some() {

@@ -60,8 +60,8 @@ async fn run_alone(args: &LoadArgs, plan: Option<&Plan>) -> anyhow::Result<()> {
     println!("{}", report.table());
     if let Some(file) = &args.json {
         match (&runs[..], args.runs) {
-            ([one], None) => files::write(file, one)?,
-            (all, _) => files::write(file, &all)?,
+            ([one], None) => files::write_report(file, one)?,
+            (all, _) => files::write_runs(file, all)?,
         }
     }
     let all = [Series { label: runs[0].scenario.clone(), runs }];
@@ -79,7 +79,7 @@ async fn run_compared(args: &LoadArgs, compare: &CompareArgs) -> anyhow::Result<
     let comparison = Box::pin(compare::run(compare, &args.launch, args.runs)).await?;
     println!("{}", series::table(&comparison.sides, &comparison.results));
     if let Some(file) = &args.json {
-        files::write(file, &comparison)?;
+        files::write_comparison(file, &comparison)?;
     }
     if let Some(file) = &args.html {
         let labels: Vec<&str> = comparison.sides.iter().map(|side| side.label.as_str()).collect();
@@ -118,6 +118,9 @@ pub(super) async fn run_once(args: &LoadArgs, plan: Option<&Plan>) -> anyhow::Re
     args.check()?;
     let mut report = Box::pin(scenarios::play(&args)).await?;
     report.parameters = numbers_of(&args.scenario);
+    if let Some(plan) = plan {
+        report.parameters.insert("stored".to_owned(), plan.stored as f64);
+    }
     report.parameters.extend(args.notes.iter().cloned());
     (report.date, report.machine, report.command) = (date, machine, machine::command_line());
     if let Some(launched) = launched {

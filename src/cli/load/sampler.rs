@@ -105,6 +105,11 @@ fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// To a thousandth: the clock ticks of `/proc` know no more.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
 struct Sampler {
     began: Instant,
     before: Instant,
@@ -152,11 +157,11 @@ impl Sampler {
             let usage = Usage::of(*pid).unwrap_or(Usage { memory_bytes: 0, ..*before });
             let cores = (usage.cpu_seconds() - before.cpu_seconds()) / seconds.max(f64::EPSILON);
             *before = usage;
-            Sample { cores, memory_bytes: usage.memory_bytes }
+            Sample { cores: rounded(cores), memory_bytes: usage.memory_bytes }
         });
         Second {
-            at: (now - self.began).as_secs_f64(),
-            seconds,
+            at: rounded((now - self.began).as_secs_f64()),
+            seconds: rounded(seconds),
             messages,
             deliveries,
             refused,

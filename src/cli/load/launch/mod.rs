@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
 
+mod fill;
 pub mod folder;
 pub mod mariadb;
 
@@ -50,6 +51,9 @@ pub struct LaunchArgs {
     /// With --launch: a key of the nodes' configuration, such as storage.writers=2; repeat it for more.
     #[arg(long = "config", value_name = "KEY=VALUE", value_parser = key_and_value, global = true)]
     pub config: Vec<(String, String)>,
+    /// With --launch: store so many messages of other conversations before the run.
+    #[arg(long, value_name = "MESSAGES", global = true)]
+    pub stored: Option<u64>,
 }
 
 /// What is to be started.
@@ -60,14 +64,18 @@ pub(super) struct Plan {
     /// `None`: this program.
     pub(super) binary: Option<PathBuf>,
     pub(super) config: Vec<(String, String)>,
+    /// Messages that are there beforehand.
+    pub(super) stored: u64,
 }
 
 impl LaunchArgs {
     /// What these arguments ask for; `None`: nothing.
     pub(super) fn plan(&self) -> anyhow::Result<Option<Plan>> {
         let Some(nodes) = self.launch else {
-            if self.database.is_some() || !self.binaries.is_empty() || !self.config.is_empty() {
-                bail!("--database, --binary and --config say how servers are started; that needs --launch");
+            if self.is_given() {
+                bail!(
+                    "--database, --binary, --config and --stored say how servers are started; that needs --launch"
+                );
             }
             return Ok(None);
         };
@@ -80,6 +88,15 @@ impl LaunchArgs {
         plan.check()?;
         Ok(Some(plan))
     }
+
+    /// Whether anything is said about servers of the run's own.
+    pub(super) fn is_given(&self) -> bool {
+        let Self { launch, database, binaries, config, stored } = self;
+        launch.is_some()
+            || database.is_some()
+            || stored.is_some()
+            || !(binaries.is_empty() && config.is_empty())
+    }
 }
 
 impl Plan {
@@ -89,6 +106,9 @@ impl Plan {
         }
         if !matches!(self.database.as_str(), "sqlite" | "mariadb") && !self.database.contains("://") {
             bail!("--database is sqlite, mariadb or a URL, and not '{}'", self.database);
+        }
+        if self.stored > fill::STORED_MAX {
+            bail!("--stored must be at most {}", fill::STORED_MAX);
         }
         Ok(())
     }
@@ -144,6 +164,9 @@ impl Launched {
         options.environment = FAST_PASSWORDS.into_iter().chain(given).map(variable).collect();
         let cluster = LocalCluster::start(plan.nodes, options).await?;
         let launched = Self { cluster, mariadb, database_url, _folder: folder };
+        if plan.stored > 0 {
+            fill::fill(&launched.database_url, plan.stored).await?;
+        }
         launched.see_each_other().await?;
         Ok(launched)
     }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Report;
 use super::series::{Line, Pairing, Series, lines};
+use super::{Report, json};
 
 /// Largest file read, in bytes: an hour's run of many processes is some MB.
 const FILE_MAX: u64 = 256 << 20;
@@ -99,10 +99,23 @@ fn label_of(file: &Path) -> String {
     }
 }
 
-/// Writes it as JSON.
-pub(in crate::cli::load) fn write(file: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    let json = serde_json::to_string_pretty(value).context("the report can't be written as JSON")?;
-    write_text(file, &(json + "\n"))
+/// Writes a report as JSON, a line for each second.
+pub(in crate::cli::load) fn write_report(file: &Path, report: &Report) -> anyhow::Result<()> {
+    write(file, report, 2)
+}
+
+/// Writes runs of one thing likewise.
+pub(in crate::cli::load) fn write_runs(file: &Path, runs: &[Report]) -> anyhow::Result<()> {
+    write(file, &runs, 3)
+}
+
+/// Writes a comparison likewise.
+pub(in crate::cli::load) fn write_comparison(file: &Path, comparison: &Comparison) -> anyhow::Result<()> {
+    write(file, comparison, 6)
+}
+
+fn write(file: &Path, value: &impl Serialize, depth: usize) -> anyhow::Result<()> {
+    write_text(file, &json::text(value, depth).context("the report can't be written as JSON")?)
 }
 
 /// Writes a text, in a folder that is made where there is none.
@@ -122,12 +135,12 @@ mod tests {
     fn each_kind_of_file_is_told_by_what_it_holds() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let at = |name: &str| folder.path().join("below").join(name);
-        write(&at("one-1.json"), &example()).expect("the folder is made");
-        write(&at("one-2.json"), &example()).expect("it can be written");
-        write(&at("runs-10000.json"), &vec![example(), example(), example()]).expect("it can be written");
+        write_report(&at("one-1.json"), &example()).expect("the folder is made");
+        write_report(&at("one-2.json"), &example()).expect("it can be written");
+        write_runs(&at("runs-10000.json"), &[example(), example(), example()]).expect("it can be written");
         let side = |label: &str| Series { label: label.to_owned(), runs: vec![example()] };
         let comparison = Comparison::new(String::new(), String::new(), vec![side("a"), side("b")]);
-        write(&at("both.json"), &comparison).expect("it can be written");
+        write_comparison(&at("both.json"), &comparison).expect("it can be written");
 
         let files = ["one-1.json", "one-2.json", "runs-10000.json", "both.json"].map(at);
         let (all, pairing) = read_all(&files).expect("all are reports");

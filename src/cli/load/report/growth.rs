@@ -295,7 +295,7 @@ mod tests {
     fn files_are_written_for_each_plot() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let at = |name: &str| folder.path().join(name);
-        super::super::files::write(&at("a.json"), &vec![run(10.0, 1.0, ""), run(20.0, 2.0, "")])
+        super::super::files::write_runs(&at("a.json"), &[run(10.0, 1.0, ""), run(20.0, 2.0, "")])
             .expect("written");
         let args = GrowthArgs {
             files: vec![at("a.json")],

@@ -15,6 +15,7 @@ use super::process::Counts;
 
 pub(super) mod files;
 pub(super) mod growth;
+mod json;
 mod metrics;
 pub(super) mod page;
 mod plot;

@@ -225,6 +225,46 @@ fn a_comparison_runs_in_turns_and_its_file_is_shown_again() {
     assert!(svg.starts_with("<svg"), "{svg}");
 }
 
+#[test]
+fn several_runs_are_kept_with_what_they_were_made_with() {
+    let arguments = [
+        "--launch",
+        "1",
+        "--runs",
+        "2",
+        "--stored",
+        "700",
+        "--note",
+        "try=3",
+        "--json",
+        "runs.json",
+        "--html",
+        "runs.html",
+        "--seconds",
+        "1",
+        "--warm-up",
+        "0",
+        "room",
+        "--members",
+        "3",
+    ];
+    let mut load = Load::start(&arguments);
+    assert!(load.ends().success(), "{}", load.log());
+    load.leaves_no_process();
+    load.leaves_no_file();
+    let json = read_json(&load.path().join("runs.json"));
+    let runs = json.as_array().expect("several runs are a list");
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        assert!(run["deliveries"].as_u64() > Some(0), "{run}");
+        let parameters = [("members", 3.0), ("stored", 700.0), ("try", 3.0)];
+        assert!(parameters.iter().all(|(name, value)| run["parameters"][name] == *value), "{run}");
+        assert!(run["command"].as_str().is_some_and(|line| line.contains("--stored 700")), "{run}");
+    }
+    let page = fs::read_to_string(load.path().join("runs.html")).expect("the page was written");
+    assert!(page.contains("2 run(s)") && page.contains("<svg"));
+}
+
 fn read_json(file: &Path) -> Value {
     let text = fs::read_to_string(file).expect("the report was written");
     serde_json::from_str(&text).expect("the report is JSON")

@@ -55,9 +55,6 @@ async fn run_alone(args: &LoadArgs, plan: Option<&Plan>) -> anyhow::Result<()> {
         println!("{}", report.table());
         runs.push(report);
     }
-    args.check()?;
-    let report = Box::pin(scenarios::play(&args)).await?;
-    println!("{}", report.table());
     if let Some(file) = &args.json {
         match (&runs[..], args.runs) {
             ([one], None) => files::write_report(file, one)?,

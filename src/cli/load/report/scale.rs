@@ -1,7 +1,7 @@
 //! Axes: from a value to a place between 0 and 1, and where the ticks stand.
 
 /// Ticks wished for on a linear axis.
-const TICKS: f64 = 5.0;
+const TICKS: f64 = 6.0;
 /// A range of more than this factor is drawn logarithmically, where that is allowed.
 const LOG_FROM: f64 = 20.0;
 /// Most ticks at measured values.
@@ -28,10 +28,7 @@ impl Scale {
 
     /// Linear over exactly this range.
     pub(super) fn exact(min: f64, max: f64) -> Self {
-        let mut scale = Self::linear(min, if max > min { max } else { min + 1.0 });
-        scale.max = if max > min { max } else { min + 1.0 };
-        scale.ticks.retain(|(value, _)| *value <= scale.max * (1.0 + 1e-9));
-        scale
+        Self::linear(min, if max > min { max } else { min + 1.0 })
     }
 
     /// Logarithmic if the values are positive and spread far, else linear from zero.
@@ -63,14 +60,13 @@ impl Scale {
     fn linear(min: f64, max: f64) -> Self {
         let step = nice_step((max - min) / TICKS);
         let first = (min / step).ceil();
-        let top = (max / step).ceil() * step;
-        let count = ((top - first * step) / step).round();
+        let count = ((max - first * step) / step * (1.0 + 1e-9)).floor();
         // A handful, by the choice of the step.
         let ticks = (0..=count as u32).map(|at| {
             let value = (first + f64::from(at)) * step;
             (value, label(value, step))
         });
-        Self { min, max: top, is_log: false, ticks: ticks.collect() }
+        Self { min, max, is_log: false, ticks: ticks.collect() }
     }
 
     fn log(min: f64, max: f64) -> Self {
@@ -135,11 +131,11 @@ mod tests {
     #[test]
     fn ticks_are_round_and_cover_the_values() {
         let scale = Scale::from_zero([1.0, 21_485.0]);
-        assert_eq!(labels(&scale), ["0", "5000", "10k", "15k", "20k", "25k"]);
+        assert_eq!(labels(&scale), ["0", "5000", "10k", "15k", "20k"]);
         assert!(scale.place(0.0).abs() < 1e-9 && scale.place(25_000.0) >= 1.0);
-        assert_eq!(labels(&Scale::from_zero([0.9])), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(labels(&Scale::from_zero([0.9])), ["0", "0.2", "0.4", "0.6", "0.8"]);
         assert_eq!(labels(&Scale::from_zero([])).len(), 6);
-        assert_eq!(labels(&Scale::from_zero([2_400_000.0])), ["0", "1M", "2M", "3M"]);
+        assert_eq!(labels(&Scale::from_zero([2_400_000.0])), ["0", "500k", "1M", "1.5M", "2M", "2.5M"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::{Process, Report};
 pub(super) enum Better {
     Higher,
     Lower,
+    /// It says how, and not how well: a faster server uses more cores.
+    Neither,
 }
 
 /// One figure.
@@ -59,7 +61,7 @@ pub(super) const METRICS: [Metric; 19] = [
     metric("ack_p99_ms", "send → ack, P99", "ms", Better::Lower, |r| ms(r.send_to_ack.p99_us)),
     metric("receive_p50_ms", "send → receive, P50", "ms", Better::Lower, |r| ms(r.send_to_receive.p50_us)),
     metric("receive_p99_ms", "send → receive, P99", "ms", Better::Lower, |r| ms(r.send_to_receive.p99_us)),
-    metric("server_cores", "cores in use, server", "", Better::Lower, |r| {
+    metric("server_cores", "cores in use, server", "", Better::Neither, |r| {
         of_role(r, &["server"], |process| Some(process.cores))
     }),
     metric("server_waits_per_message", "waits of a thread a message, server", "", Better::Lower, |r| {
@@ -81,7 +83,7 @@ pub(super) const METRICS: [Metric; 19] = [
     metric("database_memory_mb", "memory, database", "MB", Better::Lower, |r| {
         of_role(r, &["database"], |process| Some(process.memory_bytes as f64 / 1e6))
     }),
-    metric("load_cores", "cores in use, this load", "", Better::Lower, |r| {
+    metric("load_cores", "cores in use, this load", "", Better::Neither, |r| {
         of_role(r, &["this load"], |process| Some(process.cores))
     }),
 ];

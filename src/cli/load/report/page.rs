@@ -38,10 +38,11 @@ figure{margin:0;padding:8px 6px 4px}figure svg{display:block;width:100%;height:a
 figcaption{color:var(--soft);font-size:13px;padding:0 12px 10px}\
 .sheet{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 th,td{padding:7px 14px;text-align:right;border-bottom:1px solid var(--rule);white-space:nowrap}\
+table.tight{font-size:13.5px}.tight th,.tight td{padding:6px 9px}.tight th{font-size:12px}\
 tr:last-child td{border-bottom:0}th{color:var(--soft);font-weight:600;font-size:13px}\
 th:first-child,td:first-child{text-align:left}.good{color:var(--good);font-weight:600}\
 .bad{color:var(--bad);font-weight:600}.verdict{padding:12px 16px;margin:14px 0}\
-pre{margin:0;padding:12px 16px;overflow-x:auto;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}";
+pre{margin:0;padding:12px 16px;white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}";
 
 /// The page of these series. There is at least one run.
 pub(in crate::cli::load) fn of(title: &str, all: &[Series], pairing: Pairing) -> String {
@@ -146,7 +147,7 @@ fn write_cards(out: &mut String, series: &Series, pairing: Pairing) -> std::fmt:
         "server_memory_mb",
     ];
     let lines = series::lines(std::slice::from_ref(series), pairing);
-    let of_scenario = lines.iter().filter(|line| line.higher_is_better.is_none());
+    let of_scenario = lines.iter().filter(|line| line.key == line.name);
     write!(out, "<div class=\"cards\">")?;
     for line in lines.iter().filter(|line| KEYS.contains(&line.key.as_str())).chain(of_scenario) {
         let Some(Some(value)) = line.values.first() else { continue };
@@ -281,7 +282,7 @@ fn write_processes(out: &mut String, report: &Report) -> std::fmt::Result {
     }
     write!(
         out,
-        "<h2>Processes</h2><div class=\"sheet\"><table><tr><th></th><th>cores</th><th>CPU user s</th>\
+        "<h2>Processes</h2><div class=\"sheet\"><table class=\"tight\"><tr><th></th><th>cores</th><th>CPU user s</th>\
          <th>CPU kernel s</th><th>µs a message</th><th>µs a delivery</th><th>MB</th><th>MB grown</th>\
          <th>waits /s</th><th>preempted /s</th><th>read calls /s</th><th>write calls /s</th>\
          <th>disk MB written</th></tr>"

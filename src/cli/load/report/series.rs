@@ -42,7 +42,7 @@ pub(in crate::cli::load) struct Line {
     pub(in crate::cli::load) key: String,
     pub(in crate::cli::load) name: String,
     pub(in crate::cli::load) unit: String,
-    /// `None`: not known.
+    /// `None`: neither, or not known.
     pub(in crate::cli::load) higher_is_better: Option<bool>,
     /// One a series, in order.
     pub(in crate::cli::load) values: Vec<Option<Spread>>,
@@ -65,7 +65,11 @@ pub(in crate::cli::load) fn lines(series: &[Series], pairing: Pairing) -> Vec<Li
     let mut lines = Vec::new();
     for metric in &METRICS {
         let values = values_of(series, metric.of);
-        let higher = Some(metric.better == Better::Higher);
+        let higher = match metric.better {
+            Better::Higher => Some(true),
+            Better::Lower => Some(false),
+            Better::Neither => None,
+        };
         lines.extend(line(metric.key, metric.name, metric.unit, higher, &values, pairing));
     }
     let mut seen: Vec<&str> = Vec::new();

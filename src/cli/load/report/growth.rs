@@ -201,14 +201,14 @@ fn drawn_of(x: &str, figure: &Figure<'_>, lines: Vec<Line>, title: Option<&str>)
     Drawn { name: figure.key.replace(' ', "-"), plot, sentence }
 }
 
-/// "CPU a message goes from 48.9 to 60.1 µs (×1.23) as connections go from 1,000 to 20,000 (×20)."
+/// "CPU a message: 48.9 to 60.1 µs (×1.23) with connections from 1,000 to 20,000 (×20.0)."
 fn sentence(x: &str, line: &Line, unit: &str) -> String {
     let (Some((x_from, from)), Some((x_to, to))) = (line.points.first(), line.points.last()) else {
         return String::new();
     };
     let whole = |value: f64| if value < 1000.0 { format!("{value}") } else { number(value) };
     format!(
-        "{}: from {} to {} {unit} (×{:.2}) as {x} goes from {} to {} (×{}).",
+        "{}: {} to {} {unit} (×{:.2}) with {x} from {} to {} (×{}).",
         line.name,
         number(*from),
         number(*to),
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(line.bars, [(10.0, 10.0, 18.0)]);
         let sentence = &drawn[0].sentence;
         assert!(
-            sentence.contains("from 11.0 to 30.0 µs (×2.73) as members goes from 10 to 1,000 (×100.0)"),
+            sentence.contains("11.0 to 30.0 µs (×2.73) with members from 10 to 1,000 (×100.0)"),
             "{sentence}"
         );
     }

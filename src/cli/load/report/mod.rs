@@ -1,7 +1,7 @@
 //! What a run came to: the data, as JSON keeps it.
 //!
-//! `table` and `page` show it to people, `series` holds several runs against each other, `growth` draws a cost over
-//! what it grows with. All are made from these data alone, so that a kept file can be shown again.
+//! `table` and `page` (with the plots of `overview`) show it to people, `series` holds several runs against each other,
+//! `growth` draws a cost over what it grows with. All are made from these data alone, so that a kept file can be shown again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ pub(super) mod files;
 pub(super) mod growth;
 mod json;
 mod metrics;
+mod overview;
 pub(super) mod page;
 mod plot;
 mod scale;

@@ -14,7 +14,7 @@ const TITLE_HEIGHT: f64 = 30.0;
 const LEGEND_ROW: f64 = 18.0;
 const GAP: f64 = 12.0;
 /// The width of a letter of the legend, more or less.
-const LETTER: f64 = 6.7;
+const LETTER: f64 = 7.2;
 /// The legend's line before a name, with the space around it.
 const KEY: f64 = 40.0;
 /// Lines of more points have no dots.
@@ -24,9 +24,9 @@ const COLOURS: usize = 8;
 
 /// What colours need, for pages and for files.
 pub(super) const STYLE: &str = "\
-svg.plot{font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;--ink:#1f2430;--soft:#667085;--rule:#e4e7ec;\
+svg.plot{font:13px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;--ink:#1f2430;--soft:#667085;--rule:#e4e7ec;\
 --c0:#2563eb;--c1:#d9730d;--c2:#0f9d6b;--c3:#c2334d;--c4:#7c3aed;--c5:#0891b2;--c6:#a16207;--c7:#64748b}\
-svg.plot text{fill:var(--soft)}svg.plot .title{fill:var(--ink);font-weight:600;font-size:14px}\
+svg.plot text{fill:var(--soft)}svg.plot .title{fill:var(--ink);font-weight:600;font-size:15px}\
 svg.plot .key{fill:var(--ink)}\
 svg.plot .rule{stroke:var(--rule);stroke-width:1}svg.plot .base{stroke:var(--soft);stroke-width:1}\
 svg.plot .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}\

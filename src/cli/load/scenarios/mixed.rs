@@ -373,7 +373,7 @@ impl Town {
         report.closed.extend(self.scene.closed.lock().clone());
         for ((_, name, share), tally) in BLEND.iter().zip(&self.tallies) {
             report.operations.push(Operation {
-                name,
+                name: (*name).into(),
                 share_percent: *share,
                 done: tally.done.load(Ordering::Relaxed),
                 refused: tally.refused.load(Ordering::Relaxed),
@@ -382,7 +382,7 @@ impl Town {
         }
         let times = self.scene.sign_ins.times();
         report.operations.push(Operation {
-            name: "sign-in",
+            name: "sign-in".into(),
             share_percent: 0.0,
             done: times.count,
             refused: self.scene.failed.load(Ordering::Relaxed),

@@ -123,7 +123,7 @@ pub(super) async fn reconnect(run: &Run, args: &ReconnectArgs) -> anyhow::Result
     report.figure("tries that failed", scene.failed.load(Ordering::Relaxed) as f64, "");
     let times = scene.sign_ins.times();
     report.operations.push(Operation {
-        name: "sign-in after the cut",
+        name: "sign-in after the cut".into(),
         share_percent: 100.0,
         done: times.count,
         refused: scene.failed.load(Ordering::Relaxed),

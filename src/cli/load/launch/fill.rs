@@ -72,7 +72,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite://{}", folder.path().join("a.db").display());
         let config = StorageConfig { url: url.clone().into(), ..StorageConfig::default() };
-        let stores = SqlStores::connect(&config).await.expect("the file can be made").stores();
+        crate::storage::sql::migrate(&config).await.expect("the file can be made");
+        let stores = SqlStores::connect(&config).await.expect("the tables are there").stores();
         fill(&url, 2_300).await.expect("there is room");
         for (conversation, length) in [(0, LENGTH), (1, LENGTH), (2, 300), (3, 0)] {
             let last = stores.messages.last_seq(FIRST + conversation).await.expect("the log can be read");

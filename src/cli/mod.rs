@@ -26,7 +26,7 @@ pub enum Command {
     /// fault makes the command fail. With --rate (open loop) a message's time counts from when it was due, so that a
     /// slow server can't hide its delay; without it, each user writes when it is answered (closed loop). Talks to
     /// loopback addresses only.
-    Load(load::LoadArgs),
+    Load(Box<load::LoadArgs>),
     /// Look at a running cluster, and drain its nodes
     Admin(admin::AdminArgs),
     /// Show and check the configuration
@@ -46,7 +46,7 @@ pub fn run(command: Command) -> ExitCode {
             Command::Up(args) => up::run(args).await,
             Command::Chat(args) => chat::run(args).await,
             Command::Serve(args) => serve::run(args).await,
-            Command::Load(args) => load::run(args).await,
+            Command::Load(args) => load::run(*args).await,
             Command::Admin(args) => admin::run(args).await,
             Command::Config(args) => config::run(&args),
             Command::Migrate(args) => migrate::run(args).await,

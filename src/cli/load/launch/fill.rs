@@ -28,7 +28,7 @@ const TEXT_BYTES: usize = 200;
 
 /// Stores so many messages in the database, whose tables are there.
 pub(super) async fn fill(url: &str, count: u64) -> anyhow::Result<()> {
-    let config = StorageConfig { url: url.to_owned().into(), ..StorageConfig::default() };
+    let config = StorageConfig { url: url.to_owned(), ..StorageConfig::default() };
     let stores =
         SqlStores::connect(&config).await.context("the database can't be reached to fill it")?.stores();
     let next = Arc::new(AtomicU64::new(0));

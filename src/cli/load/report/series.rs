@@ -149,10 +149,10 @@ fn write_table(series: &[Series], lines: &[Line], out: &mut String) -> std::fmt:
         let unit = if line.unit.is_empty() { String::new() } else { format!(" [{}]", line.unit) };
         write!(out, "{:<44}", format!("{}{unit}", line.name))?;
         for (at, value) in line.values.iter().enumerate() {
-            write!(out, "{:>VALUE$}", value.map_or_else(|| "-".to_owned(), |value| spread(value)))?;
+            write!(out, "{:>VALUE$}", value.map_or_else(|| "-".to_owned(), spread))?;
             if at > 0 {
                 let ratio = line.ratios.get(at - 1).copied().flatten();
-                write!(out, "{:>RATIO$}", ratio.map_or_else(|| "-".to_owned(), |ratio| ratio_words(ratio)))?;
+                write!(out, "{:>RATIO$}", ratio.map_or_else(|| "-".to_owned(), ratio_words))?;
             }
         }
         writeln!(out)?;

@@ -172,6 +172,7 @@ impl Connection {
             username: username.to_owned(),
             password: password.to_owned(),
             device_name: device_name.to_owned(),
+            platform: String::new(),
         };
         self.welcome(Request::Login(login)).await
     }

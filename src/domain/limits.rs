@@ -23,6 +23,19 @@ pub const SYNC_CURSORS_MAX: usize = 1000;
 /// Most messages in one page of history.
 pub const HISTORY_PAGE_MAX: u32 = 200;
 
+/// Most users named by one `watch_presence`, or asked for by `GET /presence`.
+pub const WATCHED_MAX: usize = 1000;
+/// Longest text beside a presence status.
+pub const PRESENCE_TEXT_MAX: usize = 140;
+/// Most rows of a user's contact list, requests either way included.
+pub const CONTACTS_MAX: u64 = 10_000;
+/// Most users that one has blocked.
+pub const BLOCKS_MAX: u64 = 10_000;
+/// Longest draft.
+pub const DRAFT_MAX: usize = 4096;
+/// Longest platform of a device.
+pub const PLATFORM_MAX: usize = 32;
+
 /// Checks a username: 1 to 32 letters, digits, `_`, `.` or `-`, the first a letter or digit.
 pub fn check_username(username: &str) -> Result<()> {
     let rule = "a username has 1 to 32 letters, digits, '_', '.' or '-', and starts with a letter or digit";

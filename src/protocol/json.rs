@@ -158,6 +158,7 @@ pub mod words {
         member_role: crate::protocol::MemberRole,
         presence_status: crate::protocol::PresenceStatus,
         contact_state: crate::protocol::ContactState,
+        notification_level: crate::protocol::NotificationLevel,
         error_code: crate::protocol::ErrorCode,
     }
 }

@@ -29,7 +29,8 @@ pub mod cluster {
 pub use v1::{
     contact_state::State as ContactState, conversation_kind::Kind as ConversationKind,
     error_code::Code as ErrorCode, join_policy::Policy as JoinPolicy, member_role::Role as MemberRole,
-    message_kind::Kind as MessageKind, presence_status::Status as PresenceStatus,
+    message_kind::Kind as MessageKind, notification_level::Level as NotificationLevel,
+    presence_status::Status as PresenceStatus,
 };
 
 /// The version that `welcome.version` and the admin endpoint report.

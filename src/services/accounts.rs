@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::gate::Gate;
 use super::passwords::Passwords;
 use super::token_lookups::TokenLookups;
 use super::tokens::{Forgetting, Identity, TokenCache, device_cache_key, new_token, token_hash};
@@ -44,6 +45,7 @@ pub struct Accounts {
     tokens: TokenCache,
     lookups: TokenLookups,
     forgetting: Forgetting,
+    gate: Gate,
     config: Arc<AccountsConfig>,
 }
 
@@ -54,12 +56,13 @@ impl Accounts {
         profiles: Arc<dyn AccountStore>,
         presence: Presence,
         forgetting: Forgetting,
+        gate: Gate,
         config: Arc<AccountsConfig>,
     ) -> Result<Self> {
         let passwords = Passwords::new(&config)?;
         let tokens = TokenCache::new(&config);
         let lookups = TokenLookups::new(store.clone());
-        Ok(Self { store, profiles, presence, passwords, tokens, lookups, forgetting, config })
+        Ok(Self { store, profiles, presence, passwords, tokens, lookups, forgetting, gate, config })
     }
 
     /// Creates an account; an empty display name becomes the user name. `already_exists`: the name is taken.
@@ -158,6 +161,7 @@ impl Accounts {
     /// Forgets what this process remembers under a key that another node named.
     pub fn forget(&self, cache_key: &str) {
         self.tokens.forget(cache_key);
+        self.gate.forget(cache_key);
         self.forgetting.here(cache_key);
     }
 
@@ -291,6 +295,7 @@ impl Accounts {
             id: 0,
             user_id: user.id,
             name: name.to_owned(),
+            platform: String::new(),
             created_at_ms: now,
             last_seen_ms: now,
             // Bounded so that it stays a JSON number that every client reads exactly.

@@ -1,33 +1,59 @@
-//! Contact lists: requests both ways, friends, and the events that tell both sides' devices.
+//! Contact lists and blocks: requests both ways, friends, who is blocked, and the events that tell both sides' devices.
 
 use std::sync::Arc;
 
 use super::accounts::no_user;
+use super::gate::{Gate, you_block};
 use crate::actors::Events;
 use crate::clock::now_ms;
-use crate::domain::limits::{DESCRIPTION_MAX, check_length};
+use crate::domain::limits::{BLOCKS_MAX, CONTACTS_MAX, DESCRIPTION_MAX, check_length};
+use crate::domain::privacy::{Audience, Relation};
 use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ContactState, v1};
-use crate::storage::{AccountStore, ContactRecord, ContactStore};
+use crate::storage::{
+    AccountStore, BlockRecord, ContactRecord, ContactStore, PeopleStore, PrivacyRecord, Stores,
+};
 
-/// Contacts, for every edge. Cheap to clone.
+/// Contacts and blocks, for every edge. Cheap to clone.
 #[derive(Clone)]
 pub struct Contacts {
+    /// What is shown: it may be cached.
+    lists: Arc<dyn ContactStore>,
     store: Arc<dyn ContactStore>,
+    people: Arc<dyn PeopleStore>,
     accounts: Arc<dyn AccountStore>,
+    gate: Gate,
     events: Events,
+}
+
+/// Changes of a user's privacy; `None` leaves a setting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PrivacyChange {
+    /// See [`PrivacyRecord::who_may_write`].
+    pub who_may_write: Option<Audience>,
+    /// See [`PrivacyRecord::who_may_add`].
+    pub who_may_add: Option<Audience>,
+    /// See [`PrivacyRecord::who_sees_last_seen`].
+    pub who_sees_last_seen: Option<Audience>,
 }
 
 impl Contacts {
     /// Over these stores.
-    pub fn new(store: Arc<dyn ContactStore>, accounts: Arc<dyn AccountStore>, events: Events) -> Self {
-        Self { store, accounts, events }
+    pub fn new(readers: &Stores, arbiters: &Stores, gate: Gate, events: Events) -> Self {
+        Self {
+            lists: readers.contacts.clone(),
+            store: arbiters.contacts.clone(),
+            people: arbiters.people.clone(),
+            accounts: arbiters.accounts.clone(),
+            gate,
+            events,
+        }
     }
 
     /// Friends and requests both ways, by contact id above `after_id`.
     pub async fn list(&self, by: u64, after_id: u64, limit: u32) -> Result<Vec<ContactRecord>> {
-        Ok(self.store.contacts(by, after_id, limit).await?)
+        Ok(self.lists.contacts(by, after_id, limit).await?)
     }
 
     /// Asks `other` to be a friend. If `other` asked before, both are friends at once; friends stay friends.
@@ -37,7 +63,11 @@ impl Contacts {
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
             Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
-            _ => {
+            row => {
+                self.may_ask(other).await?;
+                if row.is_none() {
+                    self.check_room(by, other).await?;
+                }
                 self.put(by, other, [ContactState::Requested, ContactState::Invited], message.to_owned())
                     .await
             }
@@ -73,13 +103,91 @@ impl Contacts {
         }
     }
 
-    /// Makes both friends without asking `other`, as the line protocol's `ADDFRIEND` does.
+    /// Makes both friends without asking `other`, as the line protocol's `ADDFRIEND` does. Not where `other` wants to be
+    /// asked.
     pub async fn befriend(&self, by: u64, other: u64) -> Result<ContactRecord> {
         self.check_other(by, other).await?;
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
-            _ => self.make_friends(by, other).await,
+            Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
+            row => {
+                if self.privacy(other).await?.who_may_add != Audience::Everyone {
+                    return Err(Error::denied("this user wants to be asked first; send a contact request"));
+                }
+                if row.is_none() {
+                    self.check_room(by, other).await?;
+                }
+                self.make_friends(by, other).await
+            }
         }
+    }
+
+    /// Whom `by` has blocked, by id above `after_id`.
+    pub async fn blocks(&self, by: u64, after_id: u64, limit: u32) -> Result<Vec<BlockRecord>> {
+        Ok(self.people.blocks(by, after_id, limit).await?)
+    }
+
+    /// Blocks `other`, and ends what contact there was: from now on neither writes to, asks or sees the other. When
+    /// this returns, that holds on all nodes. Blocking again changes nothing.
+    pub async fn block(&self, by: u64, other: u64) -> Result<()> {
+        if other == by {
+            return Err(Error::invalid("user_id", "user_id is your own; name another user"));
+        }
+        let relation = self.relation(by, other).await?;
+        if !relation.blocks {
+            if self.accounts.user(other).await?.is_none() {
+                return Err(no_user());
+            }
+            if self.people.list_sizes(by).await?.1 >= BLOCKS_MAX {
+                return Err(Error::precondition(format!(
+                    "you have blocked {BLOCKS_MAX} users, which is the most; lift another block first"
+                )));
+            }
+        }
+        let was_listed = self.store.contact(other, by).await?.is_some();
+        let block = BlockRecord { user_id: by, blocked_id: other, created_at_ms: now_ms() };
+        let blocked = self.people.block(block).await;
+        // Also when it is not known whether it was stored.
+        self.gate.relation_changed(by, other).await;
+        if blocked? {
+            self.tell(by, other, ContactState::Blocked, "");
+            if was_listed {
+                self.tell(other, by, ContactState::Removed, "");
+            }
+        }
+        Ok(())
+    }
+
+    /// Lifts a block. What contact there was stays ended.
+    pub async fn unblock(&self, by: u64, other: u64) -> Result<()> {
+        let lifted = self.people.unblock(by, other).await;
+        self.gate.relation_changed(by, other).await;
+        if !lifted? {
+            return Err(Error::not_found("you have not blocked this user; GET /api/v1/blocks lists those"));
+        }
+        self.tell(by, other, ContactState::Removed, "");
+        Ok(())
+    }
+
+    /// A user's own settings.
+    pub async fn privacy(&self, user_id: u64) -> Result<PrivacyRecord> {
+        let found = self.people.privacies(&[user_id]).await?.pop();
+        Ok(found.unwrap_or(PrivacyRecord { user_id, ..PrivacyRecord::default() }))
+    }
+
+    /// Changes a user's own settings. When this returns, they hold on all nodes.
+    pub async fn change_privacy(&self, user_id: u64, change: PrivacyChange) -> Result<PrivacyRecord> {
+        let old = self.privacy(user_id).await?;
+        let new = PrivacyRecord {
+            user_id,
+            who_may_write: change.who_may_write.unwrap_or(old.who_may_write),
+            who_may_add: change.who_may_add.unwrap_or(old.who_may_add),
+            who_sees_last_seen: change.who_sees_last_seen.unwrap_or(old.who_sees_last_seen),
+        };
+        let stored = self.people.set_privacy(new).await;
+        self.gate.privacy_changed(user_id).await;
+        stored?;
+        Ok(new)
     }
 
     /// The row of `by` about `other`, unless one of them has blocked the other.
@@ -87,18 +195,32 @@ impl Contacts {
         if other == by || other == 0 {
             return Ok(None);
         }
-        let (own, theirs) = (self.store.contact(by, other).await?, self.store.contact(other, by).await?);
-        let blocked =
-            |row: &Option<ContactRecord>| row.as_ref().is_some_and(|row| row.state == ContactState::Blocked);
-        if blocked(&own) {
-            return Err(Error::precondition(
-                "you have blocked this user; DELETE /api/v1/blocks/{user_id} lifts that",
-            ));
+        check_blocks(self.relation(by, other).await?)?;
+        Ok(self.store.contact(by, other).await?)
+    }
+
+    /// From the database, as it is now.
+    async fn relation(&self, by: u64, other: u64) -> Result<Relation> {
+        Ok(self.people.relations(by, &[other]).await?.pop().unwrap_or_default())
+    }
+
+    async fn may_ask(&self, other: u64) -> Result<()> {
+        match self.privacy(other).await?.who_may_add {
+            Audience::Nobody => Err(Error::denied("this user takes no contact requests")),
+            _ => Ok(()),
         }
-        if blocked(&theirs) {
-            return Err(Error::denied("this user takes no requests from you"));
+    }
+
+    /// Both lists must have room for another row.
+    async fn check_room(&self, by: u64, other: u64) -> Result<()> {
+        for (user_id, whose) in [(by, "your"), (other, "this user's")] {
+            if self.people.list_sizes(user_id).await?.0 >= CONTACTS_MAX {
+                return Err(Error::precondition(format!(
+                    "{whose} contact list has {CONTACTS_MAX} rows, which is the most; remove some first"
+                )));
+            }
         }
-        Ok(own)
+        Ok(())
     }
 
     async fn check_other(&self, by: u64, other: u64) -> Result<()> {
@@ -135,7 +257,15 @@ impl Contacts {
             updated_at_ms,
         };
         let rows = [row(by, other, states[0]), row(other, by, states[1])];
-        self.store.put_contacts(&rows).await?;
+        let stored = self.store.put_contacts(&rows).await;
+        self.gate.relation_changed(by, other).await;
+        stored?;
+        // A block that was stored meanwhile has ended a contact that was not there yet. This one is not told of.
+        if let Err(refusal) = check_blocks(self.relation(by, other).await?) {
+            self.store.delete_contacts(by, other).await?;
+            self.gate.relation_changed(by, other).await;
+            return Err(refusal);
+        }
         for row in &rows {
             self.tell(row.user_id, row.contact_id, row.state, &row.message);
         }
@@ -144,7 +274,9 @@ impl Contacts {
     }
 
     async fn drop_both(&self, by: u64, other: u64) -> Result<()> {
-        self.store.delete_contacts(by, other).await?;
+        let deleted = self.store.delete_contacts(by, other).await;
+        self.gate.relation_changed(by, other).await;
+        deleted?;
         self.tell(by, other, ContactState::Removed, "");
         self.tell(other, by, ContactState::Removed, "");
         Ok(())
@@ -154,4 +286,14 @@ impl Contacts {
         let event = v1::ContactEvent { user_id: about, state: state as i32, message: message.to_owned() };
         self.events.publish(vec![to], Body::Contact(event), 0);
     }
+}
+
+fn check_blocks(relation: Relation) -> Result<()> {
+    if relation.blocks {
+        return Err(you_block());
+    }
+    if relation.blocked {
+        return Err(Error::denied("this user takes no requests from you"));
+    }
+    Ok(())
 }

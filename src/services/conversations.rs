@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::accounts::no_user;
+use super::gate::Gate;
 use super::messages::Messages;
 use crate::actors::room::Rooms;
 use crate::clock::now_ms;
@@ -44,6 +45,7 @@ pub struct Conversations {
     accounts: Arc<dyn AccountStore>,
     rooms: Rooms,
     messages: Messages,
+    gate: Gate,
 }
 
 impl Conversations {
@@ -54,8 +56,9 @@ impl Conversations {
         accounts: Arc<dyn AccountStore>,
         rooms: Rooms,
         messages: Messages,
+        gate: Gate,
     ) -> Self {
-        Self { store, profiles, accounts, rooms, messages }
+        Self { store, profiles, accounts, rooms, messages, gate }
     }
 
     /// Creates a group. One bad member id refuses the whole call.
@@ -79,6 +82,7 @@ impl Conversations {
             ));
         }
         self.check_users("member_ids", &request.member_ids).await?;
+        self.gate.may_add(by, &request.member_ids, "member_ids").await?;
         let group = NewGroup {
             owner_id: by,
             name: name.to_owned(),
@@ -158,6 +162,7 @@ impl Conversations {
             return Err(Error::invalid("user_ids", "user_ids is empty; name the users to add"));
         }
         self.check_users("user_ids", &user_ids).await?;
+        self.gate.may_add(by, &user_ids, "user_ids").await?;
         self.rooms.add_members(by, conversation_id, user_ids).await
     }
 

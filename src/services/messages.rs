@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
+use super::gate::Gate;
 use crate::actors::Events;
 use crate::actors::room::Rooms;
 use crate::clock;
@@ -29,6 +30,8 @@ pub struct Messages {
     events: Events,
     /// (lower id, higher id) → the direct conversation of the two, which never changes.
     directs: Cache<(u64, u64), u64>,
+    /// `None` until [`Messages::behind`].
+    gate: Option<Gate>,
     text_bytes_max: usize,
     list_page_max: u32,
     sync_page: u32,
@@ -47,7 +50,7 @@ const MESSAGE_JSON_BYTES: usize = 420;
 /// The same for an attachment, beside its name.
 const ATTACHMENT_JSON_BYTES: usize = 160;
 /// The same for a conversation, beside its texts and last message.
-const CONVERSATION_JSON_BYTES: usize = 640;
+const CONVERSATION_JSON_BYTES: usize = 800;
 /// Room in a frame for what stands around its lists.
 const FRAME_MARGIN_BYTES: usize = 1024;
 
@@ -59,10 +62,16 @@ impl Messages {
             rooms,
             events,
             directs: Cache::new(DIRECTS_REMEMBERED),
+            gate: None,
             text_bytes_max: config.gateway.text_bytes_max,
             list_page_max: config.accounts.list_page_max,
             sync_page: config.accounts.sync_page,
         }
+    }
+
+    /// The same, refusing what blocks and privacy forbid.
+    pub fn behind(self, gate: Gate) -> Self {
+        Self { gate: Some(gate), ..self }
     }
 
     /// Checks, resolves `to_user_id`, stores. `Sent.duplicate` tells a repeat.
@@ -199,7 +208,15 @@ impl Messages {
     }
 
     /// The direct conversation of two different users, created if need be (whether it was). `not_found`: no such user.
+    /// One that is not there yet is refused where `by` may not write to `other`.
     pub async fn direct(&self, by: u64, other: u64) -> Result<(u64, bool)> {
+        if let Some(gate) = &self.gate
+            && by != other
+            && self.stores.people.direct_of(by, other).await?.is_none()
+            && self.stores.accounts.user(other).await?.is_some()
+        {
+            gate.may_write(by, other).await?;
+        }
         self.direct_for(by, 0, other).await
     }
 
@@ -235,6 +252,12 @@ impl Messages {
     /// Checks a send and gives it its conversation.
     async fn resolve(&self, by: u64, session_id: u64, mut send: Send) -> Result<Send> {
         self.check(&send)?;
+        if let Some(gate) = &self.gate
+            && (send.to_user_id == 0) != (send.conversation_id == 0)
+            && send.to_user_id != by
+        {
+            gate.pass(by, &send).await?;
+        }
         match (send.conversation_id, send.to_user_id) {
             (0, 0) => Err(Error::invalid("conversation_id", "name a conversation_id or a to_user_id")),
             (0, other) => {
@@ -358,17 +381,19 @@ impl Messages {
         let mut more = false;
         for (at, row) in rows.into_iter().enumerate() {
             let position = (row.activity_ms(), row.conversation.id);
+            let changed_ms = row.changed_ms();
             let conversation = Conversation::from(row);
             let bytes = CONVERSATION_JSON_BYTES
                 + escaped_bytes(&conversation.name)
                 + escaped_bytes(&conversation.description)
+                + conversation.draft.as_ref().map_or(0, |draft| escaped_bytes(&draft.text))
                 + conversation.last_message.as_ref().map_or(0, json_bytes);
             if at == limit as usize || (!takes(&mut room, bytes) && last.is_some()) {
                 more = true;
                 break;
             }
             last = Some(position);
-            let state = (conversation.conversation_id, position.0, conversation.last_seq);
+            let state = (conversation.conversation_id, changed_ms, conversation.last_seq);
             next_token.tell(state);
             if !except.contains(&conversation.conversation_id) && !token.told.contains(&state) {
                 conversations.push(conversation);

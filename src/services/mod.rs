@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod contacts;
 pub mod conversations;
+pub mod gate;
 pub mod lines;
 pub mod messages;
 pub mod operations;
@@ -24,6 +25,7 @@ use crate::storage::cache::Cache;
 pub use accounts::Accounts;
 pub use contacts::Contacts;
 pub use conversations::Conversations;
+use gate::Gate;
 pub use lines::Lines;
 pub use messages::Messages;
 pub use operations::Operations;
@@ -74,21 +76,26 @@ impl Services {
     pub fn new(parts: Parts, config: &Config) -> Result<Self> {
         let Parts { readers, arbiters, cache, events, presence, rooms, messages, operations } = parts;
         let accounts_config = Arc::new(config.accounts.clone());
+        let forgetting = Forgetting::new(cache.clone(), config);
+        let gate = Gate::new(&arbiters, &readers, forgetting.clone(), presence.clone());
+        let messages = messages.behind(gate.clone());
         Ok(Self {
             accounts: Accounts::new(
                 arbiters.accounts.clone(),
                 readers.accounts.clone(),
                 presence,
-                Forgetting::new(cache.clone(), config),
+                forgetting,
+                gate.clone(),
                 accounts_config,
             )?,
-            contacts: Contacts::new(readers.contacts.clone(), arbiters.accounts.clone(), events),
+            contacts: Contacts::new(&readers, &arbiters, gate.clone(), events),
             conversations: Conversations::new(
                 readers.conversations.clone(),
                 readers.accounts.clone(),
                 arbiters.accounts.clone(),
                 rooms.clone(),
                 messages.clone(),
+                gate,
             ),
             lines: Lines::new(&readers, rooms),
             messages,

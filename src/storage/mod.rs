@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod memory;
+mod people;
 pub mod sql;
 mod view;
 
@@ -15,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
+pub use self::people::{
+    BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
+};
 use crate::protocol::v1::Message;
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
 
@@ -79,6 +83,8 @@ pub struct DeviceRecord {
     pub user_id: u64,
     /// As the client named it.
     pub name: String,
+    /// What it runs on, as the client named it; may be empty.
+    pub platform: String,
     /// Unix time, milliseconds.
     pub created_at_ms: u64,
     /// When its token was last used to sign in, to the minute or so.
@@ -195,6 +201,8 @@ pub struct ConversationRow {
     pub last_message: Option<Message>,
     /// Others' messages after the asker's `read_seq`.
     pub unread: u64,
+    /// The asker's own preferences, beside those in `member`.
+    pub preferences: PreferenceRecord,
 }
 
 impl ConversationRow {
@@ -202,6 +210,11 @@ impl ConversationRow {
     pub fn activity_ms(&self) -> u64 {
         let last = self.last_message.as_ref().map_or(0, |m| m.created_at_ms);
         last.max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
+    }
+
+    /// When anything in it last changed, the asker's own preferences included.
+    pub fn changed_ms(&self) -> u64 {
+        self.activity_ms().max(self.preferences.changed_at_ms)
     }
 }
 
@@ -345,8 +358,8 @@ pub trait ConversationStore: Send + Sync {
     ) -> StoreResult<()>;
     /// Moves cursors forward; a cursor behind the stored one changes nothing.
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()>;
-    /// The conversations of a user (those left too, where `changed_since_ms` is not 0) with activity at or after
-    /// `changed_since_ms`, newest first; `before`: only those behind this (activity, id).
+    /// The conversations of a user (those left too, where `changed_since_ms` is not 0) that changed at or after
+    /// `changed_since_ms`, by newest activity first; `before`: only those behind this (activity, id).
     async fn conversations_of(
         &self,
         user_id: u64,
@@ -408,6 +421,8 @@ pub struct Stores {
     pub contacts: Arc<dyn ContactStore>,
     /// Conversations and members.
     pub conversations: Arc<dyn ConversationStore>,
+    /// What is each user's own.
+    pub people: Arc<dyn PeopleStore>,
     /// Logs.
     pub messages: Arc<dyn MessageStore>,
 }

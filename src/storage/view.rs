@@ -1,12 +1,20 @@
 //! Storage's records as clients see them.
 
-use super::{ConversationRow, UserRecord};
+use super::{ConversationRow, Draft, UserRecord};
 use crate::protocol::{ConversationKind, v1};
 
 impl From<ConversationRow> for v1::Conversation {
     fn from(row: ConversationRow) -> Self {
-        let updated_at_ms = row.activity_ms();
-        let ConversationRow { conversation, mut member, peer, member_count, last_message, mut unread } = row;
+        let updated_at_ms = row.changed_ms();
+        let ConversationRow {
+            conversation,
+            mut member,
+            peer,
+            member_count,
+            last_message,
+            mut unread,
+            preferences,
+        } = row;
         // Sending counts as having read; the cursor that says so may still wait to be stored.
         if let Some(last) = last_message.as_ref().filter(|last| last.sender_id == member.user_id) {
             member.read_seq = member.read_seq.max(last.seq);
@@ -38,10 +46,29 @@ impl From<ConversationRow> for v1::Conversation {
             role: member.role as i32,
             muted_until_ms: member.muted_until_ms,
             pinned: member.pinned,
+            hidden: preferences.hidden_before_seq
+                > last_message.as_ref().map_or(0, |message: &v1::Message| message.seq),
             last_message,
             updated_at_ms,
             removed: member.removed_at_ms != 0,
+            archived: preferences.archived,
+            notifications: preferences.notifications as i32,
+            draft: (!preferences.draft.is_empty()).then(|| preferences.draft.into()),
         }
+    }
+}
+
+impl Draft {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.reply_to_seq == 0
+    }
+}
+
+impl From<Draft> for v1::Draft {
+    fn from(draft: Draft) -> Self {
+        let Draft { text, reply_to_seq, updated_at_ms } = draft;
+        Self { text, reply_to_seq, updated_at_ms }
     }
 }
 

@@ -13,6 +13,7 @@ mod node;
 mod tiny_disk;
 
 mod accounts;
+mod blocks;
 mod contacts;
 mod conversations;
 mod duplicates;

@@ -47,11 +47,9 @@ pub fn client() -> BoxedStrategy<ClientFrame> {
     let request =
         prop_oneof![
             text().prop_map(|token| Request::Hello(Hello { token })),
-            (text(), text(), text()).prop_map(|(username, password, device_name)| Request::Login(Login {
-                username,
-                password,
-                device_name
-            })),
+            (text(), text(), text(), text()).prop_map(|(username, password, device_name, platform)| {
+                Request::Login(Login { username, password, device_name, platform })
+            }),
             send.prop_map(Request::Send),
             about().prop_map(|(conversation_id, target_seq, client_id, text, _)| Request::Edit(Edit {
                 conversation_id,
@@ -124,8 +122,14 @@ fn conversation() -> BoxedStrategy<Conversation> {
     let seqs = (id(), id(), id(), id(), id());
     let peer = (id(), id(), id());
     let own = (0..3i32, id(), any::<bool>(), prop::option::of(message()), id(), any::<bool>());
-    (head, seqs, peer, own)
-        .prop_map(|(head, seqs, peer, own)| Conversation {
+    let draft = (text(), id(), id()).prop_map(|(text, reply_to_seq, updated_at_ms)| Draft {
+        text,
+        reply_to_seq,
+        updated_at_ms,
+    });
+    let preferences = (any::<bool>(), any::<bool>(), 0..3i32, prop::option::of(draft));
+    (head, seqs, peer, own, preferences)
+        .prop_map(|(head, seqs, peer, own, preferences)| Conversation {
             conversation_id: head.0,
             kind: head.1,
             name: head.2,
@@ -148,6 +152,10 @@ fn conversation() -> BoxedStrategy<Conversation> {
             last_message: own.3,
             updated_at_ms: own.4,
             removed: own.5,
+            archived: preferences.0,
+            hidden: preferences.1,
+            notifications: preferences.2,
+            draft: preferences.3,
         })
         .boxed()
 }

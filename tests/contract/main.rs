@@ -17,6 +17,7 @@ mod messages;
 mod mysql_proxy;
 mod opening;
 mod outage;
+mod people;
 mod sharing;
 mod speed;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
@@ -92,6 +93,20 @@ macro_rules! contract {
                 what_is_stored_is_found_by_its_keys
                 history_is_paged_both_ways
                 logs_of_conversations_are_apart
+            }
+            people {
+                privacy_is_replaced_and_absent_where_nothing_was_said
+                what_is_said_of_presence_is_kept_and_times_never_move_back
+                one_who_is_invisible_is_not_seen
+                many_are_seen_at_once
+                a_block_ends_what_contact_there_was
+                blocks_are_paged_by_id
+                a_direct_conversation_is_found_from_either_side
+                preferences_change_where_told_to_and_are_each_members_own
+                a_draft_is_kept_beside_preferences
+                a_changed_preference_is_listed_as_changed_without_moving_the_row
+                erased_messages_are_emptied_and_keep_their_place
+                an_erased_user_leaves_a_name_and_nothing_else
             }
         })+
     };

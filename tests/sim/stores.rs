@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rookery::protocol::MemberRole;
+use rookery::domain::privacy::Relation;
 use rookery::protocol::v1::Message;
+use rookery::protocol::{MemberRole, PresenceStatus};
 use rookery::storage::memory::MemoryStores;
 use rookery::storage::{
-    AccountStore, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
-    ConversationStore, CursorAdvance, DeviceRecord, MemberRecord, MessageStore, NewGroup, ProfileChange,
-    StoreError, StoreResult, Stores, UserRecord,
+    AccountStore, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
+    ConversationStore, CursorAdvance, DeviceRecord, Draft, MemberRecord, MessageStore, NewGroup, PeopleStore,
+    PreferenceChange, PresenceRecord, PrivacyRecord, ProfileChange, StoreError, StoreResult, Stores,
+    UserRecord,
 };
 
 use crate::node::Life;
@@ -66,7 +68,13 @@ enum Fate {
 impl NodeStores {
     pub fn stores(&self) -> Stores {
         let this = Arc::new(self.clone());
-        Stores { accounts: this.clone(), contacts: this.clone(), conversations: this.clone(), messages: this }
+        Stores {
+            accounts: this.clone(),
+            contacts: this.clone(),
+            conversations: this.clone(),
+            people: this.clone(),
+            messages: this,
+        }
     }
 
     /// Half of a call's time.
@@ -212,6 +220,26 @@ pass_on! { ContactStore:
     read contacts(user_id: u64, after_id: u64, limit: u32) -> Vec<ContactRecord>;
     write put_contacts(rows: &[ContactRecord; 2]) -> ();
     write delete_contacts(user_id: u64, contact_id: u64) -> bool;
+}
+
+pass_on! { PeopleStore:
+    read privacies(user_ids: &[u64]) -> Vec<PrivacyRecord>;
+    write set_privacy(privacy: PrivacyRecord) -> ();
+    read presences(user_ids: &[u64]) -> Vec<PresenceRecord>;
+    write set_presence(user_id: u64, status: PresenceStatus, text: &str, now_ms: u64) -> ();
+    write note_seen(seen: &[(u64, u64)]) -> ();
+    write block(block: BlockRecord) -> bool;
+    write unblock(user_id: u64, blocked_id: u64) -> bool;
+    read blocks(user_id: u64, after_id: u64, limit: u32) -> Vec<BlockRecord>;
+    read list_sizes(user_id: u64) -> (u64, u64);
+    read direct_of(a: u64, b: u64) -> Option<u64>;
+    read relations(user_id: u64, others: &[u64]) -> Vec<Relation>;
+    write set_preferences(
+        user_id: u64, conversation_id: u64, change: PreferenceChange, now_ms: u64
+    ) -> bool;
+    write set_draft(user_id: u64, conversation_id: u64, draft: Draft) -> bool;
+    write erase_messages(conversation_id: u64, user_id: u64, from_seq: u64, to_seq: u64) -> ();
+    write erase_user(user_id: u64, username: &str, display_name: &str) -> ();
 }
 
 pass_on! { ConversationStore:

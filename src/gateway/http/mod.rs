@@ -3,11 +3,13 @@
 //! Handlers run on actix's single-threaded workers and do no work there but reading and writing JSON: every service
 //! call goes to the main runtime by [`crate::gateway::Edge::on_main`].
 
+mod blocks;
 mod contacts;
 mod conversations;
 pub mod extract;
 mod members;
 mod messages;
+mod privacy;
 mod server;
 mod sessions;
 mod users;
@@ -40,9 +42,11 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
             web::scope("/api")
                 .service(
                     web::scope("/v1")
+                        .configure(privacy::routes)
                         .configure(users::routes)
                         .configure(sessions::routes)
                         .configure(contacts::routes)
+                        .configure(blocks::routes)
                         .configure(conversations::routes)
                         .configure(members::routes)
                         .configure(messages::routes)

@@ -26,6 +26,7 @@ mod counters;
 pub mod keys;
 mod local;
 mod missed;
+mod people;
 pub mod presence;
 mod redis;
 mod remote;

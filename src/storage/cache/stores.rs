@@ -67,7 +67,7 @@ impl Cached for Vec<Member> {
 /// Stores behind a cache. Cheap to clone.
 #[derive(Clone)]
 pub struct CachedStores {
-    plain: Stores,
+    pub(super) plain: Stores,
     cache: Cache,
     reads_cached: bool,
 }
@@ -92,16 +92,22 @@ impl CachedStores {
         // Appending stays as short as it is without a cache.
         let messages = if self.reads_cached { Arc::new(self.clone()) } else { self.plain.messages.clone() };
         let this = Arc::new(self);
-        Stores { accounts: this.clone(), contacts: this.clone(), conversations: this, messages }
+        Stores {
+            accounts: this.clone(),
+            contacts: this.clone(),
+            people: this.clone(),
+            conversations: this,
+            messages,
+        }
     }
 
-    fn count_plain(&self) {
+    pub(super) fn count_plain(&self) {
         count(&self.cache.counters().plain_reads);
     }
 
     /// Writes, then forgets what `touched` names. To the end, also when the caller has gone meanwhile: a write that is
     /// stored but not forgotten elsewhere would leave old entries behind.
-    async fn write<T, W, K>(&self, write: W, touched: K) -> StoreResult<T>
+    pub(super) async fn write<T, W, K>(&self, write: W, touched: K) -> StoreResult<T>
     where
         T: Send + 'static,
         W: Future<Output = StoreResult<T>> + Send + 'static,
@@ -137,7 +143,7 @@ impl CachedStores {
     }
 }
 
-fn user_keys(user: &UserRecord) -> Vec<Key> {
+pub(super) fn user_keys(user: &UserRecord) -> Vec<Key> {
     vec![keys::user(user.id), keys::user_info(&user.username)]
 }
 

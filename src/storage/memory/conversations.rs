@@ -56,6 +56,7 @@ impl State {
             member_count: self.members_of(id).filter(|other| other.removed_at_ms == 0).count() as u64,
             last_message,
             unread: others as u64,
+            preferences: self.preferences.get(&(member.user_id, id)).cloned().unwrap_or_default(),
         })
     }
 }
@@ -238,7 +239,7 @@ impl ConversationStore for MemoryStores {
                 .filter(|member| member.user_id == user_id)
                 .filter(|member| member.removed_at_ms == 0 || changed_since_ms != 0)
                 .filter_map(|member| state.row(member))
-                .filter(|row| row.activity_ms() >= changed_since_ms)
+                .filter(|row| row.changed_ms() >= changed_since_ms)
                 .filter(|row| before.is_none_or(|place| (row.activity_ms(), row.conversation.id) < place))
                 .collect();
             rows.sort_by_key(|row| std::cmp::Reverse((row.activity_ms(), row.conversation.id)));

@@ -4,6 +4,7 @@
 //! database may: certainly, or leaving open whether a write was stored.
 
 mod conversations;
+mod people;
 mod state;
 
 use std::sync::Arc;
@@ -47,7 +48,13 @@ impl MemoryStores {
     /// As the rest of the node uses them.
     pub fn stores(&self) -> Stores {
         let this = Arc::new(self.clone());
-        Stores { accounts: this.clone(), contacts: this.clone(), conversations: this.clone(), messages: this }
+        Stores {
+            accounts: this.clone(),
+            contacts: this.clone(),
+            conversations: this.clone(),
+            people: this.clone(),
+            messages: this,
+        }
     }
 
     /// Lets the next `calls` calls fail; replaces an earlier fault. [`Fault::Unavailable`] meets every call, the

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::protocol::v1::Message;
 use crate::storage::{
-    ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, StoreError, StoreResult,
-    UserRecord,
+    BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, PreferenceRecord,
+    PresenceRecord, PrivacyRecord, StoreError, StoreResult, UserRecord,
 };
 
 /// All that is stored.
@@ -28,6 +28,14 @@ pub struct State {
     pub conversations: BTreeMap<u64, ConversationRecord>,
     /// Conversation ids by the lower and the higher user.
     pub directs: HashMap<(u64, u64), u64>,
+    /// By user.
+    pub privacies: BTreeMap<u64, PrivacyRecord>,
+    /// By user.
+    pub presences: BTreeMap<u64, PresenceRecord>,
+    /// By who has blocked and whom.
+    pub blocks: BTreeMap<(u64, u64), BlockRecord>,
+    /// By user and conversation.
+    pub preferences: BTreeMap<(u64, u64), PreferenceRecord>,
     /// By conversation and user.
     pub members: BTreeMap<(u64, u64), MemberRecord>,
     /// By conversation and seq.

@@ -48,7 +48,7 @@ impl ConversationStore for SqlStores {
         if a == b {
             return Err(StoreError::Invalid(format!("user {a} has no direct conversation with itself")));
         }
-        let key = format!("{}:{}", a.min(b), a.max(b));
+        let key = direct_key(a, b);
         if let Some(there) = self.direct_by_key(&key).await? {
             return Ok((there, false));
         }
@@ -334,7 +334,8 @@ impl SqlStores {
         Ok(ConversationRecord { id: uint(id), ..record })
     }
 
-    async fn direct_by_key(&self, key: &str) -> StoreResult<Option<ConversationRecord>> {
+    /// The direct conversation of this [`direct_key`].
+    pub(super) async fn direct_by_key(&self, key: &str) -> StoreResult<Option<ConversationRecord>> {
         self.database
             .read(|db| async move {
                 let row = conversation::Entity::find()
@@ -345,6 +346,11 @@ impl SqlStores {
             })
             .await
     }
+}
+
+/// What names the direct conversation of two users.
+pub(super) fn direct_key(a: u64, b: u64) -> String {
+    format!("{}:{}", a.min(b), a.max(b))
 }
 
 /// A member from the conversation's beginning.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::entity::{contact, conversation, device, member, message, user};
 use crate::domain::limits::username_key;
 use crate::protocol::v1::{Attachment, Message};
-use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
+use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole, MessageKind};
 use crate::storage::{ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, UserRecord};
 
 /// An id, seq or time as the databases hold it. All of them are below 2^53; a bound such as `u64::MAX`, which stands
@@ -22,7 +22,7 @@ pub fn uint(value: i64) -> u64 {
 }
 
 /// A number that only a newer version can have written.
-fn unknown(what: &str, value: i16) -> DbErr {
+pub fn unknown(what: &str, value: i16) -> DbErr {
     DbErr::Type(format!("{what} {value} is not known to this version"))
 }
 
@@ -68,6 +68,7 @@ pub fn new_device(device: &DeviceRecord, token_hash: &str) -> device::ActiveMode
         user_id: Set(int(device.user_id)),
         token_hash: Set(token_hash.as_bytes().to_vec()),
         name: Set(device.name.clone()),
+        platform: Set(device.platform.clone()),
         created_at_ms: Set(int(device.created_at_ms)),
         last_seen_ms: Set(int(device.last_seen_ms)),
         expires_at_ms: Set(int(device.expires_at_ms)),
@@ -81,6 +82,7 @@ impl From<device::Model> for DeviceRecord {
             id: uint(row.id),
             user_id: uint(row.user_id),
             name: row.name,
+            platform: row.platform,
             created_at_ms: uint(row.created_at_ms),
             last_seen_ms: uint(row.last_seen_ms),
             expires_at_ms: uint(row.expires_at_ms),
@@ -193,6 +195,8 @@ impl TryFrom<message::Model> for Message {
             Some(json) => serde_json::from_str(json).map_err(|error| DbErr::Json(error.to_string()))?,
             None => Extra::default(),
         };
+        // What somebody wrote is never without text and attachments, unless its account was erased with its messages.
+        let is_erased = row.kind < MessageKind::System as i16 && row.text.is_empty() && row.extra.is_none();
         Ok(Self {
             conversation_id: uint(row.conversation_id),
             seq: uint(row.seq),
@@ -206,6 +210,7 @@ impl TryFrom<message::Model> for Message {
             target_seq: uint(row.target_seq),
             emoji: row.emoji,
             created_at_ms: uint(row.created_at_ms),
+            recalled: is_erased,
             ..Self::default()
         })
     }

@@ -14,11 +14,11 @@ use sea_orm::{
 
 use super::SqlStores;
 use super::convert::{int, uint};
-use super::entity::{conversation, member, message};
+use super::entity::{conversation, member, message, preference};
 use super::ladder::padded;
 use crate::protocol::ConversationKind;
 use crate::protocol::v1::Message;
-use crate::storage::{ConversationRow, StoreResult};
+use crate::storage::{ConversationRow, PreferenceRecord, StoreResult};
 
 /// A membership whose place in the list is known, but not yet all that its row shows.
 struct Entry {
@@ -26,6 +26,8 @@ struct Entry {
     conversation: conversation::Model,
     /// Seq and time of the newest message that the user may see.
     newest: Option<(i64, i64)>,
+    /// The user's own, where there are any.
+    preferences: Option<preference::Model>,
 }
 
 impl Entry {
@@ -33,6 +35,11 @@ impl Entry {
     fn activity_ms(&self) -> i64 {
         let last = self.newest.map_or(0, |(_, created_at_ms)| created_at_ms);
         [last, self.conversation.updated_at_ms, self.member.updated_at_ms].into_iter().fold(0, Ord::max)
+    }
+
+    /// As [`ConversationRow::changed_ms`].
+    fn changed_ms(&self) -> i64 {
+        Ord::max(self.preferences.as_ref().map_or(0, |own| own.changed_at_ms), self.activity_ms())
     }
 }
 
@@ -51,10 +58,11 @@ impl SqlStores {
                 if changed_since_ms == 0 {
                     wanted = wanted.add(member::Column::RemovedAtMs.eq(0));
                 }
-                let mut entries = entries(&db, wanted).await?;
+                let own = Condition::all().add(preference::Column::UserId.eq(int(user_id)));
+                let mut entries = entries(&db, wanted, own).await?;
                 entries.retain(|entry| {
                     let place = (entry.activity_ms(), entry.member.conversation_id);
-                    place.0 >= int(changed_since_ms)
+                    entry.changed_ms() >= int(changed_since_ms)
                         && before.is_none_or(|(activity_ms, id)| place < (int(activity_ms), int(id)))
                 });
                 entries.sort_unstable_by_key(|entry| {
@@ -77,15 +85,18 @@ impl SqlStores {
                 let wanted = Condition::all()
                     .add(member::Column::UserId.eq(int(user_id)))
                     .add(member::Column::ConversationId.eq(int(conversation_id)));
-                let entries = entries(&db, wanted).await?;
+                let own = Condition::all()
+                    .add(preference::Column::UserId.eq(int(user_id)))
+                    .add(preference::Column::ConversationId.eq(int(conversation_id)));
+                let entries = entries(&db, wanted, own).await?;
                 Ok(rows(&db, user_id, entries).await?.pop())
             })
             .await
     }
 }
 
-/// The memberships wanted, with their conversations and newest messages. Two queries.
-async fn entries(db: &DatabaseConnection, wanted: Condition) -> Result<Vec<Entry>, DbErr> {
+/// The memberships wanted, with their conversations, newest messages and preferences (those `own` names). Four queries.
+async fn entries(db: &DatabaseConnection, wanted: Condition, own: Condition) -> Result<Vec<Entry>, DbErr> {
     let members = member::Entity::find().filter(wanted.clone()).all(db).await?;
     let conversations: Vec<conversation::Model> = conversation::Entity::find()
         .filter(
@@ -119,12 +130,17 @@ async fn entries(db: &DatabaseConnection, wanted: Condition) -> Result<Vec<Entry
         }
     }
 
+    let preferences = preference::Entity::find().filter(own).all(db).await?;
+    let mut preferences: HashMap<i64, preference::Model> =
+        preferences.into_iter().map(|row| (row.conversation_id, row)).collect();
+
     Ok(members
         .into_iter()
         .filter_map(|member| {
             let conversation = conversations.remove(&member.conversation_id)?;
             let newest = newest_of.get(&member.conversation_id).copied();
-            Some(Entry { member, conversation, newest })
+            let preferences = preferences.remove(&member.conversation_id);
+            Some(Entry { member, conversation, newest, preferences })
         })
         .collect())
 }
@@ -169,6 +185,11 @@ async fn rows(
                 unread: unread.get(&id).copied().map_or(0, uint),
                 conversation: entry.conversation.try_into()?,
                 member: entry.member.try_into()?,
+                preferences: entry
+                    .preferences
+                    .map(PreferenceRecord::try_from)
+                    .transpose()?
+                    .unwrap_or_default(),
             })
         })
         .collect()

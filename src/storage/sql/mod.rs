@@ -18,6 +18,7 @@ mod ladder;
 mod list;
 mod messages;
 mod migration;
+mod people;
 mod pools;
 
 use std::sync::Arc;
@@ -50,7 +51,13 @@ impl SqlStores {
     /// As the rest of the node uses them.
     pub fn stores(&self) -> Stores {
         let this = Arc::new(self.clone());
-        Stores { accounts: this.clone(), contacts: this.clone(), conversations: this.clone(), messages: this }
+        Stores {
+            accounts: this.clone(),
+            contacts: this.clone(),
+            conversations: this.clone(),
+            people: this.clone(),
+            messages: this,
+        }
     }
 
     /// Whether the database answers, within `storage.request_timeout`.

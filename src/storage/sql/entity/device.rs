@@ -15,6 +15,8 @@ pub struct Model {
     pub token_hash: Vec<u8>,
     /// As the client named it.
     pub name: String,
+    /// As the client named it; empty: it did not.
+    pub platform: String,
     /// Unix time, milliseconds.
     pub created_at_ms: i64,
     /// Unix time, milliseconds.

@@ -6,6 +6,8 @@
 //! may be repeated, so that a migration that was cut off is completed by the next start.
 
 mod m0001_spine;
+mod m0002_people;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
@@ -33,7 +35,7 @@ struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_spine::Migration)]
+        vec![Box::new(m0001_spine::Migration), Box::new(m0002_people::Migration)]
     }
 }
 

@@ -1,0 +1,287 @@
+//! Who may write to whom, add whom and be told of whom: blocks and privacy settings, for everything that asks.
+//!
+//! A direct message is refused by what stands here, so it is asked for every one, and remembered in the process. As with
+//! tokens, a change is answered when all other nodes have forgotten what it replaced, or must have noticed that they hear nothing
+//! of it: from the answer on, a block holds everywhere.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::time::Instant;
+
+use super::tokens::Forgetting;
+use crate::actors::Presence;
+use crate::domain::privacy::{Audience, Relation};
+use crate::domain::{Error, Result};
+use crate::protocol::ConversationKind;
+use crate::protocol::v1::Send;
+use crate::storage::{ClientKey, ConversationStore, MessageStore, PeopleStore, PrivacyRecord, Stores};
+
+/// Pairs of users, users and conversations remembered, each.
+const REMEMBERED: u64 = 200_000;
+/// How long something is remembered, against whatever forgetting might miss.
+const TTL: Duration = Duration::from_secs(600);
+
+/// See the module's header. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate {
+    people: Arc<dyn PeopleStore>,
+    conversations: Arc<dyn ConversationStore>,
+    messages: Arc<dyn MessageStore>,
+    /// From the side of the user with the lower id; with the moment before the database was asked.
+    relations: Cache<(u64, u64), (Relation, Instant)>,
+    privacies: Cache<u64, (PrivacyRecord, Instant)>,
+    /// The two users of a direct conversation, which never change; `None`: it is a group.
+    directs: Cache<u64, Option<(u64, u64)>>,
+    /// Counts forgettings: what was read before one is not remembered after it.
+    forgotten: Arc<AtomicU64>,
+    forgetting: Forgetting,
+    presence: Presence,
+}
+
+impl Gate {
+    /// Over the stores that decide; `readers` tell what a conversation is, which never changes.
+    pub fn new(arbiters: &Stores, readers: &Stores, forgetting: Forgetting, presence: Presence) -> Self {
+        Self {
+            people: arbiters.people.clone(),
+            conversations: readers.conversations.clone(),
+            messages: arbiters.messages.clone(),
+            relations: Cache::builder().max_capacity(REMEMBERED).time_to_live(TTL).build(),
+            privacies: Cache::builder().max_capacity(REMEMBERED).time_to_live(TTL).build(),
+            directs: Cache::new(REMEMBERED),
+            forgotten: Arc::default(),
+            forgetting,
+            presence,
+        }
+    }
+
+    /// Lets a send pass, or says why not; nothing is changed. A repeat of what was stored before it would be refused
+    /// passes, so that its sender learns that it was.
+    pub async fn pass(&self, by: u64, send: &Send) -> Result<()> {
+        let other = match send.to_user_id {
+            0 => self.peer(by, send.conversation_id).await?,
+            other => Some(other),
+        };
+        let Some(other) = other else { return Ok(()) };
+        match self.may_write(by, other).await {
+            Err(refusal) if !refusal.is_retryable() => {
+                if self.is_stored(by, other, send).await? {
+                    Ok(())
+                } else {
+                    Err(refusal)
+                }
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Whether `by` may send direct messages to `other`.
+    pub async fn may_write(&self, by: u64, other: u64) -> Result<()> {
+        let relation = self.relation(other, by).await?;
+        if relation.blocked {
+            return Err(you_block());
+        }
+        // Blocks are told as what they look like from outside.
+        let audience = self.privacy(other).await?.who_may_write;
+        if relation.blocks || audience == Audience::Nobody {
+            return Err(Error::denied("this user takes no messages from you"));
+        }
+        if !audience.admits(relation) {
+            return Err(Error::denied("this user takes messages from contacts only; ask to be one"));
+        }
+        Ok(())
+    }
+
+    /// Whether `by` may add all of the others to groups. Read from the database, since it is asked seldom.
+    pub async fn may_add(&self, by: u64, others: &[u64], field: &'static str) -> Result<()> {
+        if others.is_empty() {
+            return Ok(());
+        }
+        let relations = self.people.relations(by, others).await?;
+        let privacies = self.people.privacies(others).await?;
+        for (other, relation) in others.iter().zip(relations) {
+            let audience = privacies.iter().find(|own| own.user_id == *other).map(|own| own.who_may_add);
+            if !audience.unwrap_or_default().admits(relation.reversed()) {
+                return Err(Error {
+                    field: field.into(),
+                    ..Error::denied(format!("user {other} may not be added by you; nothing was changed"))
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How `user` stands to `other`, from the side of `user`.
+    pub async fn relation(&self, user: u64, other: u64) -> Result<Relation> {
+        let key = (user.min(other), user.max(other));
+        let turned = |relation: Relation| if key.0 == user { relation } else { relation.reversed() };
+        if let Some((relation, since)) = self.relations.get(&key)
+            && self.is_good(since)
+        {
+            return Ok(turned(relation));
+        }
+        let (epoch, since) = (self.epoch(), Instant::now());
+        let relation = self.people.relations(key.0, &[key.1]).await?.pop().unwrap_or_default();
+        self.remember(epoch, &self.relations, key, (relation, since));
+        Ok(turned(relation))
+    }
+
+    /// How `user` stands to all of `others`, from the side of `user`; they are remembered for [`Gate::relation`].
+    pub async fn relations(&self, user: u64, others: &[u64]) -> Result<Vec<Relation>> {
+        let (epoch, since) = (self.epoch(), Instant::now());
+        let relations = self.people.relations(user, others).await?;
+        for (other, relation) in others.iter().zip(&relations) {
+            let key = (user.min(*other), user.max(*other));
+            let kept = if key.0 == user { *relation } else { relation.reversed() };
+            self.remember(epoch, &self.relations, key, (kept, since));
+        }
+        Ok(relations)
+    }
+
+    /// The settings of a user.
+    pub async fn privacy(&self, user_id: u64) -> Result<PrivacyRecord> {
+        if let Some((privacy, since)) = self.privacies.get(&user_id)
+            && self.is_good(since)
+        {
+            return Ok(privacy);
+        }
+        Ok(self.privacies(&[user_id]).await?.pop().unwrap_or_default())
+    }
+
+    /// The settings of users, in their order.
+    pub async fn privacies(&self, user_ids: &[u64]) -> Result<Vec<PrivacyRecord>> {
+        let (epoch, since) = (self.epoch(), Instant::now());
+        let mut found = self.people.privacies(user_ids).await?;
+        found.sort_unstable_by_key(|privacy| privacy.user_id);
+        let record = |user_id: &u64| {
+            let at = found.binary_search_by_key(user_id, |privacy| privacy.user_id);
+            let privacy =
+                at.map_or(PrivacyRecord { user_id: *user_id, ..Default::default() }, |at| found[at]);
+            self.remember(epoch, &self.privacies, *user_id, (privacy, since));
+            privacy
+        };
+        Ok(user_ids.iter().map(record).collect())
+    }
+
+    /// Makes all nodes look anew at how two users stand to each other. To be awaited before the change is answered.
+    pub async fn relation_changed(&self, a: u64, b: u64) {
+        self.changed(format!("relation:{}:{}", a.min(b), a.max(b))).await;
+    }
+
+    /// The same for a user's settings.
+    pub async fn privacy_changed(&self, user_id: u64) {
+        self.changed(format!("privacy:{user_id}")).await;
+    }
+
+    async fn changed(&self, key: String) {
+        self.forget(&key);
+        self.forgetting.everywhere(vec![key]).await;
+    }
+
+    /// Forgets what is remembered under a key, if it is one of these; says whom it is about.
+    pub fn forget(&self, cache_key: &str) -> Option<Forgotten> {
+        let forgotten = Forgotten::parse(cache_key)?;
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        match forgotten {
+            Forgotten::Relation(a, b) => self.relations.invalidate(&(a, b)),
+            Forgotten::Privacy(user_id) => self.privacies.invalidate(&user_id),
+        }
+        Some(forgotten)
+    }
+
+    /// The other side of a direct conversation; `None`: it is a group, or there is none.
+    async fn peer(&self, by: u64, conversation_id: u64) -> Result<Option<u64>> {
+        let pair = match self.directs.get(&conversation_id) {
+            Some(pair) => pair,
+            None => {
+                let Some(found) = self.conversations.conversation(conversation_id).await? else {
+                    return Ok(None);
+                };
+                let pair = match found.kind {
+                    ConversationKind::Group => None,
+                    ConversationKind::Direct => {
+                        let members = self.conversations.roster(conversation_id).await?;
+                        let ids: Vec<u64> = members.iter().map(|member| member.user_id).collect();
+                        match ids.as_slice() {
+                            [a, b] => Some((*a, *b)),
+                            _ => return Ok(None),
+                        }
+                    }
+                };
+                self.directs.insert(conversation_id, pair);
+                pair
+            }
+        };
+        Ok(pair.and_then(|(a, b)| match by {
+            by if by == a => Some(b),
+            by if by == b => Some(a),
+            // No member: the room says so.
+            _ => None,
+        }))
+    }
+
+    async fn is_stored(&self, by: u64, other: u64, send: &Send) -> Result<bool> {
+        let conversation_id = match send.conversation_id {
+            0 => self.people.direct_of(by, other).await?,
+            id => Some(id),
+        };
+        let Some(conversation_id) = conversation_id else { return Ok(false) };
+        let key = ClientKey { conversation_id, sender_id: by, client_id: send.client_id.clone() };
+        Ok(!self.messages.stored(&[key]).await?.is_empty())
+    }
+
+    /// Whether what was read at a moment may still be used: not if it is old and others can't tell this node what to forget.
+    fn is_good(&self, since: Instant) -> bool {
+        let age_max = self.forgetting.age_max(self.presence.hears_everybody());
+        since.elapsed() < age_max
+    }
+
+    fn epoch(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
+    fn remember<K, V>(&self, epoch: u64, cache: &Cache<K, V>, key: K, value: V)
+    where
+        K: std::hash::Hash + Eq + Copy + std::marker::Send + Sync + 'static,
+        V: Clone + std::marker::Send + Sync + 'static,
+    {
+        if self.epoch() != epoch {
+            return;
+        }
+        cache.insert(key, value);
+        // A forgetting between the check and the insertion would have missed it.
+        if self.epoch() != epoch {
+            cache.invalidate(&key);
+        }
+    }
+}
+
+/// Whom a forgotten key is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Two users, the lower id first.
+    Relation(u64, u64),
+    /// One user's settings.
+    Privacy(u64),
+}
+
+impl Forgotten {
+    fn parse(cache_key: &str) -> Option<Self> {
+        let (kind, rest) = cache_key.split_once(':')?;
+        match kind {
+            "relation" => {
+                let (a, b) = rest.split_once(':')?;
+                Some(Self::Relation(a.parse().ok()?, b.parse().ok()?))
+            }
+            "privacy" => Some(Self::Privacy(rest.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+/// What one is told who has blocked the other.
+pub(super) fn you_block() -> Error {
+    Error::precondition("you have blocked this user; DELETE /api/v1/blocks/{user_id} lifts that")
+}

@@ -1,0 +1,143 @@
+//! What belongs to one user and to no conversation's log: privacy, presence, blocks, the preferences and drafts of
+//! conversations, and the end of an account.
+
+use async_trait::async_trait;
+
+use super::StoreResult;
+use crate::domain::privacy::{Audience, Relation};
+use crate::protocol::{NotificationLevel, PresenceStatus};
+
+/// Who may do what to a user. Users who never said so have no record: everybody may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PrivacyRecord {
+    /// Whose.
+    pub user_id: u64,
+    /// Who may send direct messages.
+    pub who_may_write: Audience,
+    /// Who may add the user to groups; with [`Audience::Nobody`], nobody may ask to be a contact either.
+    pub who_may_add: Audience,
+    /// Who is told when the user was last online.
+    pub who_sees_last_seen: Audience,
+}
+
+/// What a user has said of being there. A user without a record is `online` while connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceRecord {
+    /// Whose.
+    pub user_id: u64,
+    /// `online`, `away`, `busy` or `invisible`: what holds while the user is connected.
+    pub status: PresenceStatus,
+    /// A line beside it.
+    pub text: String,
+    /// When the user was last there for all to see. Unix time, milliseconds; 0: never.
+    pub last_seen_ms: u64,
+}
+
+/// A block of one user by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRecord {
+    /// Who has blocked.
+    pub user_id: u64,
+    /// Whom.
+    pub blocked_id: u64,
+    /// Unix time, milliseconds.
+    pub created_at_ms: u64,
+}
+
+/// A member's own preferences of a conversation that are not in the membership itself, and the draft. Kept when the user
+/// leaves and comes back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PreferenceRecord {
+    /// Put away from the main list.
+    pub archived: bool,
+    /// 0, or one more than the newest seq when the user hid the conversation: a later message shows it again.
+    pub hidden_before_seq: u64,
+    /// What the user is notified of.
+    pub notifications: NotificationLevel,
+    /// What the user has begun to write.
+    pub draft: Draft,
+    /// Last change of any preference, `muted_until_ms` and `pinned` included. It counts for incremental sync, and not
+    /// for the order of the list.
+    pub changed_at_ms: u64,
+}
+
+/// A message that was begun and not sent. Empty: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Draft {
+    /// Its text.
+    pub text: String,
+    /// The message that it answers; 0: none.
+    pub reply_to_seq: u64,
+    /// Unix time, milliseconds; 0: none was ever kept.
+    pub updated_at_ms: u64,
+}
+
+/// Changes of a member's preferences; `None` leaves one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PreferenceChange {
+    /// Unix time, milliseconds; 0: not muted.
+    pub muted_until_ms: Option<u64>,
+    /// At the top of the list.
+    pub pinned: Option<bool>,
+    /// Put away from the main list.
+    pub archived: Option<bool>,
+    /// See [`PreferenceRecord::hidden_before_seq`].
+    pub hidden_before_seq: Option<u64>,
+    /// What the user is notified of.
+    pub notifications: Option<NotificationLevel>,
+}
+
+/// See the module's header.
+#[async_trait]
+pub trait PeopleStore: Send + Sync {
+    /// The settings of those of the users who have any, in any order.
+    async fn privacies(&self, user_ids: &[u64]) -> StoreResult<Vec<PrivacyRecord>>;
+    /// Replaces a user's settings.
+    async fn set_privacy(&self, privacy: PrivacyRecord) -> StoreResult<()>;
+    /// What those of the users who have said anything said, in any order.
+    async fn presences(&self, user_ids: &[u64]) -> StoreResult<Vec<PresenceRecord>>;
+    /// Replaces a user's status and text. The user was seen at `now_ms`, unless it was invisible and stays so.
+    async fn set_presence(
+        &self,
+        user_id: u64,
+        status: PresenceStatus,
+        text: &str,
+        now_ms: u64,
+    ) -> StoreResult<()>;
+    /// Notes when users were seen, as (user, Unix milliseconds). Never backwards, and not for those who are invisible.
+    async fn note_seen(&self, seen: &[(u64, u64)]) -> StoreResult<()>;
+    /// Blocks a user and ends what contact there was, in one transaction; whether it was not blocked before.
+    async fn block(&self, block: BlockRecord) -> StoreResult<bool>;
+    /// Lifts a block; whether there was one.
+    async fn unblock(&self, user_id: u64, blocked_id: u64) -> StoreResult<bool>;
+    /// Whom a user has blocked, by id above `after_id`.
+    async fn blocks(&self, user_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<BlockRecord>>;
+    /// How many rows a user's contact list has, and how many users it has blocked.
+    async fn list_sizes(&self, user_id: u64) -> StoreResult<(u64, u64)>;
+    /// The direct conversation of two users, if there is one.
+    async fn direct_of(&self, a: u64, b: u64) -> StoreResult<Option<u64>>;
+    /// How a user stands to the others, from the user's side, in the order of `others`.
+    async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>>;
+    /// Changes preferences of one who has not left; whether there is such a member.
+    async fn set_preferences(
+        &self,
+        user_id: u64,
+        conversation_id: u64,
+        change: PreferenceChange,
+        now_ms: u64,
+    ) -> StoreResult<bool>;
+    /// Replaces the draft of one who has not left, which moves `changed_at_ms` too; whether there is such a member.
+    async fn set_draft(&self, user_id: u64, conversation_id: u64, draft: Draft) -> StoreResult<bool>;
+    /// Empties what a user wrote in a conversation at `from_seq <= seq < to_seq`: texts and attachments go, and the
+    /// message counts as recalled. Seqs, client ids and reactions stay.
+    async fn erase_messages(
+        &self,
+        conversation_id: u64,
+        user_id: u64,
+        from_seq: u64,
+        to_seq: u64,
+    ) -> StoreResult<()>;
+    /// Ends an account for good, in one transaction: devices, contacts, blocks, privacy, presence, preferences and drafts go;
+    /// the user stays disabled and without a password, under these names, for its memberships and messages to name.
+    async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()>;
+}

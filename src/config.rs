@@ -315,6 +315,14 @@ section! {
         /// Every node announces all its sessions again this often, against anything lost.
         #[serde(with = "humantime_serde")]
         announce_interval: Duration = Duration::from_secs(30);
+        /// A user whose last session has ended counts as there for this long: a reconnect makes no noise.
+        #[serde(with = "humantime_serde")]
+        offline_grace: Duration = Duration::from_secs(5);
+        /// How long changes of a shard's users gather before those who watch are told.
+        #[serde(with = "humantime_serde")]
+        gather: Duration = Duration::from_millis(250);
+        /// Most pairs of a session and a user it watches on one node.
+        watches_max: usize = 1_000_000;
     }
 }
 
@@ -336,6 +344,12 @@ section! {
         token_lifetime: Duration = Duration::from_secs(90 * 24 * 3600);
         /// Most devices of one user; the oldest is signed out for a new one.
         devices_max: usize = 100;
+        /// Which devices of a user may be signed in at once: `all`, `one_per_platform` or `single`. The newest stays.
+        device_policy: String = DEVICE_POLICY_ALL.to_owned();
+        /// What becomes of the messages of an account that is erased: `keep` (as from a deleted user) or `remove`.
+        erase_messages: String = "keep".to_owned();
+        /// Exports of users' own data at the same time; more are refused with `resource_exhausted`.
+        exports_at_once: usize = 2;
         /// Tokens whose device is remembered in the process.
         token_cache: u64 = 100_000;
         /// How long a remembered token is trusted without asking the database.
@@ -357,6 +371,9 @@ section! {
         format: String = "text".to_owned();
     }
 }
+
+/// `accounts.device_policy` under which no device makes way for another.
+pub const DEVICE_POLICY_ALL: &str = "all";
 
 /// What is wrong with a configuration; the text says how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -413,6 +430,13 @@ impl Config {
         }
         if self.gateway.text_bytes_max >= self.gateway.frame_bytes_max {
             return wrong("gateway.text_bytes_max must be below gateway.frame_bytes_max");
+        }
+        if !matches!(self.accounts.device_policy.as_str(), DEVICE_POLICY_ALL | "one_per_platform" | "single")
+        {
+            return wrong("accounts.device_policy must be \"all\", \"one_per_platform\" or \"single\"");
+        }
+        if !matches!(self.accounts.erase_messages.as_str(), "keep" | "remove") {
+            return wrong("accounts.erase_messages must be \"keep\" or \"remove\"");
         }
         if !matches!(self.log.format.as_str(), "text" | "json") {
             return wrong("log.format must be \"text\" or \"json\"");

@@ -66,12 +66,7 @@ impl Node {
         let cached = CachedStores::over(stores.stores(), cache.clone());
         let actors = Actors::new(cluster.name(), &config, cached.arbiters());
         let services = services(&config, &actors, &stores, &cached, cache)?;
-        let dispatch = Dispatch::new(
-            services.messages.clone(),
-            actors.rooms(),
-            services.accounts.clone(),
-            config.gateway.frame_bytes_max,
-        );
+        let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));
         let grace_period = config.node.grace_period;
         let gateway = gateway::start(Edge::new(config, services, actors.sessions()))?;
@@ -130,6 +125,7 @@ impl Node {
             );
         }
         self.gateway.stop().await;
+        self.actors.flush_seen().await;
         self.cluster.shutdown().await;
         self.stores.close().await;
     }

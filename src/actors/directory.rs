@@ -190,6 +190,20 @@ impl Directory {
         slot.as_ref().map_or_else(Vec::new, |slot| slot.shard.sessions_of(user_id).to_vec())
     }
 
+    /// Users of a shard who may have come or gone since the last call.
+    pub fn take_flips(&self, shard: u64) -> BTreeSet<u64> {
+        let mut slot = self.slots[self.index(shard)].write();
+        slot.as_mut().map(|slot| slot.shard.take_flips()).unwrap_or_default()
+    }
+
+    /// The shards here that have such users.
+    pub fn flipped(&self) -> Vec<u64> {
+        let has_flips = |shard: &u64| {
+            self.slots[self.index(*shard)].read().as_ref().is_some_and(|slot| slot.shard.has_flips())
+        };
+        (0..self.shards()).filter(has_flips).collect()
+    }
+
     /// Users and sessions of a shard that is here, and whether it is complete.
     pub fn counts(&self, shard: u64) -> Option<(usize, usize, bool)> {
         let slot = self.slots[self.index(shard)].read();

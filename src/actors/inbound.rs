@@ -83,6 +83,10 @@ impl Inbound for Actors {
                 }
                 Ok(node_reply::Reply::Done(Done {}))
             }
+            Some(Command::PresenceChanged(news)) => {
+                self.inner.watches.take_news(&news.connected, &news.gone, &news.said);
+                Ok(node_reply::Reply::Done(Done {}))
+            }
             Some(Command::Drain(_)) => {
                 self.inner.drain_ordered.notify_one();
                 Ok(node_reply::Reply::Done(Done {}))

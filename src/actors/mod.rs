@@ -28,6 +28,8 @@ use self::cursor_lane::CursorLane;
 use self::directory::Directory;
 use self::frame::SharedFrame;
 use self::presence::actor::{ShardActor, ShardArguments, ShardMessage};
+use self::presence::seen::SeenLane;
+use self::presence::watches::Watches;
 use self::registry::Registry;
 use self::room::Rooms;
 use self::room::actor::RoomMessage;
@@ -39,8 +41,9 @@ use crate::config::Config;
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::cluster::{
-    CloseSessions, Deliver, Forget, Lookup, NodeReply, NodeRequest, PresenceRequest, Register, Reply,
-    Request, SessionRecord, Unregister, node_request, presence_reply, presence_request, reply, request,
+    CloseSessions, Connected, Deliver, Forget, Lookup, NodeReply, NodeRequest, PresenceRequest, PresenceSaid,
+    Register, Reply, Request, SessionRecord, Unregister, node_request, presence_reply, presence_request,
+    reply, request,
 };
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
@@ -78,6 +81,8 @@ struct Inner {
     rooms: Registry<RoomMessage>,
     shards: Registry<ShardMessage>,
     directory: Arc<Directory>,
+    watches: Arc<Watches>,
+    seen: SeenLane,
     sessions: SessionTable,
     /// Shards whose owner has not confirmed what this node had to say of its sessions.
     unconfirmed: Mutex<BTreeSet<u64>>,
@@ -99,6 +104,8 @@ impl Actors {
             denials: Arc::new(Semaphore::new(DENIALS_AT_ONCE)),
             doubts: AtomicU64::new(0),
             doubted_since_ms: AtomicU64::new(u64::MAX),
+            watches: Arc::new(Watches::new(config.presence.watches_max)),
+            seen: SeenLane::start(&stores),
             stores,
             cluster: OnceLock::new(),
             handler: OnceLock::new(),
@@ -118,6 +125,7 @@ impl Actors {
         let first = self.inner.cluster.set(cluster).is_ok() && self.inner.handler.set(handler).is_ok();
         debug_assert!(first, "the actors are connected once");
         rebalance::start(self.clone());
+        presence::rounds::start(self.clone());
     }
 
     /// The sessions of this node.
@@ -197,6 +205,11 @@ impl Actors {
         }
     }
 
+    /// Stores what is known of when users were last seen.
+    pub async fn flush_seen(&self) {
+        self.inner.seen.flush().await;
+    }
+
     /// Live sessions, active rooms and active presence shards.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.inner.sessions.len(), self.inner.rooms.len(), self.inner.shards.len())
@@ -211,7 +224,7 @@ impl Actors {
         let inner = &self.inner;
         inner.shards.cast(address, message, |vitals| {
             let _runtime = inner.runtime.enter();
-            let arguments = ShardArguments { directory: Arc::clone(&inner.directory), vitals };
+            let arguments = ShardArguments { actors: self.clone(), vitals };
             match ActorRuntime::spawn_instant(None, ShardActor, arguments) {
                 Ok((actor, _)) => Some(actor),
                 Err(error) => {
@@ -353,12 +366,8 @@ pub struct Presence {
 impl Presence {
     /// The live sessions of the users, on all nodes.
     pub async fn sessions_of(&self, user_ids: &[u64]) -> Result<Vec<SessionRecord>> {
-        let mut by_shard: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for user_id in user_ids {
-            by_shard.entry(self.actors.inner.directory.shard_of(*user_id)).or_default().push(*user_id);
-        }
         let limit = self.actors.inner.config.cluster.ask_timeout;
-        let asks = by_shard.into_iter().map(|(shard, user_ids)| {
+        let asks = self.by_shard(user_ids).into_iter().map(|(shard, user_ids)| {
             self.actors.ask_shard(shard, presence_request::Command::Lookup(Lookup { user_ids }), limit)
         });
         let mut sessions = Vec::new();
@@ -368,6 +377,63 @@ impl Presence {
             }
         }
         Ok(sessions)
+    }
+
+    /// Whom the sessions of this node watch.
+    pub fn watches(&self) -> Arc<Watches> {
+        Arc::clone(&self.actors.inner.watches)
+    }
+
+    /// Those of the users who are connected, or were a moment ago.
+    pub async fn connected(&self, user_ids: &[u64]) -> Result<BTreeSet<u64>> {
+        let limit = self.actors.inner.config.cluster.ask_timeout;
+        let asks = self.by_shard(user_ids).into_iter().map(|(shard, user_ids)| {
+            let connected = presence_request::Command::Connected(Connected { user_ids });
+            self.actors.ask_shard(shard, connected, limit)
+        });
+        let mut found = BTreeSet::new();
+        for answer in futures_util::future::join_all(asks).await {
+            if let presence_reply::Reply::Connected(list) = answer? {
+                found.extend(list.user_ids);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes the users' shards tell this node of them from now on; those of them who are connected.
+    pub async fn watch(&self, user_ids: &[u64]) -> Result<BTreeSet<u64>> {
+        let asks = self
+            .by_shard(user_ids)
+            .into_iter()
+            .map(|(shard, user_ids)| self.actors.watch_shard(shard, user_ids, false));
+        for answer in futures_util::future::join_all(asks).await {
+            answer?;
+        }
+        let watches = &self.actors.inner.watches;
+        Ok(user_ids.iter().copied().filter(|user_id| watches.is_connected(*user_id)).collect())
+    }
+
+    /// What a user says of being there has been stored anew.
+    pub async fn said(&self, user_id: u64) -> Result<()> {
+        let shard = self.actors.inner.directory.shard_of(user_id);
+        let said = presence_request::Command::PresenceSaid(PresenceSaid { user_id });
+        let limit = self.actors.inner.config.cluster.ask_timeout;
+        self.actors.ask_shard(shard, said, limit).await.map(|_| ())
+    }
+
+    /// Sends an event to one session of this node, if it still lives.
+    pub fn push(&self, session_id: u64, event: Body) {
+        let Some(session) = self.actors.inner.sessions.get(session_id) else { return };
+        let frame = ServerFrame { reply_to: 0, body: Some(event) };
+        session.outbox().push(crate::protocol::codec::encode(&frame, session.format()));
+    }
+
+    fn by_shard(&self, user_ids: &[u64]) -> BTreeMap<u64, Vec<u64>> {
+        let mut by_shard: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for user_id in user_ids {
+            by_shard.entry(self.actors.inner.directory.shard_of(*user_id)).or_default().push(*user_id);
+        }
+        by_shard
     }
 
     /// Tells every other node to forget what its caches hold under these keys, and waits up to `limit` for all of them;

@@ -29,6 +29,8 @@ pub enum Credentials {
         password: String,
         /// What the new device is called.
         device_name: String,
+        /// What it runs on.
+        platform: String,
     },
     /// The token of the upgrade request, checked already.
     Known(Identity),
@@ -92,6 +94,7 @@ impl SignIn {
                     username: login.username,
                     password: login.password,
                     device_name: login.device_name,
+                    platform: login.platform,
                 };
                 return Step::Check { id, credentials };
             }
@@ -224,8 +227,8 @@ impl Edge {
         let accounts = &self.services.accounts;
         let (identity, token) = match credentials {
             Credentials::Token(token) => (accounts.authenticate(&token).await?, String::new()),
-            Credentials::Password { username, password, device_name } => {
-                let signed_in = accounts.sign_in(&username, &password, &device_name).await?;
+            Credentials::Password { username, password, device_name, platform } => {
+                let signed_in = accounts.sign_in(&username, &password, &device_name, &platform).await?;
                 (signed_in.identity, signed_in.token)
             }
             Credentials::Known(identity) => (identity, String::new()),

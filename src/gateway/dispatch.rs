@@ -9,28 +9,42 @@ use crate::protocol::cluster::room_request;
 use crate::protocol::codec;
 use crate::protocol::v1::client_frame::Request;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{ClientFrame, Ok as Done, Pong, Send, Sent, ServerFrame};
+use crate::protocol::v1::{ClientFrame, Ok as Done, Pong, Send, Sent, ServerFrame, WatchPresence};
 use crate::services::accounts::Accounts;
 use crate::services::messages::Messages;
+use crate::services::{Presences, Services};
 
 /// Handles the frames of all sessions of a node.
 pub struct Dispatch {
     messages: Messages,
     rooms: crate::actors::room::Rooms,
     accounts: Accounts,
+    presence: Presences,
     /// Bytes of the largest frame, which bounds pages.
     frame_bytes_max: usize,
 }
 
 impl Dispatch {
     /// Over these services.
-    pub fn new(
-        messages: Messages,
-        rooms: crate::actors::room::Rooms,
-        accounts: Accounts,
-        frame_bytes_max: usize,
-    ) -> Self {
-        Self { messages, rooms, accounts, frame_bytes_max }
+    pub fn new(services: &Services, rooms: crate::actors::room::Rooms, frame_bytes_max: usize) -> Self {
+        Self {
+            messages: services.messages.clone(),
+            rooms,
+            accounts: services.accounts.clone(),
+            presence: services.presence.clone(),
+            frame_bytes_max,
+        }
+    }
+
+    /// Answers how the users look, and only then lets events of them follow.
+    async fn watch(&self, session: &Session, id: u64, watch: WatchPresence) {
+        match self.presence.watch(session.id(), session.user_id(), &watch.user_ids).await {
+            Ok(page) => {
+                session.answer(id, Body::PresencePage(page.clone()));
+                self.presence.begin(session.id(), &page);
+            }
+            Err(error) => session.answer(id, Body::Error(error.into())),
+        }
     }
 
     /// Posts a send. Its answer goes straight from the room to the outbox, in the conversation's order.
@@ -124,16 +138,18 @@ impl Handler for Dispatch {
             Some(Request::History(request)) => {
                 self.messages.history(user_id, request, self.frame_bytes_max).await.map(Body::HistoryPage)
             }
+            Some(Request::WatchPresence(watch)) => return self.watch(session, id, watch).await,
+            Some(Request::SetPresence(said)) => self
+                .presence
+                .set(user_id, session.id(), said.status, &said.text)
+                .await
+                .map(|()| Body::Ok(Done {})),
             Some(Request::Hello(_) | Request::Login(_)) => Err(Error::precondition(
                 "this connection is signed in already; open another one to sign in as somebody else",
             )),
-            Some(
-                Request::Edit(_)
-                | Request::Recall(_)
-                | Request::React(_)
-                | Request::WatchPresence(_)
-                | Request::SetPresence(_),
-            ) => Err(Error::precondition("this server does not offer this request yet; see its CHANGELOG")),
+            Some(Request::Edit(_) | Request::Recall(_) | Request::React(_)) => {
+                Err(Error::precondition("this server does not offer this request yet; see its CHANGELOG"))
+            }
             None => Err(Error::invalid("request", "the frame names no request that this server knows")),
             // Done by `handle_now`.
             Some(Request::Delivered(_) | Request::Read(_) | Request::Typing(_) | Request::Ping(_)) => return,

@@ -8,15 +8,19 @@ use super::token_lookups::TokenLookups;
 use super::tokens::{Forgetting, Identity, TokenCache, device_cache_key, new_token, token_hash};
 use crate::actors::Presence;
 use crate::clock::now_ms;
-use crate::config::AccountsConfig;
+use crate::config::{AccountsConfig, DEVICE_POLICY_ALL};
 use crate::domain::limits::{
-    DESCRIPTION_MAX, NAME_MAX, PASSWORD_MAX, check_length, check_password, check_username,
+    DESCRIPTION_MAX, NAME_MAX, PASSWORD_MAX, PLATFORM_MAX, check_length, check_password, check_username,
 };
 use crate::domain::{Error, Result};
-use crate::storage::{AccountStore, DeviceRecord, ProfileChange, StoreError, TokenOwner, UserRecord};
+use crate::storage::{
+    AccountStore, DeviceRecord, PeopleStore, ProfileChange, StoreError, TokenOwner, UserRecord,
+};
 
 /// The WebSocket close code of a session whose token was revoked.
 const TOKEN_REVOKED: u16 = 4401;
+/// The WebSocket close code of a session whose device had to make way for another one.
+const REPLACED: u16 = 4409;
 /// The name of the one device that all line connections of a user share.
 pub const LINE_DEVICE: &str = "line";
 /// When a device was last seen is noted to this precision, in milliseconds: a write spared for each reconnect.
@@ -46,6 +50,7 @@ pub struct Accounts {
     lookups: TokenLookups,
     forgetting: Forgetting,
     gate: Gate,
+    people: Arc<dyn PeopleStore>,
     config: Arc<AccountsConfig>,
 }
 
@@ -57,12 +62,13 @@ impl Accounts {
         presence: Presence,
         forgetting: Forgetting,
         gate: Gate,
+        people: Arc<dyn PeopleStore>,
         config: Arc<AccountsConfig>,
     ) -> Result<Self> {
         let passwords = Passwords::new(&config)?;
         let tokens = TokenCache::new(&config);
         let lookups = TokenLookups::new(store.clone());
-        Ok(Self { store, profiles, presence, passwords, tokens, lookups, forgetting, gate, config })
+        Ok(Self { store, profiles, presence, passwords, tokens, lookups, forgetting, gate, people, config })
     }
 
     /// Creates an account; an empty display name becomes the user name. `already_exists`: the name is taken.
@@ -94,14 +100,45 @@ impl Accounts {
         }
     }
 
-    /// Makes a new device with its token; beyond `accounts.devices_max` the oldest is signed out. `unauthenticated`
-    /// for an unknown name and a wrong password alike, after the same work.
-    pub async fn sign_in(&self, username: &str, password: &str, device_name: &str) -> Result<SignedIn> {
+    /// Makes a new device with its token. Devices that `accounts.device_policy` does not allow beside it are signed out
+    /// everywhere before this returns, and beyond `accounts.devices_max` the oldest. `unauthenticated` for an unknown name
+    /// and a wrong password alike, after the same work.
+    pub async fn sign_in(
+        &self,
+        username: &str,
+        password: &str,
+        device_name: &str,
+        platform: &str,
+    ) -> Result<SignedIn> {
         check_length("device_name", device_name, NAME_MAX)?;
+        check_length("platform", platform, PLATFORM_MAX)?;
         let user = self.check_credentials(username, password).await?;
-        let signed_in = self.new_device(&user, device_name).await?;
+        let platform = platform.trim().to_lowercase();
+        let signed_in = self.new_device(&user, device_name, &platform).await?;
+        self.make_way(user.id, signed_in.identity.device_id, &platform, false).await?;
         self.sign_out_surplus(user.id, signed_in.identity.device_id).await?;
         Ok(signed_in)
+    }
+
+    /// Ends the devices that the policy does not allow beside this one. Of two that sign in at the same moment the later one
+    /// stays: only older ones make way, unless `all` have to.
+    async fn make_way(&self, user_id: u64, device_id: u64, platform: &str, all: bool) -> Result<()> {
+        let makes_way = |device: &DeviceRecord| match self.config.device_policy.as_str() {
+            "single" => true,
+            "one_per_platform" => device.platform == platform,
+            _ => false,
+        };
+        if self.config.device_policy == DEVICE_POLICY_ALL {
+            return Ok(());
+        }
+        let devices = self.store.devices(user_id).await?;
+        let others = devices.iter().filter(|device| device.id < device_id || (all && device.id != device_id));
+        let ended: Vec<u64> = others.filter(|device| makes_way(device)).map(|device| device.id).collect();
+        if !ended.is_empty() {
+            let end = End { code: REPLACED, reason: "replaced by a sign-in on another device" };
+            self.end_devices(user_id, &ended, end).await?;
+        }
+        Ok(())
     }
 
     /// Signs in over the line protocol: all line connections of a user are one device, since what has been given by
@@ -117,9 +154,14 @@ impl Accounts {
         match devices.into_iter().find(|device| device.name == LINE_DEVICE) {
             Some(device) => {
                 self.store.touch_device(device.id, now_ms()).await?;
+                self.make_way(user.id, device.id, LINE_DEVICE, true).await?;
                 Ok(identity_of(device))
             }
-            None => Ok(self.new_device(user, LINE_DEVICE).await?.identity),
+            None => {
+                let identity = self.new_device(user, LINE_DEVICE, LINE_DEVICE).await?.identity;
+                self.make_way(user.id, identity.device_id, LINE_DEVICE, false).await?;
+                Ok(identity)
+            }
         }
     }
 
@@ -173,14 +215,25 @@ impl Accounts {
     /// Ends a device: its token is refused from now on and its live sessions close with 4401, on all nodes.
     /// `not_found`: the user has no such device.
     pub async fn sign_out(&self, user_id: u64, device_id: u64) -> Result<()> {
-        if !self.end_devices(user_id, &[device_id]).await? {
+        if !self.end_devices(user_id, &[device_id], SIGNED_OUT).await? {
             return Err(Error::not_found("you have no device of this id; GET /api/v1/sessions lists them"));
         }
         Ok(())
     }
 
+    /// Ends all of the caller's devices at once, or all but the one that it calls from.
+    pub async fn sign_out_all(&self, caller: &Identity, with_current: bool) -> Result<()> {
+        let devices = self.store.devices(caller.user_id).await?;
+        let ids = devices.iter().map(|device| device.id);
+        let ended: Vec<u64> = ids.filter(|id| with_current || *id != caller.device_id).collect();
+        self.end_devices(caller.user_id, &ended, SIGNED_OUT).await.map(|_| ())
+    }
+
     /// Ends devices, which other requests may be ending too; whether any was there.
-    async fn end_devices(&self, user_id: u64, device_ids: &[u64]) -> Result<bool> {
+    async fn end_devices(&self, user_id: u64, device_ids: &[u64], end: End) -> Result<bool> {
+        if device_ids.is_empty() {
+            return Ok(false);
+        }
         let mut ended = Vec::new();
         let mut outcome = Ok(());
         for device_id in device_ids {
@@ -201,7 +254,7 @@ impl Accounts {
         // The tokens are refused from here on whether or not the sessions can be reached; they are told as well as can be.
         let closings = ended.iter().map(|device_id| async move {
             if let Err(error) =
-                self.presence.close_sessions(user_id, *device_id, TOKEN_REVOKED, "signed out").await
+                self.presence.close_sessions(user_id, *device_id, end.code, end.reason).await
             {
                 tracing::warn!(target: "rookery::accounts", user_id, device_id, %error, "sessions of a signed-out device were not told");
             }
@@ -257,7 +310,40 @@ impl Accounts {
         self.store.set_password(caller.user_id, &hash).await?;
         let devices = self.store.devices(caller.user_id).await?;
         let others = devices.iter().map(|device| device.id).filter(|id| *id != caller.device_id);
-        self.end_devices(caller.user_id, &others.collect::<Vec<_>>()).await?;
+        self.end_devices(caller.user_id, &others.collect::<Vec<_>>(), SIGNED_OUT).await?;
+        Ok(())
+    }
+
+    /// Refuses what is asked if this is not the account's password.
+    pub async fn confirm(&self, user_id: u64, password: &str) -> Result<()> {
+        let user = self.store.user(user_id).await?.ok_or_else(no_user)?;
+        if !self.passwords.verify(bounded(password), Some(user.password_hash)).await? {
+            return Err(Error {
+                field: "password".into(),
+                ..Error::denied("password is not the account's password; nothing was changed")
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends an account in storage, and with it its devices, which are out on all nodes when this returns.
+    pub(super) async fn erase(&self, user_id: u64, username: &str, display_name: &str) -> Result<()> {
+        let devices = self.store.devices(user_id).await?;
+        let erased = self.people.erase_user(user_id, username, display_name).await;
+        if matches!(erased, Err(StoreError::Unavailable(_) | StoreError::Exists | StoreError::Invalid(_))) {
+            return Ok(erased?);
+        }
+        // Also when it is not known whether it was stored.
+        let keys: Vec<String> = devices.iter().map(|device| device_cache_key(device.id)).collect();
+        keys.iter().for_each(|key| self.tokens.forget(key));
+        self.forgetting.everywhere(keys).await;
+        self.gate.privacy_changed(user_id).await;
+        erased?;
+        if let Err(error) =
+            self.presence.close_sessions(user_id, 0, TOKEN_REVOKED, "the account was erased").await
+        {
+            tracing::warn!(target: "rookery::accounts", user_id, %error, "sessions of an erased account were not told");
+        }
         Ok(())
     }
 
@@ -265,7 +351,8 @@ impl Accounts {
     pub async fn deactivate(&self, user_id: u64) -> Result<()> {
         self.store.set_disabled(user_id, true).await?;
         let devices = self.store.devices(user_id).await?;
-        self.end_devices(user_id, &devices.iter().map(|device| device.id).collect::<Vec<_>>()).await?;
+        let ids: Vec<u64> = devices.iter().map(|device| device.id).collect();
+        self.end_devices(user_id, &ids, SIGNED_OUT).await?;
         Ok(())
     }
 
@@ -286,7 +373,7 @@ impl Accounts {
         }
     }
 
-    async fn new_device(&self, user: &UserRecord, name: &str) -> Result<SignedIn> {
+    async fn new_device(&self, user: &UserRecord, name: &str, platform: &str) -> Result<SignedIn> {
         let token = new_token();
         let hash = token_hash(&token).expect("our own tokens are short and not empty");
         let now = now_ms();
@@ -295,7 +382,7 @@ impl Accounts {
             id: 0,
             user_id: user.id,
             name: name.to_owned(),
-            platform: String::new(),
+            platform: platform.to_owned(),
             created_at_ms: now,
             last_seen_ms: now,
             // Bounded so that it stays a JSON number that every client reads exactly.
@@ -317,11 +404,21 @@ impl Accounts {
         let older = devices.iter().map(|device| device.id).filter(|id| *id != newest).take(surplus);
         let older: Vec<u64> = older.collect();
         if !older.is_empty() {
-            self.end_devices(user_id, &older).await?;
+            self.end_devices(user_id, &older, SIGNED_OUT).await?;
         }
         Ok(())
     }
 }
+
+/// How sessions of an ended device are closed.
+#[derive(Clone, Copy)]
+struct End {
+    code: u16,
+    reason: &'static str,
+}
+
+/// Its user, or the operators, signed it out.
+const SIGNED_OUT: End = End { code: TOKEN_REVOKED, reason: "signed out" };
 
 fn identity_of(device: DeviceRecord) -> Identity {
     Identity {

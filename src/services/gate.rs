@@ -4,8 +4,8 @@
 //! tokens, a change is answered when all other nodes have forgotten what it replaced, or must have noticed that they hear nothing
 //! of it: from the answer on, a block holds everywhere.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -39,7 +39,11 @@ pub struct Gate {
     forgotten: Arc<AtomicU64>,
     forgetting: Forgetting,
     presence: Presence,
+    observer: Arc<OnceLock<Observer>>,
 }
+
+/// Is told what was forgotten. Must not block.
+pub type Observer = Box<dyn Fn(Forgotten) + std::marker::Send + Sync>;
 
 impl Gate {
     /// Over the stores that decide; `readers` tell what a conversation is, which never changes.
@@ -54,7 +58,13 @@ impl Gate {
             forgotten: Arc::default(),
             forgetting,
             presence,
+            observer: Arc::default(),
         }
+    }
+
+    /// Names who is told of what is forgotten; the first one stays.
+    pub fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// Lets a send pass, or says why not; nothing is changed. A repeat of what was stored before it would be refused
@@ -180,15 +190,17 @@ impl Gate {
         self.forgetting.everywhere(vec![key]).await;
     }
 
-    /// Forgets what is remembered under a key, if it is one of these; says whom it is about.
-    pub fn forget(&self, cache_key: &str) -> Option<Forgotten> {
-        let forgotten = Forgotten::parse(cache_key)?;
+    /// Forgets what is remembered under a key, if it is one of these.
+    pub fn forget(&self, cache_key: &str) {
+        let Some(forgotten) = Forgotten::parse(cache_key) else { return };
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         match forgotten {
             Forgotten::Relation(a, b) => self.relations.invalidate(&(a, b)),
             Forgotten::Privacy(user_id) => self.privacies.invalidate(&user_id),
         }
-        Some(forgotten)
+        if let Some(tell) = self.observer.get() {
+            tell(forgotten);
+        }
     }
 
     /// The other side of a direct conversation; `None`: it is a group, or there is none.

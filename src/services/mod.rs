@@ -4,10 +4,13 @@ pub mod accounts;
 pub mod contacts;
 pub mod conversations;
 pub mod gate;
+pub mod life;
 pub mod lines;
 pub mod messages;
 pub mod operations;
 pub mod passwords;
+pub mod preferences;
+pub mod presence;
 #[cfg(test)]
 mod tests;
 mod token_lookups;
@@ -26,9 +29,13 @@ pub use accounts::Accounts;
 pub use contacts::Contacts;
 pub use conversations::Conversations;
 use gate::Gate;
+pub use life::Life;
+use life::LifeParts;
 pub use lines::Lines;
 pub use messages::Messages;
 pub use operations::Operations;
+pub use preferences::OwnViews;
+pub use presence::Presences;
 use tokens::Forgetting;
 pub use tokens::Identity;
 
@@ -39,6 +46,10 @@ pub struct Services {
     pub accounts: Accounts,
     /// Friends and requests.
     pub contacts: Contacts,
+    /// The end of accounts, and what they take along.
+    pub life: Life,
+    /// Members' own views of conversations.
+    pub own_views: OwnViews,
     /// Conversations and members.
     pub conversations: Conversations,
     /// What line devices have been given.
@@ -47,6 +58,8 @@ pub struct Services {
     pub messages: Messages,
     /// What operators ask.
     pub operations: Operations,
+    /// Who is there.
+    pub presence: Presences,
     /// The node's cache, for the operators.
     pub cache: Cache,
 }
@@ -79,16 +92,29 @@ impl Services {
         let forgetting = Forgetting::new(cache.clone(), config);
         let gate = Gate::new(&arbiters, &readers, forgetting.clone(), presence.clone());
         let messages = messages.behind(gate.clone());
+        let presences =
+            Presences::start(arbiters.people.clone(), gate.clone(), presence.clone(), events.clone());
+        let accounts = Accounts::new(
+            arbiters.accounts.clone(),
+            readers.accounts.clone(),
+            presence,
+            forgetting,
+            gate.clone(),
+            arbiters.people.clone(),
+            accounts_config,
+        )?;
+        let contacts = Contacts::new(&readers, &arbiters, gate.clone(), events.clone());
+        let life = LifeParts {
+            accounts: accounts.clone(),
+            contacts: contacts.clone(),
+            stores: arbiters.clone(),
+            rooms: rooms.clone(),
+            events: events.clone(),
+        };
         Ok(Self {
-            accounts: Accounts::new(
-                arbiters.accounts.clone(),
-                readers.accounts.clone(),
-                presence,
-                forgetting,
-                gate.clone(),
-                accounts_config,
-            )?,
-            contacts: Contacts::new(&readers, &arbiters, gate.clone(), events),
+            accounts,
+            contacts,
+            life: Life::new(life, &config.accounts),
             conversations: Conversations::new(
                 readers.conversations.clone(),
                 readers.accounts.clone(),
@@ -97,9 +123,11 @@ impl Services {
                 messages.clone(),
                 gate,
             ),
+            own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
             lines: Lines::new(&readers, rooms),
             messages,
             operations,
+            presence: presences,
             cache,
         })
     }

@@ -102,7 +102,7 @@ async fn a_token_works_until_its_device_is_signed_out() {
     let node = Node::start().await;
     let accounts = &node.services.accounts;
     let user_id = node.user("ann").await;
-    let signed_in = accounts.sign_in("ANN", "secret1", "phone").await.expect("regardless of case");
+    let signed_in = accounts.sign_in("ANN", "secret1", "phone", "").await.expect("regardless of case");
     assert_eq!(accounts.authenticate(&signed_in.token).await, Ok(signed_in.identity.clone()));
     assert_eq!(accounts.remembered(&signed_in.token), Some(signed_in.identity.clone()));
     accounts.sign_out(user_id, signed_in.identity.device_id).await.expect("it is there");
@@ -119,13 +119,13 @@ async fn an_unknown_name_and_a_wrong_password_are_refused_alike() {
     let node = Node::start().await;
     let accounts = &node.services.accounts;
     let user_id = node.user("ann").await;
-    let wrong = accounts.sign_in("ann", "secret2", "").await.expect_err("a wrong password");
-    let unknown = accounts.sign_in("bob", "secret1", "").await.expect_err("an unknown name");
-    let impossible = accounts.sign_in("", "secret1", "").await.expect_err("an impossible name");
+    let wrong = accounts.sign_in("ann", "secret2", "", "").await.expect_err("a wrong password");
+    let unknown = accounts.sign_in("bob", "secret1", "", "").await.expect_err("an unknown name");
+    let impossible = accounts.sign_in("", "secret1", "", "").await.expect_err("an impossible name");
     assert_eq!(wrong.code, ErrorCode::Unauthenticated);
     assert_eq!((&wrong, &wrong), (&unknown, &impossible));
     accounts.deactivate(user_id).await.expect("it is there");
-    let disabled = accounts.sign_in("ann", "secret1", "").await.expect_err("it is disabled");
+    let disabled = accounts.sign_in("ann", "secret1", "", "").await.expect_err("it is disabled");
     assert_eq!(disabled.code, ErrorCode::PermissionDenied);
     node.stop().await;
 }
@@ -137,7 +137,7 @@ async fn one_device_too_many_signs_the_oldest_out() {
     let user_id = node.user("ann").await;
     let mut tokens = Vec::new();
     for name in ["a", "b", "c"] {
-        tokens.push(accounts.sign_in("ann", "secret1", name).await.expect("signed in").token);
+        tokens.push(accounts.sign_in("ann", "secret1", name, "").await.expect("signed in").token);
     }
     let names: Vec<String> =
         accounts.devices(user_id).await.expect("listed").into_iter().map(|device| device.name).collect();
@@ -152,15 +152,15 @@ async fn a_changed_password_signs_the_other_devices_out() {
     let node = Node::start().await;
     let accounts = &node.services.accounts;
     node.user("ann").await;
-    let other = accounts.sign_in("ann", "secret1", "other").await.expect("signed in");
-    let here = accounts.sign_in("ann", "secret1", "here").await.expect("signed in");
+    let other = accounts.sign_in("ann", "secret1", "other", "").await.expect("signed in");
+    let here = accounts.sign_in("ann", "secret1", "here", "").await.expect("signed in");
     let wrong = accounts.change_password(&here.identity, "secret2", "secret3").await;
     assert_eq!(wrong.expect_err("the old one is wrong").code, ErrorCode::PermissionDenied);
     accounts.change_password(&here.identity, "secret1", "secret3").await.expect("changed");
     assert!(accounts.authenticate(&here.token).await.is_ok());
     assert!(accounts.authenticate(&other.token).await.is_err());
-    assert!(accounts.sign_in("ann", "secret1", "").await.is_err());
-    accounts.sign_in("ann", "secret3", "").await.expect("the new one");
+    assert!(accounts.sign_in("ann", "secret1", "", "").await.is_err());
+    accounts.sign_in("ann", "secret3", "", "").await.expect("the new one");
     node.stop().await;
 }
 

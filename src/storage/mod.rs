@@ -246,8 +246,8 @@ pub trait AccountStore: Send + Sync {
     async fn user_exists(&self, username: &str) -> StoreResult<bool> {
         Ok(self.user_by_name(username).await?.is_some())
     }
-    /// Users whose username begins with `query` or whose display name contains it, regardless of case, by id above
-    /// `after_id`.
+    /// Users who are not disabled, whose username begins with `query` or whose display name contains it, regardless of
+    /// case, by id above `after_id`.
     async fn search_users(&self, query: &str, after_id: u64, limit: u32) -> StoreResult<Vec<UserRecord>>;
     /// Changes a profile; `None`: no such user.
     async fn change_profile(&self, user_id: u64, change: ProfileChange) -> StoreResult<Option<UserRecord>>;

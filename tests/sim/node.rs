@@ -125,12 +125,7 @@ impl Node {
             operations: Operations::new(&config.admin, actors.clone(), stores),
         };
         let services = Services::new(parts, &config).expect("the hash can be computed");
-        let dispatch = Dispatch::new(
-            services.messages.clone(),
-            actors.rooms(),
-            services.accounts.clone(),
-            config.gateway.frame_bytes_max,
-        );
+        let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));
         let edge = Edge::new(config, services, actors.sessions());
         let node = Arc::new(Self { index, life, cluster, actors, edge, draining: AtomicBool::new(false) });

@@ -1,4 +1,8 @@
-//! Presence shards: the directory of live sessions.
+//! Presence shards: the directory of live sessions, and who watches whom.
 
 pub mod actor;
+pub(in crate::actors) mod rounds;
+pub mod seen;
 pub mod state;
+pub mod watchers;
+pub mod watches;

@@ -1,7 +1,7 @@
 //! One shard of the directory: which sessions its users have, and on which nodes. Soft state: what a node lost, the
 //! others announce again. No I/O and no clock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
@@ -12,6 +12,8 @@ use crate::protocol::cluster::{Register, SessionRecord};
 pub struct Shard {
     users: HashMap<u64, Vec<SessionRecord>, RandomState>,
     sessions: usize,
+    /// Users whose first session has come or whose last one has ended since this was taken.
+    flips: BTreeSet<u64>,
 }
 
 impl Shard {
@@ -25,6 +27,9 @@ impl Shard {
             match of_user.iter_mut().find(|known| known.session_id == record.session_id) {
                 Some(known) => *known = record,
                 None => {
+                    if of_user.is_empty() {
+                        self.flips.insert(record.user_id);
+                    }
                     of_user.push(record);
                     self.sessions += 1;
                 }
@@ -43,6 +48,16 @@ impl Shard {
         for user_id in users {
             self.retain_of(user_id, |record| is_alive(&record.node, record.incarnation));
         }
+    }
+
+    /// Users who may have come or gone since the last call.
+    pub fn take_flips(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.flips)
+    }
+
+    /// Whether there are any.
+    pub fn has_flips(&self) -> bool {
+        !self.flips.is_empty()
     }
 
     /// A user's live sessions.
@@ -82,6 +97,7 @@ impl Shard {
         let dropped = before - records.len();
         if records.is_empty() {
             self.users.remove(&user_id);
+            self.flips.insert(user_id);
         }
         self.sessions -= dropped;
         dropped

@@ -7,8 +7,11 @@ mod blocks;
 mod contacts;
 mod conversations;
 pub mod extract;
+mod life;
 mod members;
 mod messages;
+mod preferences;
+mod presence;
 mod privacy;
 mod server;
 mod sessions;
@@ -42,7 +45,10 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
             web::scope("/api")
                 .service(
                     web::scope("/v1")
+                        .configure(presence::routes)
                         .configure(privacy::routes)
+                        .configure(life::routes)
+                        .configure(preferences::routes)
                         .configure(users::routes)
                         .configure(sessions::routes)
                         .configure(contacts::routes)

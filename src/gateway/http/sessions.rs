@@ -5,7 +5,7 @@ use actix_web::web::{Data, ServiceConfig, delete, get, post};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::extract::{ApiResult, Body, Caller, Id, list};
+use super::extract::{ApiResult, Body, Caller, Id, Query, list};
 use super::resource;
 use crate::gateway::Edge;
 use crate::protocol::json::lenient;
@@ -13,7 +13,12 @@ use crate::protocol::json::lenient;
 /// The routes.
 pub fn routes(service: &mut ServiceConfig) {
     service
-        .service(resource("/sessions").route(post().to(sign_in)).route(get().to(devices)))
+        .service(
+            resource("/sessions")
+                .route(post().to(sign_in))
+                .route(get().to(devices))
+                .route(delete().to(sign_out_all)),
+        )
         .service(resource("/sessions/current").route(delete().to(sign_out_here)))
         .service(resource("/sessions/{device_id}").route(delete().to(sign_out_there)));
 }
@@ -27,12 +32,23 @@ struct SignIn {
     password: String,
     #[serde(deserialize_with = "lenient")]
     device_name: String,
+    #[serde(deserialize_with = "lenient")]
+    platform: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SignOutAll {
+    /// The caller's own device too.
+    current: bool,
 }
 
 async fn sign_in(edge: Data<Edge>, Body(body): Body<SignIn>) -> ApiResult {
     let accounts = edge.services.accounts.clone();
     let signed_in = edge
-        .on_main(async move { accounts.sign_in(&body.username, &body.password, &body.device_name).await })
+        .on_main(async move {
+            accounts.sign_in(&body.username, &body.password, &body.device_name, &body.platform).await
+        })
         .await?;
     Ok(HttpResponse::Created().json(json!({
         "token": signed_in.token,
@@ -50,6 +66,7 @@ async fn devices(edge: Data<Edge>, Caller(caller): Caller) -> ApiResult {
         json!({
             "device_id": device.id,
             "device_name": device.name,
+            "platform": device.platform,
             "created_at_ms": device.created_at_ms,
             "last_seen_ms": device.last_seen_ms,
             "expires_at_ms": device.expires_at_ms,
@@ -65,6 +82,16 @@ async fn sign_out_here(edge: Data<Edge>, Caller(caller): Caller) -> ApiResult {
 
 async fn sign_out_there(edge: Data<Edge>, Caller(caller): Caller, Id(device_id): Id) -> ApiResult {
     sign_out(&edge, caller.user_id, device_id).await
+}
+
+async fn sign_out_all(
+    edge: Data<Edge>,
+    Caller(caller): Caller,
+    Query(query): Query<SignOutAll>,
+) -> ApiResult {
+    let accounts = edge.services.accounts.clone();
+    edge.on_main(async move { accounts.sign_out_all(&caller, query.current).await }).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 async fn sign_out(edge: &Edge, user_id: u64, device_id: u64) -> ApiResult {

@@ -139,8 +139,9 @@ impl AccountStore for MemoryStores {
         let (prefix, part) = (username_key(query), query.to_lowercase());
         self.read(|state| {
             let matches = |user: &&UserRecord| {
-                username_key(&user.username).starts_with(&prefix)
-                    || user.display_name.to_lowercase().contains(&part)
+                !user.disabled
+                    && (username_key(&user.username).starts_with(&prefix)
+                        || user.display_name.to_lowercase().contains(&part))
             };
             let behind = state.users.range(after_id.saturating_add(1)..).map(|(_, user)| user);
             behind.filter(matches).take(limit as usize).cloned().collect()

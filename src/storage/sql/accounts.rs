@@ -79,6 +79,7 @@ impl AccountStore for SqlStores {
             .read(|db| async move {
                 user::Entity::find()
                     .filter(user::Column::Id.gt(int(after_id)))
+                    .filter(user::Column::Disabled.eq(false))
                     .filter(either.clone())
                     .order_by_asc(user::Column::Id)
                     .limit(u64::from(limit))

@@ -1,0 +1,75 @@
+//! `/conversations/{id}/preferences` and `…/draft`: the member's own view of a conversation.
+
+use actix_web::HttpResponse;
+use actix_web::web::{Data, ServiceConfig, delete, put};
+use serde::{Deserialize, Deserializer};
+
+use super::extract::{ApiResult, Body, Caller, Id};
+use super::resource;
+use crate::domain::Error;
+use crate::gateway::Edge;
+use crate::protocol::NotificationLevel;
+use crate::protocol::json::lenient;
+use crate::services::preferences::Preferences;
+
+/// The routes.
+pub fn routes(service: &mut ServiceConfig) {
+    service
+        .service(resource("/conversations/{id}/preferences").route(put().to(prefer)))
+        .service(resource("/conversations/{id}/draft").route(put().to(keep)).route(delete().to(discard)));
+}
+
+/// A number, or one in a string; `null` is 0.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    lenient(deserializer).map(Some)
+}
+
+/// Those that are not named stay as they are.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wanted {
+    #[serde(deserialize_with = "number")]
+    muted_until_ms: Option<u64>,
+    pinned: Option<bool>,
+    archived: Option<bool>,
+    hidden: Option<bool>,
+    notifications: Option<String>,
+}
+
+async fn prefer(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(body): Body<Wanted>) -> ApiResult {
+    let level = |word: String| {
+        NotificationLevel::from_str_name(&word)
+            .ok_or_else(|| Error::invalid("notifications", "notifications is all, mentions or none"))
+    };
+    let wanted = Preferences {
+        muted_until_ms: body.muted_until_ms,
+        pinned: body.pinned,
+        archived: body.archived,
+        hidden: body.hidden,
+        notifications: body.notifications.map(level).transpose()?,
+    };
+    let own = edge.services.own_views.clone();
+    let conversation = edge.on_main(async move { own.prefer(caller.user_id, id, wanted).await }).await?;
+    Ok(HttpResponse::Ok().json(conversation))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Draft {
+    #[serde(deserialize_with = "lenient")]
+    text: String,
+    #[serde(deserialize_with = "lenient")]
+    reply_to_seq: u64,
+}
+
+async fn keep(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(body): Body<Draft>) -> ApiResult {
+    let own = edge.services.own_views.clone();
+    edge.on_main(async move { own.draft(caller.user_id, id, body.text, body.reply_to_seq).await }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+async fn discard(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id) -> ApiResult {
+    let own = edge.services.own_views.clone();
+    edge.on_main(async move { own.draft(caller.user_id, id, String::new(), 0).await }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

@@ -9,7 +9,9 @@ use crate::protocol::cluster::room_request;
 use crate::protocol::codec;
 use crate::protocol::v1::client_frame::Request;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{ClientFrame, Ok as Done, Pong, Send, Sent, ServerFrame, WatchPresence};
+use crate::protocol::v1::{
+    ClientFrame, Ok as Done, Pong, Send, Sent, ServerFrame, TypingState, WatchPresence,
+};
 use crate::services::accounts::Accounts;
 use crate::services::messages::Messages;
 use crate::services::{Presences, Services};
@@ -67,6 +69,11 @@ impl Dispatch {
         }
     }
 
+    /// Lets the others know who writes; whether that may be was looked at.
+    fn typing(&self, session: &Session, id: u64, typing: TypingState) {
+        self.post(session, id, typing.conversation_id, room_request::Command::Typing(typing));
+    }
+
     /// Posts a command that is answered by `ok`.
     fn post(&self, session: &Session, id: u64, conversation_id: u64, command: room_request::Command) {
         let answered = session.clone();
@@ -118,8 +125,10 @@ impl Handler for Dispatch {
             Some(Request::Read(cursor)) => {
                 self.post(session, id, cursor.conversation_id, room_request::Command::Read(cursor));
             }
-            Some(Request::Typing(typing)) => {
-                self.post(session, id, typing.conversation_id, room_request::Command::Typing(typing));
+            Some(Request::Typing(typing))
+                if self.messages.may_write_now(session.user_id(), typing.conversation_id, 0) =>
+            {
+                self.typing(session, id, typing);
             }
             Some(Request::Ping(_)) => session.answer(id, Body::Pong(Pong {})),
             request => return Some(ClientFrame { id, request }),
@@ -132,6 +141,12 @@ impl Handler for Dispatch {
         let (id, user_id) = (frame.id, session.user_id());
         let answer = match frame.request {
             Some(Request::Send(send)) => return self.send(session, id, send).await,
+            Some(Request::Typing(typing)) => {
+                match self.messages.may_write_in(user_id, typing.conversation_id).await {
+                    Ok(()) => return self.typing(session, id, typing),
+                    Err(error) => Err(error),
+                }
+            }
             Some(Request::Sync(request)) => {
                 self.messages.sync(user_id, request, self.frame_bytes_max).await.map(Body::SyncPage)
             }
@@ -152,7 +167,7 @@ impl Handler for Dispatch {
             }
             None => Err(Error::invalid("request", "the frame names no request that this server knows")),
             // Done by `handle_now`.
-            Some(Request::Delivered(_) | Request::Read(_) | Request::Typing(_) | Request::Ping(_)) => return,
+            Some(Request::Delivered(_) | Request::Read(_) | Request::Ping(_)) => return,
         };
         session.answer(id, answer.unwrap_or_else(|error| Body::Error(error.into())));
     }

@@ -337,7 +337,7 @@ impl Accounts {
         let keys: Vec<String> = devices.iter().map(|device| device_cache_key(device.id)).collect();
         keys.iter().for_each(|key| self.tokens.forget(key));
         self.forgetting.everywhere(keys).await;
-        self.gate.privacy_changed(user_id).await;
+        self.gate.privacy_changed(user_id, &erased).await;
         erased?;
         if let Err(error) =
             self.presence.close_sessions(user_id, 0, TOKEN_REVOKED, "the account was erased").await

@@ -148,7 +148,7 @@ impl Contacts {
         let block = BlockRecord { user_id: by, blocked_id: other, created_at_ms: now_ms() };
         let blocked = self.people.block(block).await;
         // Also when it is not known whether it was stored.
-        self.gate.relation_changed(by, other).await;
+        self.gate.relation_changed(by, other, &blocked).await;
         if blocked? {
             self.tell(by, other, ContactState::Blocked, "");
             if was_listed {
@@ -161,7 +161,7 @@ impl Contacts {
     /// Lifts a block. What contact there was stays ended.
     pub async fn unblock(&self, by: u64, other: u64) -> Result<()> {
         let lifted = self.people.unblock(by, other).await;
-        self.gate.relation_changed(by, other).await;
+        self.gate.relation_changed(by, other, &lifted).await;
         if !lifted? {
             return Err(Error::not_found("you have not blocked this user; GET /api/v1/blocks lists those"));
         }
@@ -185,7 +185,7 @@ impl Contacts {
             who_sees_last_seen: change.who_sees_last_seen.unwrap_or(old.who_sees_last_seen),
         };
         let stored = self.people.set_privacy(new).await;
-        self.gate.privacy_changed(user_id).await;
+        self.gate.privacy_changed(user_id, &stored).await;
         stored?;
         Ok(new)
     }
@@ -258,12 +258,13 @@ impl Contacts {
         };
         let rows = [row(by, other, states[0]), row(other, by, states[1])];
         let stored = self.store.put_contacts(&rows).await;
-        self.gate.relation_changed(by, other).await;
+        self.gate.relation_changed(by, other, &stored).await;
         stored?;
         // A block that was stored meanwhile has ended a contact that was not there yet. This one is not told of.
         if let Err(refusal) = check_blocks(self.relation(by, other).await?) {
-            self.store.delete_contacts(by, other).await?;
-            self.gate.relation_changed(by, other).await;
+            let deleted = self.store.delete_contacts(by, other).await;
+            self.gate.relation_changed(by, other, &deleted).await;
+            deleted?;
             return Err(refusal);
         }
         for row in &rows {
@@ -275,7 +276,7 @@ impl Contacts {
 
     async fn drop_both(&self, by: u64, other: u64) -> Result<()> {
         let deleted = self.store.delete_contacts(by, other).await;
-        self.gate.relation_changed(by, other).await;
+        self.gate.relation_changed(by, other, &deleted).await;
         deleted?;
         self.tell(by, other, ContactState::Removed, "");
         self.tell(other, by, ContactState::Removed, "");

@@ -17,12 +17,17 @@ use crate::domain::privacy::{Audience, Relation};
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::v1::Send;
-use crate::storage::{ClientKey, ConversationStore, MessageStore, PeopleStore, PrivacyRecord, Stores};
+use crate::storage::{
+    ClientKey, ConversationStore, MessageStore, PeopleStore, PrivacyRecord, StoreError, StoreResult, Stores,
+};
 
 /// Pairs of users, users and conversations remembered, each.
 const REMEMBERED: u64 = 200_000;
 /// How long something is remembered, against whatever forgetting might miss.
 const TTL: Duration = Duration::from_secs(600);
+
+/// After this long a write that was not confirmed has been carried out or never will be.
+const IN_DOUBT_PAUSE: Duration = Duration::from_secs(10);
 
 /// See the module's header. Cheap to clone.
 #[derive(Clone)]
@@ -84,6 +89,34 @@ impl Gate {
                 }
             }
             outcome => outcome,
+        }
+    }
+
+    /// Whether it is known, without waiting, that `by` may write in a conversation, or to a user where one is named.
+    pub fn admits_now(&self, by: u64, conversation_id: u64, to_user_id: u64) -> bool {
+        let other = match (to_user_id, self.directs.get(&conversation_id)) {
+            (0, None) => return false,
+            (0, Some(pair)) => match pair.and_then(|pair| other_of(pair, by)) {
+                Some(other) => other,
+                // A group; or the room says that `by` is no member.
+                None => return true,
+            },
+            (other, _) => other,
+        };
+        let key = (by.min(other), by.max(other));
+        let (Some((relation, since)), Some((privacy, told))) =
+            (self.relations.get(&key), self.privacies.get(&other))
+        else {
+            return false;
+        };
+        self.is_good(since.min(told)) && privacy.who_may_write.admits(relation)
+    }
+
+    /// Whether what `by` would send to a conversation is refused by its other side.
+    pub async fn may_write_in(&self, by: u64, conversation_id: u64) -> Result<()> {
+        match self.peer(by, conversation_id).await? {
+            Some(other) => self.may_write(by, other).await,
+            None => Ok(()),
         }
     }
 
@@ -175,17 +208,32 @@ impl Gate {
         Ok(user_ids.iter().map(record).collect())
     }
 
-    /// Makes all nodes look anew at how two users stand to each other. To be awaited before the change is answered.
-    pub async fn relation_changed(&self, a: u64, b: u64) {
-        self.changed(format!("relation:{}:{}", a.min(b), a.max(b))).await;
+    /// Makes all nodes look anew at how two users stand to each other, after a write of which `outcome` tells what became.
+    /// To be awaited before the change is answered.
+    pub async fn relation_changed<T>(&self, a: u64, b: u64, outcome: &StoreResult<T>) {
+        self.changed(format!("relation:{}:{}", a.min(b), a.max(b)), outcome).await;
     }
 
     /// The same for a user's settings.
-    pub async fn privacy_changed(&self, user_id: u64) {
-        self.changed(format!("privacy:{user_id}")).await;
+    pub async fn privacy_changed<T>(&self, user_id: u64, outcome: &StoreResult<T>) {
+        self.changed(format!("privacy:{user_id}"), outcome).await;
     }
 
-    async fn changed(&self, key: String) {
+    async fn changed<T>(&self, key: String, outcome: &StoreResult<T>) {
+        match outcome {
+            // Nothing was stored.
+            Err(StoreError::Unavailable(_)) => return,
+            // It may be carried out later than it failed: what is read until then must not be kept either.
+            Err(StoreError::Unsettled(_)) => {
+                let (gate, key) = (self.clone(), key.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(IN_DOUBT_PAUSE).await;
+                    gate.forget(&key);
+                    gate.forgetting.everywhere(vec![key]).await;
+                });
+            }
+            _ => {}
+        }
         self.forget(&key);
         self.forgetting.everywhere(vec![key]).await;
     }
@@ -226,12 +274,8 @@ impl Gate {
                 pair
             }
         };
-        Ok(pair.and_then(|(a, b)| match by {
-            by if by == a => Some(b),
-            by if by == b => Some(a),
-            // No member: the room says so.
-            _ => None,
-        }))
+        // Of one who is no member the room says so.
+        Ok(pair.and_then(|pair| other_of(pair, by)))
     }
 
     async fn is_stored(&self, by: u64, other: u64, send: &Send) -> Result<bool> {
@@ -267,6 +311,15 @@ impl Gate {
         if self.epoch() != epoch {
             cache.invalidate(&key);
         }
+    }
+}
+
+/// The other one of two; `None`: `by` is neither.
+fn other_of((a, b): (u64, u64), by: u64) -> Option<u64> {
+    match by {
+        by if by == a => Some(b),
+        by if by == b => Some(a),
+        _ => None,
     }
 }
 

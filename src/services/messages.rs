@@ -96,7 +96,8 @@ impl Messages {
         Ok(())
     }
 
-    /// The same, if the conversation is known without asking the database; else gives the send back.
+    /// The same, if the conversation is known, and known to be open to `by`, without asking the database; else gives the
+    /// send back.
     pub fn post_now(
         &self,
         by: u64,
@@ -104,6 +105,9 @@ impl Messages {
         mut send: Send,
         reply: impl FnOnce(u64) -> ReplyTo<Sent>,
     ) -> Result<Option<Send>> {
+        if !self.may_write_now(by, send.conversation_id, send.to_user_id) {
+            return Ok(Some(send));
+        }
         if send.conversation_id == 0 {
             let pair = (by.min(send.to_user_id), by.max(send.to_user_id));
             let Some(known) = self.directs.get(&pair) else { return Ok(Some(send)) };
@@ -117,6 +121,19 @@ impl Messages {
         let reply = reply(send.conversation_id);
         self.rooms.post_send(by, session_id, send, reply);
         Ok(None)
+    }
+
+    /// Whether blocks and privacy let `by` write in a conversation, and so be seen writing.
+    pub async fn may_write_in(&self, by: u64, conversation_id: u64) -> Result<()> {
+        match &self.gate {
+            Some(gate) => gate.may_write_in(by, conversation_id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether that is known for certain without asking the database.
+    pub fn may_write_now(&self, by: u64, conversation_id: u64, to_user_id: u64) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.admits_now(by, conversation_id, to_user_id))
     }
 
     /// A page of sync, no larger than `max_bytes` in JSON.

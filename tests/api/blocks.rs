@@ -2,8 +2,8 @@
 
 use reqwest::Method;
 use rookery::client::Transport;
-use rookery::protocol::v1::Send;
 use rookery::protocol::v1::client_frame::Request;
+use rookery::protocol::v1::{Send, TypingState};
 use rookery::protocol::{ContactState, ErrorCode};
 use serde_json::{Value, json};
 
@@ -83,6 +83,9 @@ async fn a_block_stops_direct_messages_both_ways_until_it_is_lifted() {
     let own = Some(ErrorCode::FailedPrecondition);
     Person::check(ada.tries_to_write_to(&bob, Some(id)).await, own);
     assert_eq!(ada.reads_texts(id).await.len(), before, "what is refused is not stored");
+    let typing = TypingState { conversation_id: id, active: true };
+    let error = bob.opens(Transport::Tcp).await.is_refused(Request::Typing(typing)).await;
+    assert_eq!(error.code, ErrorCode::PermissionDenied);
     ada.lifts_the_block_of(&bob).await;
     Person::check(bob.tries_to_write_to(&ada, Some(id)).await, None);
 }

@@ -40,5 +40,6 @@ mod sign_in;
 mod sign_off;
 mod slow_reader;
 mod sync;
+mod two_nodes;
 mod web_page;
 mod world;

@@ -94,14 +94,13 @@ impl Gate {
 
     /// Whether it is known, without waiting, that `by` may write in a conversation, or to a user where one is named.
     pub fn admits_now(&self, by: u64, conversation_id: u64, to_user_id: u64) -> bool {
-        let other = match (to_user_id, self.directs.get(&conversation_id)) {
-            (0, None) => return false,
-            (0, Some(pair)) => match pair.and_then(|pair| other_of(pair, by)) {
-                Some(other) => other,
-                // A group; or the room says that `by` is no member.
-                None => return true,
-            },
-            (other, _) => other,
+        let other = if to_user_id != 0 {
+            to_user_id
+        } else {
+            let Some(pair) = self.directs.get(&conversation_id) else { return false };
+            // Of a group nothing is refused here, and of one who is no member the room says so.
+            let Some(other) = pair.and_then(|pair| other_of(pair, by)) else { return true };
+            other
         };
         let key = (by.min(other), by.max(other));
         let (Some((relation, since)), Some((privacy, told))) =

@@ -178,12 +178,22 @@ struct Extra {
     attachments: Vec<Attachment>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mentions: Vec<u64>,
+    /// See [`ERASED`].
+    #[serde(skip_serializing)]
+    erased: bool,
 }
+
+/// The column `extra` of a message that was emptied when its sender's account was erased.
+pub const ERASED: &str = r#"{"erased":true}"#;
 
 /// The column `extra` of a message.
 pub fn extra_json(message: &Message) -> Option<String> {
     (!message.attachments.is_empty() || !message.mentions.is_empty()).then(|| {
-        let extra = Extra { attachments: message.attachments.clone(), mentions: message.mentions.clone() };
+        let extra = Extra {
+            attachments: message.attachments.clone(),
+            mentions: message.mentions.clone(),
+            erased: false,
+        };
         serde_json::to_string(&extra).expect("attachments and mentions are plain data")
     })
 }
@@ -195,8 +205,7 @@ impl TryFrom<message::Model> for Message {
             Some(json) => serde_json::from_str(json).map_err(|error| DbErr::Json(error.to_string()))?,
             None => Extra::default(),
         };
-        // What somebody wrote is never without text and attachments, unless its account was erased with its messages.
-        let is_erased = row.kind < MessageKind::System as i16 && row.text.is_empty() && row.extra.is_none();
+        let is_erased = extra.erased && row.kind < MessageKind::System as i16;
         Ok(Self {
             conversation_id: uint(row.conversation_id),
             seq: uint(row.seq),

@@ -11,7 +11,7 @@ use sea_orm::{
 
 use super::SqlStores;
 use super::conversations::direct_key;
-use super::convert::{display_key, int, uint, unknown};
+use super::convert::{ERASED, display_key, int, uint, unknown};
 use super::entity::{
     block, contact, device, line_given, member, message, preference, presence, privacy, user,
 };
@@ -366,7 +366,7 @@ impl PeopleStore for SqlStores {
             .write(|attempt| async move {
                 message::Entity::update_many()
                     .col_expr(message::Column::Text, Expr::value(""))
-                    .col_expr(message::Column::Extra, Expr::value(Option::<String>::None))
+                    .col_expr(message::Column::Extra, Expr::value(ERASED))
                     .filter(message::Column::ConversationId.eq(int(conversation_id)))
                     .filter(message::Column::Seq.gte(int(from_seq)))
                     .filter(message::Column::Seq.lt(int(to_seq)))

@@ -41,9 +41,12 @@ pub fn bytes(message: &Message) -> usize {
 /// all other writes and is not kept.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    connections: Arc<Mutex<Vec<(PoolConnection<MySql>, Instant)>>>,
+    connections: Arc<Mutex<Vec<Idle>>>,
     max: usize,
 }
+
+/// A connection, and since when it is idle.
+type Idle = (PoolConnection<MySql>, Instant);
 
 impl Kept {
     /// Keeps a quarter of the pool's connections at most: the rest is for all other requests.

@@ -248,8 +248,7 @@ async fn node(config: Config, memory: &MemoryStores, wire: &Wire) -> Actors {
         operations: Operations::new(&config.admin, actors.clone(), memory.stores()),
     };
     let services = Services::new(parts, &config).expect("the configuration is valid");
-    let dispatch =
-        Dispatch::new(services.messages, actors.rooms(), services.accounts, config.gateway.frame_bytes_max);
+    let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
     actors.connect(cluster.clone(), Arc::new(dispatch));
     cluster.start(Arc::new(actors.clone()), cluster.info()).await.expect("it starts once");
     let mut views = cluster.watch();

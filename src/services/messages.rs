@@ -1,9 +1,12 @@
 //! Sending, syncing and reading history, for every edge.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use moka::sync::Cache;
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::gate::Gate;
 use crate::actors::Events;
@@ -22,6 +25,8 @@ use crate::protocol::v1::{
 };
 use crate::storage::{MemberRecord, Stores};
 
+type Directs = Cache<(u64, u64), u64, UnitWeighter, RandomState>;
+
 /// Messages, for every edge. Cheap to clone.
 #[derive(Clone)]
 pub struct Messages {
@@ -29,7 +34,7 @@ pub struct Messages {
     rooms: Rooms,
     events: Events,
     /// (lower id, higher id) → the direct conversation of the two, which never changes.
-    directs: Cache<(u64, u64), u64>,
+    directs: Arc<Directs>,
     /// `None` until [`Messages::behind`].
     gate: Option<Gate>,
     text_bytes_max: usize,
@@ -61,7 +66,13 @@ impl Messages {
             stores,
             rooms,
             events,
-            directs: Cache::new(DIRECTS_REMEMBERED),
+            directs: Arc::new(Directs::with(
+                DIRECTS_REMEMBERED as usize,
+                DIRECTS_REMEMBERED,
+                UnitWeighter,
+                RandomState::default(),
+                DefaultLifecycle::default(),
+            )),
             gate: None,
             text_bytes_max: config.gateway.text_bytes_max,
             list_page_max: config.accounts.list_page_max,

@@ -312,13 +312,11 @@ impl Member {
                 inlet = self.sign_in_again_and_again(&scene) => inlet,
                 () = &mut over => break,
             };
-            let link = Arc::clone(&inlet.link);
             let attending = self.attend(&scene, inlet, &mut told, &came);
             let parting = tokio::select! {
                 parting = attending => parting,
                 () = &mut over => Ok(None),
             };
-            drop(link);
             self.lost_connection(&scene);
             let back_after = match parting {
                 Ok(Some(Parting::Cut { back_after })) => {

@@ -54,6 +54,7 @@ impl ClientOptions {
 
 /// What happens, in order.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, handed over once")]
 pub enum Event {
     /// Signed in at a node.
     Connected {

@@ -41,7 +41,7 @@ impl Person {
 }
 
 impl Live {
-    async fn is_closed_with(self, code: u16) {
+    async fn closes_with(self, code: u16) {
         // TCP frames know no codes: it just ends.
         if let Some(seen) = self.sees_the_close().await.code {
             assert_eq!(seen, code);
@@ -64,13 +64,13 @@ async fn devices_are_listed_and_all_others_signed_out_at_once() {
         phone.deletes("/sessions").await.is(204);
         desk.is_out().await;
         tablet.is_out().await;
-        goes.is_closed_with(4401).await;
-        goes_too.is_closed_with(4401).await;
+        goes.closes_with(4401).await;
+        goes_too.closes_with(4401).await;
         assert_eq!(phone.lists_devices().await.len(), 1);
         stays.syncs(Default::default()).await;
         phone.deletes("/sessions?current=true").await.is(204);
         phone.is_out().await;
-        stays.is_closed_with(4401).await;
+        stays.closes_with(4401).await;
     }
 }
 
@@ -82,7 +82,7 @@ async fn where_one_device_is_allowed_the_newest_replaces_the_one_before() {
         let live = old.opens(transport).await;
         let new = world.signs_in_on(&old.name, "phone").await;
         old.is_out().await;
-        live.is_closed_with(4409).await;
+        live.closes_with(4409).await;
         new.is_in().await;
         // By the frame too.
         let live = new.opens(transport).await;
@@ -95,7 +95,7 @@ async fn where_one_device_is_allowed_the_newest_replaces_the_one_before() {
         };
         let answer = connection.request(Request::Login(login)).await.expect("the password is right");
         assert!(matches!(answer, Body::Welcome(_)), "{answer:?}");
-        live.is_closed_with(4409).await;
+        live.closes_with(4409).await;
         new.is_out().await;
     }
 }
@@ -109,7 +109,7 @@ async fn where_one_device_a_platform_is_allowed_others_stay() {
     let live = phone.opens(Transport::WebSocketJson).await;
     let new_phone = world.signs_in_on(&nameless.name, "Phone").await;
     phone.is_out().await;
-    live.is_closed_with(4409).await;
+    live.closes_with(4409).await;
     for stays in [&nameless, &web, &new_phone] {
         stays.is_in().await;
     }

@@ -174,8 +174,8 @@ fn a_mixed_day_loses_nothing() {
     for name in ["direct message", "small room message", "read receipt", "reconnect"] {
         assert!(done(name) > 0, "{name}: {report:#}");
     }
-    // A deed that is always refused is asked for wrongly; but presence, which the server does not offer yet.
-    for operation in operations.iter().filter(|operation| operation["name"] != "presence") {
+    // A deed that is always refused is asked for wrongly.
+    for operation in operations {
         assert!(operation["refused"] == 0 || number(operation, "done") > 0, "{report:#}");
     }
     assert!(number(&report, "written") > 20, "{report:#}");

@@ -123,7 +123,7 @@ impl Sessions {
             tracing::warn!(user_id = open.user_id, %error, "a session could not be registered");
             return Err(Error::unavailable("the presence directory did not answer; connect again"));
         }
-        unopened.is_open();
+        unopened.keep();
         Ok(session)
     }
 
@@ -205,7 +205,8 @@ impl Sessions {
 struct Unopened(Option<Session>);
 
 impl Unopened {
-    fn is_open(mut self) {
+    /// It is known now.
+    fn keep(mut self) {
         self.0 = None;
     }
 }

@@ -71,7 +71,7 @@ mod tests {
     async fn a_log_is_filled_with_as_many_as_asked_for() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let url = format!("sqlite://{}", folder.path().join("a.db").display());
-        let config = StorageConfig { url: url.clone().into(), ..StorageConfig::default() };
+        let config = StorageConfig { url: url.clone(), ..StorageConfig::default() };
         crate::storage::sql::migrate(&config).await.expect("the file can be made");
         let stores = SqlStores::connect(&config).await.expect("the tables are there").stores();
         fill(&url, 2_300).await.expect("there is room");

@@ -47,7 +47,7 @@ struct Thread {
 impl Pool {
     /// Starts `threads` threads, and the heartbeat of the connections that are held.
     pub(in crate::cli::load) fn start(threads: usize) -> anyhow::Result<Self> {
-        let threads: Vec<Thread> = (0..threads).map(|at| start_thread(at)).collect::<anyhow::Result<_>>()?;
+        let threads: Vec<Thread> = (0..threads).map(start_thread).collect::<anyhow::Result<_>>()?;
         let held = Holder::default();
         let hearts = Arc::downgrade(&held.0);
         threads[0].handle.spawn(async move {

@@ -169,9 +169,8 @@ fn scan_proto(frame: &[u8]) -> Option<Result<Incoming, Close>> {
         }
     }
     // Whatever the order in which they stood.
-    match &mut incoming {
-        Some(Incoming::Sent { reply_to: own, .. } | Incoming::Done { reply_to: own }) => *own = reply_to,
-        _ => {}
+    if let Some(Incoming::Sent { reply_to: own, .. } | Incoming::Done { reply_to: own }) = &mut incoming {
+        *own = reply_to;
     }
     incoming.map(Ok)
 }
@@ -191,7 +190,7 @@ fn scan_message(message: &[u8]) -> Option<Incoming> {
 }
 
 /// The parts of a JSON frame that are read here; any other part makes it a case for the codec.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct JsonFrame<'a> {
     reply_to: u64,
@@ -200,12 +199,6 @@ struct JsonFrame<'a> {
     message: Option<JsonMessage<'a>>,
     ok: Option<serde::de::IgnoredAny>,
     pong: Option<serde::de::IgnoredAny>,
-}
-
-impl Default for JsonFrame<'_> {
-    fn default() -> Self {
-        Self { reply_to: 0, sent: None, message: None, ok: None, pong: None }
-    }
 }
 
 #[derive(Default, Deserialize)]

@@ -72,8 +72,11 @@ struct Figure<'a> {
     key: &'a str,
     name: String,
     unit: String,
-    of: Box<dyn Fn(&Report) -> Option<f64> + 'a>,
+    of: Reading<'a>,
 }
+
+/// How it is read from a report.
+type Reading<'a> = Box<dyn Fn(&Report) -> Option<f64> + 'a>;
 
 fn figure<'a>(key: &'a str, runs: &[&Report]) -> anyhow::Result<Figure<'a>> {
     if let Some(metric) = by_key(key) {

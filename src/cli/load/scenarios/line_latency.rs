@@ -177,7 +177,7 @@ struct Probe {
 impl Probe {
     /// In the conversation of two users who are not online.
     async fn open(url: &str, [a, b]: [u64; 2]) -> anyhow::Result<Self> {
-        let config = StorageConfig { url: url.to_owned().into(), ..StorageConfig::default() };
+        let config = StorageConfig { url: url.to_owned(), ..StorageConfig::default() };
         let stores = SqlStores::connect(&config).await.context("--database-url can't be reached")?.stores();
         let known = stores.accounts.user(a).await.context("--database-url can't be read")?;
         if known.is_none() {

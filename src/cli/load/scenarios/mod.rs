@@ -49,7 +49,7 @@ pub(super) async fn play(args: &LoadArgs) -> anyhow::Result<Report> {
     };
     match &args.scenario {
         Scenario::Direct(pairs) => pairs::direct(&run, pairs).await,
-        Scenario::Room(rooms) => rooms::room(&run, "room", &rooms.clone().into()).await,
+        Scenario::Room(rooms) => rooms::room(&run, "room", rooms).await,
         Scenario::Busy(rooms) => rooms::room(&run, "busy", &rooms.clone().into()).await,
         Scenario::Echo(echo) => echo::echo(&run, echo).await,
         Scenario::Idle { connections } => idle::idle(&run, *connections).await,

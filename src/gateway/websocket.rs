@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use actix_http::ws::{Codec, Item};
-use actix_web::http::header::SEC_WEBSOCKET_PROTOCOL;
+use actix_web::http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING};
 use actix_web::web::{ServiceConfig, get};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseCode, CloseReason, Message, ProtocolError, WebsocketContext};
@@ -63,7 +63,10 @@ async fn upgrade(request: HttpRequest) -> Result<HttpResponse, actix_web::Error>
     };
     let mut response =
         ws::handshake_with_protocols(&request, &names).map_err(|error| refused(&error.to_string()))?.finish();
-    if !Takeover::is_offered(&request) {
+    let headers = request.headers();
+    let has_body = headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
+    if has_body || !Takeover::is_offered(&request) {
         return Err(refused("it has a body, or asks for another upgrade too").into());
     }
     let gate = Gate::default();

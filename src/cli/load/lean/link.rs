@@ -18,7 +18,7 @@ use crate::protocol::v1::{self, ClientFrame, client_frame::Request};
 /// Unwritten bytes of one connection at which it takes no more.
 const UNWRITTEN_MAX: usize = 256 * 1024;
 
-/// The writing half of a connection. When it and the [`Inlet`] are gone, the connection closes.
+/// The writing half of a connection. When it and the `Inlet` are gone, the connection closes.
 #[derive(Debug)]
 pub(in crate::cli::load) struct Link {
     write: OwnedWriteHalf,

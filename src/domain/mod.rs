@@ -1,7 +1,8 @@
-//! Plain data and rules without I/O: errors, limits of names and texts, privacy, sets of seqs.
+//! Plain data and rules without I/O: errors, limits of names and texts, permissions, privacy, sets of seqs.
 
 pub mod error;
 pub mod limits;
+pub mod permissions;
 pub mod privacy;
 pub mod ranges;
 

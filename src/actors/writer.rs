@@ -1,10 +1,12 @@
-//! Writer lanes: group commit. While one transaction of a lane runs, the next batch gathers; nothing waits on purpose.
-//! A lane is a task with a bounded queue rather than an actor, because it must take all that waits at once.
+//! Writer lanes: group commit. While all lanes are in a transaction, the next batch gathers; a lane that is free takes
+//! what there is, and nothing waits on purpose. The lanes are tasks on one bounded queue rather than actors, because a
+//! lane must take all that waits at once. Any lane may take any group, as a room has one group under way at most.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::WriterConfig;
@@ -37,7 +39,7 @@ impl Drop for Group {
 /// All lanes of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Writers {
-    lanes: Vec<mpsc::Sender<Group>>,
+    queue: mpsc::Sender<Group>,
 }
 
 /// Pause between two tries to read back an uncertain commit.
@@ -49,26 +51,21 @@ const SETTLE_BLIND: Duration = Duration::from_millis(250);
 impl Writers {
     /// Starts the lanes on the current runtime; they end when the last clone is dropped and their queues are empty.
     pub fn start(config: &WriterConfig, stores: &Stores) -> Self {
-        // One process writes to SQLite at a time anyway: a second lane would only wait for the first.
-        let lanes = (0..config.lanes)
-            .map(|_| {
-                let (sender, receiver) = mpsc::channel(config.queue_groups);
-                tokio::spawn(run(config.clone(), stores.clone(), receiver));
-                sender
-            })
-            .collect();
-        Self { lanes }
+        let (sender, receiver) = mpsc::channel(config.queue_groups);
+        let gathering = Arc::new(Mutex::new(Gathering::new(config, receiver)));
+        for _ in 0..config.lanes.min(stores.messages.appends_at_once()) {
+            tokio::spawn(run(config.clone(), stores.clone(), Arc::clone(&gathering)));
+        }
+        Self { queue: sender }
     }
 
     /// Stores a group of messages of one conversation. `done` is called once, on a writer's task: with `Exists` or
     /// `Unsettled` the room has to read the log to know what is stored.
     pub fn append(&self, messages: Vec<Message>, done: impl FnOnce(StoreResult<()>) + Send + 'static) {
-        let conversation_id = messages.first().map_or(0, |message| message.conversation_id);
-        let lane = &self.lanes[(conversation_id % self.lanes.len() as u64) as usize];
         let group = Group { messages, done: Some(Box::new(done)) };
-        if let Err(refused) = lane.try_send(group) {
+        if let Err(refused) = self.queue.try_send(group) {
             let (group, why) = match refused {
-                mpsc::error::TrySendError::Full(group) => (group, "the writer's queue is full"),
+                mpsc::error::TrySendError::Full(group) => (group, "the writers' queue is full"),
                 mpsc::error::TrySendError::Closed(group) => (group, "the node is stopping"),
             };
             group.finish(Err(StoreError::Unavailable(why.to_owned())));
@@ -76,30 +73,61 @@ impl Writers {
     }
 }
 
-async fn run(config: WriterConfig, stores: Stores, mut queue: mpsc::Receiver<Group>) {
-    // What waits here, oldest first: the end of the last batch that made no full statement.
-    let mut waiting: VecDeque<Group> = VecDeque::new();
-    let mut size = 0;
+/// What waits for the lanes. The lane that holds it gathers the next batch.
+struct Gathering {
+    queue: mpsc::Receiver<Group>,
+    /// Out of the queue, oldest first: among them the end of the last batch that made no full statement.
+    waiting: VecDeque<Group>,
+    /// Messages in `waiting`.
+    size: usize,
+    batch_messages: usize,
+}
+
+impl Gathering {
+    fn new(config: &WriterConfig, queue: mpsc::Receiver<Group>) -> Self {
+        Self { queue, waiting: VecDeque::new(), size: 0, batch_messages: config.batch_messages }
+    }
+
+    /// The next batch, of `append_size` of what waits; none when the node stops. Nothing is lost if the caller goes away.
+    async fn batch(&mut self, stores: &Stores) -> Option<Vec<Group>> {
+        if self.waiting.is_empty() {
+            let group = self.queue.recv().await?;
+            self.push(group);
+        }
+        while self.size < self.batch_messages
+            && let Ok(group) = self.queue.try_recv()
+        {
+            self.push(group);
+        }
+        let best = stores.messages.append_size(self.size.min(self.batch_messages));
+        let batch = take_batch(&mut self.waiting, best);
+        self.size -= batch.iter().map(|group| group.messages.len()).sum::<usize>();
+        Some(batch)
+    }
+
+    fn push(&mut self, group: Group) {
+        self.size += group.messages.len();
+        self.waiting.push_back(group);
+    }
+
+    /// Tells all that wait, at once: one behind the other, each batch would wait as long again.
+    fn refuse_all(&mut self, away: &str, groups_max: usize) {
+        self.size = 0;
+        let queued = std::iter::from_fn(|| self.queue.try_recv().ok()).take(groups_max);
+        for group in self.waiting.drain(..).chain(queued) {
+            group.finish(Err(StoreError::Unavailable(away.to_owned())));
+        }
+    }
+}
+
+async fn run(config: WriterConfig, stores: Stores, gathering: Arc<Mutex<Gathering>>) {
     loop {
-        if waiting.is_empty() {
-            let Some(group) = queue.recv().await else { return };
-            size += group.messages.len();
-            waiting.push_back(group);
-        }
-        while size < config.batch_messages {
-            let Ok(group) = queue.try_recv() else { break };
-            size += group.messages.len();
-            waiting.push_back(group);
-        }
-        let best = stores.messages.append_size(size.min(config.batch_messages));
-        let batch = take_batch(&mut waiting, best);
-        size -= batch.iter().map(|group| group.messages.len()).sum::<usize>();
+        let batch = gathering.lock().await.batch(&stores).await;
+        let Some(batch) = batch else { return };
         if let Err(away) = store(&config, &stores, batch).await {
-            // Those that waited meanwhile are told at once: one behind the other, each batch would wait as long again.
-            size = 0;
-            let queued = std::iter::from_fn(|| queue.try_recv().ok()).take(config.queue_groups);
-            for group in waiting.drain(..).chain(queued) {
-                group.finish(Err(StoreError::Unavailable(away.clone())));
+            // Held by a lane that waits for a first group, there is nobody to tell; and what comes later deserves a try.
+            if let Ok(mut gathering) = gathering.try_lock() {
+                gathering.refuse_all(&away, config.queue_groups);
             }
         }
     }

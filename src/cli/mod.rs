@@ -37,7 +37,11 @@ pub enum Command {
 
 /// Runs a command to its end. An error is printed with its causes.
 pub fn run(command: Command) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if matches!(command, Command::Serve(_)) && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        runtime.worker_threads(actor_threads());
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::anyhow!(error).context("the async runtime could not start")),
     };
@@ -58,6 +62,12 @@ pub fn run(command: Command) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
+}
+
+/// Threads of a node for all but its edges, which have `gateway.http_workers` of their own. Half the cores: with one for
+/// each, threads that find nothing to do are woken by every hop of a message (docs/performance.md).
+fn actor_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }
 
 #[expect(clippy::print_stderr, reason = "a command line tells its user what went wrong")]

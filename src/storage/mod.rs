@@ -396,6 +396,10 @@ pub trait MessageStore: Send + Sync {
     fn append_size(&self, waiting: usize) -> usize {
         waiting
     }
+    /// How many appends can run at the same time; more would wait for each other.
+    fn appends_at_once(&self) -> usize {
+        usize::MAX
+    }
     /// The newest seq of a conversation; 0: none.
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64>;
     /// Those of the keys that are stored, as (key, seq, created_at_ms), in any order.

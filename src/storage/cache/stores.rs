@@ -461,6 +461,10 @@ impl MessageStore for CachedStores {
         self.plain.messages.append_size(waiting)
     }
 
+    fn appends_at_once(&self) -> usize {
+        self.plain.messages.appends_at_once()
+    }
+
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {
         self.count_plain();
         self.plain.messages.last_seq(conversation_id).await

@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{
-    ColumnTrait as _, Condition, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ColumnTrait as _, Condition, DbBackend, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
 };
 
 use super::SqlStores;
@@ -26,6 +27,13 @@ impl MessageStore for SqlStores {
 
     fn append_size(&self, waiting: usize) -> usize {
         rung_below(waiting)
+    }
+
+    fn appends_at_once(&self) -> usize {
+        match self.database.backend() {
+            DbBackend::Sqlite => 1,
+            _ => usize::MAX,
+        }
     }
 
     async fn last_seq(&self, conversation_id: u64) -> StoreResult<u64> {

@@ -147,7 +147,9 @@ pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
     let mut watching = Watching { counters: &counters, before: [0; 3], show: !args.quiet };
     let since = -i64::try_from(BEFORE.as_secs()).unwrap_or(0);
     watching.seconds(&stage, since..0, &mut report.seconds).await;
-    let base = report.seconds.last().map(|second| second.memory_mib.clone()).unwrap_or_default();
+    // Memory breathes by several MiB, as the allocator gives pages back when it pleases: what a node held at any second
+    // before is no growth.
+    let before: Vec<Vec<f64>> = report.seconds.iter().map(|second| second.memory_mib.clone()).collect();
     stage.cluster.stop(stopped)?;
     let stop_seconds = i64::try_from(args.stop_seconds).unwrap_or(i64::MAX);
     watching.seconds(&stage, 0..stop_seconds, &mut report.seconds).await;
@@ -155,9 +157,11 @@ pub async fn trial(args: &ChaosArgs) -> anyhow::Result<MemoryReport> {
     report.growth_mib = (0..args.nodes)
         .filter(|at| *at != stopped)
         .map(|at| {
-            let of = |second: &&Second| second.memory_mib.get(at).copied().unwrap_or_default();
-            let most = during.iter().map(of).fold(0.0, f64::max);
-            (at, (most - base.get(at).copied().unwrap_or_default()).max(0.0))
+            let most = |memory: &mut dyn Iterator<Item = &Vec<f64>>| {
+                memory.filter_map(|nodes| nodes.get(at)).copied().fold(0.0, f64::max)
+            };
+            let during = most(&mut during.iter().map(|second| &second.memory_mib));
+            (at, (during - most(&mut before.iter())).max(0.0))
         })
         .collect();
     stage.cluster.cont(stopped)?;

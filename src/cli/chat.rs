@@ -13,6 +13,7 @@ use crate::client::{Client, ClientEvents, ClientOptions, Event, Rest, Start};
 
 mod account;
 pub mod command;
+mod full_screen;
 mod terminal;
 mod view;
 
@@ -40,10 +41,17 @@ pub struct ChatArgs {
     /// With this password.
     #[arg(long, requires = "user")]
     pub password: Option<String>,
+    /// On the whole screen: conversations at the left, messages at the right. Needs --user and --password
+    #[arg(long, requires = "password")]
+    pub tui: bool,
 }
 
 /// Runs until `quit` or the end of the input.
 pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
+    if let (true, Some(username), Some(password)) = (args.tui, &args.user, &args.password) {
+        let rest = Rest::new(args.servers.clone());
+        return full_screen::run(rest, args.servers, username, password).await;
+    }
     let (mut input, screen) = terminal::open(PROMPT)?;
     let mut chat =
         Chat { rest: Rest::new(args.servers.clone()), servers: args.servers, screen, signed_in: None };

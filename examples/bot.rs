@@ -3,6 +3,8 @@
 //! `cargo run --example bot -- NAME PASSWORD [HOST:PORT …]`: signs up where the name is free, and signs in. Add it to a
 //! group, or write to it. Shows typed events, replies, reactions, typing and REST calls beside the connection.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
 use std::time::Duration;
 
 use anyhow::Context as _;

@@ -4,6 +4,8 @@
 //! The library reconnects, fetches what was missed and repeats sends under their own ids, so that every message is
 //! answered once even when a node dies in between.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+
 use anyhow::Context as _;
 use rookery::client::{Client, ClientOptions, Event, Rest, Start};
 use rookery::protocol::{ErrorCode, MessageKind, v1};

@@ -17,6 +17,7 @@ pub fn view(nodes: usize) -> View {
         info: Arc::new(NodeInfo { name: format!("node-{number}"), incarnation: 1, ..NodeInfo::default() }),
         state: NodeState::Up,
         since_ms: 0,
+        has_left: false,
     };
     View::new(1, (0..nodes).map(node).collect(), HERE)
 }

@@ -291,6 +291,7 @@ mod tests {
             info: Arc::new(NodeInfo { name: name.to_owned(), incarnation, ..NodeInfo::default() }),
             state,
             since_ms: 0,
+            has_left: false,
         };
         let nodes = vec![node("here", NodeState::Up, 1), node("other", other, incarnation)];
         View::new(1, nodes, "here")

@@ -36,6 +36,7 @@ use self::room::actor::RoomMessage;
 use self::session::table::SessionTable;
 use self::session::{Handler, Session, Sessions};
 use self::writer::Writers;
+use crate::clock;
 use crate::cluster::{Address, Cluster, NodeState, ReplyTo, View};
 use crate::config::Config;
 use crate::domain::{Error, Result};
@@ -452,10 +453,18 @@ impl Presence {
         Arc::clone(&self.actors.inner.directory)
     }
 
-    /// Whether this node hears every other one. If not, others may not be able to tell it what to forget.
-    pub fn hears_everybody(&self) -> bool {
+    /// For how long this node has heard every other one, so that they could tell it what to forget. `None`: it does not,
+    /// or does not take part yet. One that left on purpose is missed by nobody.
+    pub fn whole_for(&self) -> Option<Duration> {
         let view = self.actors.cluster().view();
-        view.nodes.iter().all(|node| !matches!(node.state, NodeState::Suspect | NodeState::Down))
+        let mut since_ms = 0;
+        for node in view.nodes.iter().filter(|node| !node.has_left) {
+            if !matches!(node.state, NodeState::Up | NodeState::Leaving) {
+                return None;
+            }
+            since_ms = since_ms.max(node.since_ms);
+        }
+        (since_ms > 0).then(|| Duration::from_millis(clock::now_ms().saturating_sub(since_ms)))
     }
 
     /// Ends the live sessions of a device on whichever node (`device_id` 0: of all the user's devices) with a

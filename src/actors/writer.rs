@@ -81,11 +81,19 @@ struct Gathering {
     /// Messages in `waiting`.
     size: usize,
     batch_messages: usize,
+    /// When a lane last stored something.
+    stored_at: Instant,
 }
 
 impl Gathering {
     fn new(config: &WriterConfig, queue: mpsc::Receiver<Group>) -> Self {
-        Self { queue, waiting: VecDeque::new(), size: 0, batch_messages: config.batch_messages }
+        Self {
+            queue,
+            waiting: VecDeque::new(),
+            size: 0,
+            batch_messages: config.batch_messages,
+            stored_at: Instant::now(),
+        }
     }
 
     /// The next batch, of `append_size` of what waits; none when the node stops. Nothing is lost if the caller goes away.
@@ -124,11 +132,15 @@ async fn run(config: WriterConfig, stores: Stores, gathering: Arc<Mutex<Gatherin
     loop {
         let batch = gathering.lock().await.batch(&stores).await;
         let Some(batch) = batch else { return };
-        if let Err(away) = store(&config, &stores, batch).await {
-            // Held by a lane that waits for a first group, there is nobody to tell; and what comes later deserves a try.
-            if let Ok(mut gathering) = gathering.try_lock() {
-                gathering.refuse_all(&away, config.queue_groups);
-            }
+        let began = Instant::now();
+        let outcome = store(&config, &stores, batch).await;
+        // Held by a lane that waits for a first group, there is nobody to tell; and what comes later deserves a try.
+        let Ok(mut gathering) = gathering.try_lock() else { continue };
+        match outcome {
+            Ok(()) => gathering.stored_at = Instant::now(),
+            // Where another lane has stored meanwhile, storage is there, and only this batch was in somebody's way.
+            Err(away) if gathering.stored_at < began => gathering.refuse_all(&away, config.queue_groups),
+            Err(_) => {}
         }
     }
 }

@@ -80,6 +80,11 @@ impl Peer {
     pub fn is_wanted(&self) -> bool {
         !self.linked && self.said != NodeState::Leaving
     }
+
+    /// Whether it is gone as it had said it would be.
+    fn has_left(&self) -> bool {
+        self.state == NodeState::Down && self.said == NodeState::Leaving
+    }
 }
 
 /// What changed.
@@ -137,11 +142,17 @@ impl Membership {
 
     /// The view.
     pub fn view(&self) -> View {
-        let me = ViewNode { info: self.me.clone(), state: self.my_state, since_ms: self.my_since_ms };
+        let me = ViewNode {
+            info: self.me.clone(),
+            state: self.my_state,
+            since_ms: self.my_since_ms,
+            has_left: false,
+        };
         let others = self.peers.values().map(|peer| ViewNode {
             info: peer.info.clone(),
             state: peer.state,
             since_ms: peer.since_ms,
+            has_left: peer.has_left(),
         });
         View::new(self.version, others.chain([me]).collect(), &self.me.name)
     }
@@ -179,6 +190,7 @@ impl Membership {
                 else {
                     return Change::default();
                 };
+                let had_left = peer.has_left();
                 peer.say(state);
                 let seen = match peer.state {
                     NodeState::Suspect if peer.said != NodeState::Leaving => NodeState::Suspect,
@@ -187,7 +199,8 @@ impl Membership {
                     _ if peer.said == NodeState::Leaving => NodeState::Down,
                     other => other,
                 };
-                set(peer, seen, now_ms)
+                let change = set(peer, seen, now_ms);
+                Change { view: change.view || peer.has_left() != had_left, ..change }
             }
             Event::Silent(name) => self.with(&name, now_ms, |peer| match peer.state {
                 NodeState::Up => NodeState::Suspect,
@@ -231,6 +244,7 @@ impl Membership {
         match self.peers.get_mut(&info.name) {
             Some(peer) if peer.info.incarnation == info.incarnation => {
                 if leaving && peer.said != NodeState::Leaving {
+                    let had_left = peer.has_left();
                     peer.say(NodeState::Leaving);
                     let state = match peer.state {
                         NodeState::Down => NodeState::Down,
@@ -238,7 +252,8 @@ impl Membership {
                         // Without a link there is nothing to wait for.
                         _ => NodeState::Down,
                     };
-                    return set(peer, state, now_ms);
+                    let change = set(peer, state, now_ms);
+                    return Change { view: change.view || peer.has_left() != had_left, ..change };
                 }
                 Change::default()
             }

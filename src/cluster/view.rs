@@ -126,6 +126,8 @@ pub struct ViewNode {
     pub state: NodeState,
     /// Since when, in Unix milliseconds.
     pub since_ms: u64,
+    /// It is gone as it had said it would be.
+    pub has_left: bool,
 }
 
 /// A node with its live figures, for the admin pages.
@@ -233,6 +235,7 @@ mod tests {
                 info: Arc::new(NodeInfo { name: (*name).to_owned(), ..NodeInfo::default() }),
                 state: *state,
                 since_ms: 0,
+                has_left: false,
             })
             .collect();
         View::new(1, nodes, "a")

@@ -32,8 +32,18 @@ pub enum Credentials {
         /// What it runs on.
         platform: String,
     },
-    /// The token of the upgrade request, checked already.
-    Known(Identity),
+    /// The token of the upgrade request, checked already, and the count of forgettings before that.
+    Known(Identity, u64),
+}
+
+impl Credentials {
+    /// The count of forgettings before they were checked, where they were.
+    fn forgettings(&self) -> Option<u64> {
+        match self {
+            Self::Known(_, forgettings) => Some(*forgettings),
+            _ => None,
+        }
+    }
 }
 
 /// Why a connection is ended: a WebSocket close code and a reason.
@@ -225,16 +235,17 @@ impl Edge {
         socket: Socket,
     ) -> Result<LiveSession> {
         let accounts = &self.services.accounts;
+        let forgettings = credentials.forgettings().unwrap_or_else(|| accounts.forgettings());
         let (identity, token) = match credentials {
             Credentials::Token(token) => (accounts.authenticate(&token).await?, String::new()),
             Credentials::Password { username, password, device_name, platform } => {
                 let signed_in = accounts.sign_in(&username, &password, &device_name, &platform).await?;
                 (signed_in.identity, signed_in.token)
             }
-            Credentials::Known(identity) => (identity, String::new()),
+            Credentials::Known(identity, _) => (identity, String::new()),
         };
         let new_device = !token.is_empty();
-        let opened = self.open(&identity, id, token, peer, socket).await;
+        let opened = self.open(&identity, forgettings, id, token, peer, socket).await;
         if let (Err(error), true) = (&opened, new_device) {
             tracing::debug!(target: "rookery::gateway", %error, "no session could be opened; its new device is removed");
             // Nobody was told its token.
@@ -252,22 +263,25 @@ impl Edge {
         peer: Peer,
         socket: Socket,
     ) -> Result<LiveSession> {
+        let accounts = &self.services.accounts;
+        let forgettings = credentials.forgettings().unwrap_or_else(|| accounts.forgettings());
         let known = match &credentials {
-            Credentials::Token(token) => self.services.accounts.remembered(token),
-            Credentials::Known(identity) => Some(identity.clone()),
+            Credentials::Token(token) => accounts.remembered(token),
+            Credentials::Known(identity, _) => Some(identity.clone()),
             Credentials::Password { .. } => None,
         };
         if let Some(identity) = known {
-            return self.open(&identity, id, String::new(), peer, socket).await;
+            return self.open(&identity, forgettings, id, String::new(), peer, socket).await;
         }
         let edge = Arc::clone(&self);
         self.on_main(async move { edge.sign_in(id, credentials, peer, socket).await }).await
     }
 
-    /// Opens a session for somebody whose credentials were checked.
+    /// Opens a session for somebody whose credentials were checked after `forgettings` was counted.
     pub async fn open(
         &self,
         identity: &Identity,
+        forgettings: u64,
         reply_to: u64,
         token: String,
         peer: Peer,
@@ -283,7 +297,16 @@ impl Edge {
             token,
             peer_address: peer.address,
         };
-        self.sessions.open(open, socket).await.map(LiveSession)
+        let session = self.sessions.open(open, socket).await.map(LiveSession)?;
+        // A sign-out between the check and the opening found no session to close. It is forgotten before sessions are
+        // closed, so that one of the two sees the other.
+        if self.services.accounts.forgettings() != forgettings {
+            let (accounts, who) = (self.services.accounts.clone(), identity.clone());
+            if !self.on_main(async move { accounts.is_signed_in(&who).await }).await? {
+                return Err(Error::unauthenticated("this device was signed out; sign in again"));
+            }
+        }
+        Ok(session)
     }
 }
 

@@ -77,7 +77,9 @@ impl Dispatch {
     /// Posts a command that is answered by `ok`.
     fn post(&self, session: &Session, id: u64, conversation_id: u64, command: room_request::Command) {
         let answered = session.clone();
+        session.posts();
         let reply = ReplyTo::new(move |answer| {
+            answered.posted_is_answered();
             let body = match answer {
                 Ok(()) => Body::Ok(Done {}),
                 Err(error) => Body::Error(Error::into(error)),
@@ -92,8 +94,10 @@ impl Dispatch {
 /// expects it.
 fn answer_to(session: &Session, id: u64, conversation_id: u64) -> ReplyTo<Sent> {
     session.outbox().expect_answer(conversation_id);
+    session.posts();
     let session = session.clone();
     ReplyTo::new(move |answer: Result<Sent>| {
+        session.posted_is_answered();
         let place = answer.as_ref().ok().filter(|sent| !sent.duplicate).map(|sent| sent.seq);
         let bytes = match id {
             0 => bytes::Bytes::new(),

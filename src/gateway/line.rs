@@ -198,14 +198,16 @@ impl Connection {
     async fn register(&mut self, username: &str, password: &str) -> Result<String> {
         let accounts = self.edge.services.accounts.clone();
         let user = accounts.sign_up(username, password, "").await?;
+        let forgettings = accounts.forgettings();
         let identity = accounts.line_device(&user).await?;
-        self.open(identity).await
+        self.open(identity, forgettings).await
     }
 
     async fn login(&mut self, username: &str, password: &str) -> Result<String> {
         let accounts = self.edge.services.accounts.clone();
+        let forgettings = accounts.forgettings();
         match accounts.sign_in_line(username, password).await {
-            Ok(identity) => self.open(identity).await,
+            Ok(identity) => self.open(identity, forgettings).await,
             Err(error) => {
                 self.wrong_passwords += u32::from(error.code == ErrorCode::Unauthenticated);
                 Err(error)
@@ -214,7 +216,7 @@ impl Connection {
     }
 
     /// Opens a session for somebody; who was signed in on this connection before is signed out.
-    async fn open(&mut self, identity: Identity) -> Result<String> {
+    async fn open(&mut self, identity: Identity, forgettings: u64) -> Result<String> {
         self.sign_out().await;
         let (wake, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let socket = Socket {
@@ -228,7 +230,7 @@ impl Connection {
             }),
         };
         let peer = Peer { transport: Transport::Line, format: Format::Line, address: self.address.clone() };
-        let session = self.edge.open(&identity, 0, String::new(), peer, socket).await?;
+        let session = self.edge.open(&identity, forgettings, 0, String::new(), peer, socket).await?;
         // Whatever came while it was opened is looked at without being woken.
         wake.notify_one();
         self.wrong_passwords = 0;

@@ -188,8 +188,11 @@ async fn receive(
 }
 
 async fn hand_over(session: &LiveSession, wires: &Wires, frame: ClientFrame) {
-    if !session.receive(frame) {
+    let mut has_room = session.receive(frame);
+    while !has_room {
+        // Where the outbox has nothing to say, nobody notifies.
         let _ = tokio::time::timeout(RESUME_AFTER, wires.resume.notified()).await;
+        has_room = session.has_room();
     }
 }
 

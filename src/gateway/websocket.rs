@@ -53,6 +53,8 @@ pub fn routes(service: &mut ServiceConfig) {
 async fn upgrade(request: HttpRequest) -> Result<HttpResponse, actix_web::Error> {
     let edge = edge_of(&request);
     let format = negotiate(&request)?;
+    // Counted before the token is checked: see [`Edge::open`].
+    let forgettings = edge.services.accounts.forgettings();
     let known = match bearer(&request) {
         Some(token) => Some(authenticate(&edge, token).await.map_err(ApiError::from)?),
         None => None,
@@ -79,7 +81,7 @@ async fn upgrade(request: HttpRequest) -> Result<HttpResponse, actix_web::Error>
         },
         phase: Phase::SigningIn(SignIn::new(&edge.config.gateway)),
         deadline: None,
-        known: known.map(Credentials::Known),
+        known: known.map(|identity| Credentials::Known(identity, forgettings)),
         bad: BadFrames::new(edge.config.gateway.bad_frames_max),
         fragments: None,
         bell: Arc::default(),
@@ -300,7 +302,7 @@ impl SocketActor {
                 if !session.receive(frame) {
                     self.gate.shut();
                     // The outbox wakes us when there is room; should it have nothing to say, this does.
-                    ctx.run_later(RESUME_AFTER, |socket, _| socket.gate.open());
+                    ctx.run_later(RESUME_AFTER, Self::resume);
                 }
             }
             Phase::SigningIn(sign_in) => {
@@ -308,6 +310,16 @@ impl SocketActor {
                 self.take(step, ctx);
             }
             Phase::Closing => {}
+        }
+    }
+
+    /// Reads on once the session has room.
+    fn resume(&mut self, ctx: &mut Ctx) {
+        match &self.phase {
+            Phase::Live(session) if !session.has_room() => {
+                ctx.run_later(RESUME_AFTER, Self::resume);
+            }
+            _ => self.gate.open(),
         }
     }
 
@@ -356,7 +368,7 @@ impl SocketActor {
             }),
         };
         let (edge, peer) = (self.edge.clone(), self.peer.clone());
-        let was_known = matches!(credentials, Credentials::Known(_));
+        let was_known = matches!(credentials, Credentials::Known(..));
         self.gate.shut();
         let checked = async move { edge.sign_in_from_worker(id, credentials, peer, socket).await };
         ctx.wait(checked.into_actor(self).map(move |checked, socket, ctx| {
@@ -398,7 +410,9 @@ impl SocketActor {
     /// read enough: so it stays in the outbox, where it is counted.
     fn write(&mut self, ctx: &mut Ctx) {
         let Phase::Live(session) = &self.phase else { return };
-        self.gate.open();
+        if session.has_room() {
+            self.gate.open();
+        }
         let drained = session.outbox().drain(self.edge.config.gateway.write_batch_bytes);
         for frame in drained.frames {
             put(self.peer.format, frame.bytes, ctx);

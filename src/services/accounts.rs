@@ -115,6 +115,7 @@ impl Accounts {
         let user = self.check_credentials(username, password).await?;
         let platform = platform.trim().to_lowercase();
         let signed_in = self.new_device(&user, device_name, &platform).await?;
+        self.still_stands(&user, signed_in.identity.device_id).await?;
         self.make_way(user.id, signed_in.identity.device_id, &platform, false).await?;
         self.sign_out_surplus(user.id, signed_in.identity.device_id).await?;
         Ok(signed_in)
@@ -159,6 +160,7 @@ impl Accounts {
             }
             None => {
                 let identity = self.new_device(user, LINE_DEVICE, LINE_DEVICE).await?.identity;
+                self.still_stands(user, identity.device_id).await?;
                 self.make_way(user.id, identity.device_id, LINE_DEVICE, false).await?;
                 Ok(identity)
             }
@@ -171,7 +173,7 @@ impl Accounts {
     }
 
     fn recall(&self, token_hash: &str) -> Option<Identity> {
-        let age_max = self.forgetting.age_max(self.presence.hears_everybody());
+        let age_max = self.forgetting.age_max(self.presence.whole_for());
         self.tokens.get(token_hash, now_ms(), age_max)
     }
 
@@ -183,7 +185,10 @@ impl Accounts {
         }
         let epoch = self.tokens.epoch();
         let TokenOwner { device, disabled: is_disabled, .. } =
-            self.lookups.owner(&hash).await?.ok_or_else(bad_token)?;
+            self.lookups.owner(&hash).await?.ok_or_else(|| {
+                self.tokens.refused(&hash);
+                bad_token()
+            })?;
         let now = now_ms();
         if device.expires_at_ms <= now {
             return Err(Error::unauthenticated("the access token has expired; sign in again"));
@@ -371,6 +376,31 @@ impl Accounts {
                 Err(Error::unauthenticated("the username or password is wrong; check both, or sign up first"))
             }
         }
+    }
+
+    /// Takes a new device back if its account was disabled or erased, or its password changed, while the old one was being
+    /// checked: whoever did that listed the devices to end before this one was there, or will find it.
+    async fn still_stands(&self, user: &UserRecord, device_id: u64) -> Result<()> {
+        let stands = match self.store.user(user.id).await {
+            Ok(Some(now)) if now.disabled => Err(disabled()),
+            Ok(Some(now)) if now.password_hash == user.password_hash => return Ok(()),
+            Ok(_) => Err(Error::unauthenticated("the account has changed meanwhile; sign in again")),
+            Err(error) => Err(error.into()),
+        };
+        // Nobody knows its token. If this fails too, the device is listed and can be ended.
+        let _ = self.store.delete_device(user.id, device_id).await;
+        stands
+    }
+
+    /// Changes with every sign-out that this node hears of.
+    pub fn forgettings(&self) -> u64 {
+        self.tokens.forgettings()
+    }
+
+    /// Whether a device has not been signed out, by the database.
+    pub async fn is_signed_in(&self, identity: &Identity) -> Result<bool> {
+        let devices = self.store.devices(identity.user_id).await?;
+        Ok(devices.iter().any(|device| device.id == identity.device_id))
     }
 
     async fn new_device(&self, user: &UserRecord, name: &str, platform: &str) -> Result<SignedIn> {

@@ -275,6 +275,8 @@ impl Gate {
             Forgotten::Relation(a, b) => self.relations.invalidate(&(a, b)),
             Forgotten::Privacy(user_id) => self.privacies.invalidate(&user_id),
         }
+        // Again: a permit may have been made since, of what was still remembered.
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         if let Some(tell) = self.observer.get() {
             tell(forgotten);
         }
@@ -319,7 +321,7 @@ impl Gate {
 
     /// Whether what was read at a moment may still be used: not if it is old and others can't tell this node what to forget.
     fn is_good(&self, since: Instant) -> bool {
-        let age_max = self.forgetting.age_max(self.presence.hears_everybody());
+        let age_max = self.forgetting.age_max(self.presence.whole_for());
         since.elapsed() < age_max
     }
 
@@ -339,6 +341,8 @@ impl Gate {
         // A forgetting between the check and the insertion would have missed it.
         if self.epoch() != epoch {
             cache.invalidate(&key);
+            // And so may a permit.
+            self.forgotten.fetch_add(1, Ordering::AcqRel);
         }
     }
 }

@@ -80,9 +80,10 @@ impl Forgetting {
         self.cache.forget(key);
     }
 
-    /// How old a remembered token may be on a node that hears everybody, or does not.
-    pub fn age_max(&self, hears_everybody: bool) -> Duration {
-        if hears_everybody { Duration::MAX } else { self.cut_off_age }
+    /// How old what is remembered may be on a node that has heard everybody for this long, or does not. What it read while
+    /// it was cut off may have been revoked without its being told, so that counts no longer than it did then.
+    pub fn age_max(&self, whole_for: Option<Duration>) -> Duration {
+        whole_for.unwrap_or_default().max(self.cut_off_age)
     }
 }
 
@@ -139,6 +140,16 @@ impl TokenCache {
         }
     }
 
+    /// The database knows no such token.
+    pub fn refused(&self, token_hash: &str) {
+        self.devices.invalidate(token_hash);
+    }
+
+    /// Changes with everything that is forgotten.
+    pub fn forgettings(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
     /// Forgets a device, which may never have been known. Foreign keys are ignored.
     pub fn forget(&self, cache_key: &str) {
         if let Some(device_id) = cache_key.strip_prefix("device:").and_then(|id| id.parse::<u64>().ok()) {
@@ -174,6 +185,18 @@ mod tests {
         cache.forget(&device_cache_key(2));
         cache.remember("hash", &identity(), epoch);
         assert_eq!(cache.get("hash", 0, Duration::MAX), None);
+    }
+
+    #[test]
+    fn what_was_read_while_cut_off_is_not_trusted_after_the_heal() {
+        let config = Config::default();
+        let forgetting =
+            Forgetting::new(StoreCache::start(&config.cache).expect("no Redis is named"), &config);
+        let local = config.cache.local_ttl;
+        assert_eq!(forgetting.age_max(None), local, "cut off");
+        assert_eq!(forgetting.age_max(Some(Duration::ZERO)), local, "just whole again");
+        let minute = Duration::from_secs(60);
+        assert_eq!(forgetting.age_max(Some(minute)), minute);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod contacts;
 mod conversations;
 mod devices;
 mod duplicates;
+mod flood;
 mod frames;
 mod json_frames;
 mod life;

@@ -305,6 +305,9 @@ impl RoomState {
             // Nobody is left waiting for what is not tried.
             let effects = self.room.as_mut().map(|room| room.give_up(&error)).unwrap_or_default();
             self.perform(effects);
+            if self.room.is_none() {
+                self.leaving.wish = Some(Wish::Nothing);
+            }
             return Err(error);
         }
         let outcome = match phase {
@@ -316,8 +319,9 @@ impl RoomState {
             self.stale = false;
             self.members_read = Some((Instant::now(), doubts));
         }
-        // A room that does not exist is not worth an actor.
-        if self.room.is_none() && matches!(&outcome, Err(error) if error.code == ErrorCode::NotFound) {
+        // A room that does not exist is not worth an actor, nor is one of which nothing could be read: there are more
+        // numbers that somebody may name than actors that a node can hold.
+        if self.room.is_none() && outcome.is_err() {
             self.leaving.wish = Some(Wish::Nothing);
         }
         self.note(&outcome);
@@ -528,8 +532,13 @@ impl RoomState {
                     room.drop_announcements();
                 }
                 self.perform(effects);
-                // What is left, the room's own, is tried again by the sweep.
+                // What is left, the room's own, is tried again by the sweep; what waited behind a group that was refused
+                // for its own fault, now.
+                let at_fault = !error.is_retryable();
                 self.note::<()>(&Err(error));
+                if at_fault {
+                    self.pump();
+                }
             }
         }
     }

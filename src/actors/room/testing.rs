@@ -175,7 +175,8 @@ impl Node {
 
     /// All rooms are this node's, or another's that can't be reached yet.
     pub fn owns_all(&self, owns: bool) {
-        let node = |info: NodeInfo, state| ViewNode { info: Arc::new(info), state, since_ms: 0 };
+        let node =
+            |info: NodeInfo, state| ViewNode { info: Arc::new(info), state, since_ms: 0, has_left: false };
         let other = NodeInfo { name: "other".to_owned(), incarnation: 7, ..NodeInfo::default() };
         let mine = if owns { NodeState::Up } else { NodeState::Joining };
         let its = if owns { NodeState::Joining } else { NodeState::Up };

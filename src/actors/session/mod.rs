@@ -159,6 +159,7 @@ impl Sessions {
             closing_since: Mutex::new(None),
             closed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
+            posted: AtomicU64::new(0),
             ebbing: AtomicBool::new(false),
             actors: self.actors.clone(),
         })))
@@ -232,6 +233,7 @@ struct Inner {
     closing_since: Mutex<Option<Instant>>,
     closed: AtomicBool,
     paused: AtomicBool,
+    posted: AtomicU64,
     /// The node is about to close the connection.
     ebbing: AtomicBool,
     actors: Actors,
@@ -284,23 +286,40 @@ impl Session {
         };
         let Some(frame) = frame else {
             self.0.vitals.handle(clock::now_ms());
-            return true;
+            return self.waiting() <= self.0.inbox_limit || self.pause();
         };
         let cast = self.0.seat.lock().cast(self, frame);
         if let Err(error) = cast {
             tracing::error!(session_id = self.id(), %error, "a session can't take frames any more");
             self.outbox().close(BROKEN, "the session has failed; reconnect and sync");
         }
-        let has_room = depth <= self.0.inbox_limit;
-        if !has_room {
-            self.0.paused.store(true, Ordering::Release);
-        }
-        has_room
+        depth + self.waiting() <= self.0.inbox_limit || self.pause()
     }
 
-    /// Whether [`Session::receive`] would take another frame.
+    fn pause(&self) -> bool {
+        self.0.paused.store(true, Ordering::Release);
+        false
+    }
+
+    /// Whether reading may go on.
     pub fn has_room(&self) -> bool {
-        self.0.vitals.depth() <= self.0.inbox_limit / 2
+        self.0.vitals.depth() + self.waiting() <= self.0.inbox_limit / 2
+    }
+
+    /// Requests that were handed on, to rooms, and are not answered yet.
+    fn waiting(&self) -> u64 {
+        self.0.posted.load(Ordering::Relaxed)
+    }
+
+    /// A request is handed on; to be followed by one [`Session::posted_is_answered`].
+    pub fn posts(&self) {
+        self.0.posted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was handed on has been answered.
+    pub fn posted_is_answered(&self) {
+        self.0.posted.fetch_sub(1, Ordering::Relaxed);
+        self.handled();
     }
 
     /// Takes no more frames: what the client still sends is neither handled nor answered, and it sends that again

@@ -149,6 +149,14 @@ impl State {
             // Nobody reads it, and it is in the log; the memory is wanted.
             self.queue = VecDeque::new();
             self.queued_bytes = 0;
+        } else {
+            // Among what is held for its turn may be the answer to a send, which its sender waits for.
+            for order in self.orders.values_mut() {
+                while let Some(frame) = order.take_first_if(|_, _, _| true) {
+                    self.queued_bytes += frame.bytes.len();
+                    self.queue.push_back(frame);
+                }
+            }
         }
         self.orders = BTreeMap::new();
         self.close = Some((code, reason.to_owned()));
@@ -485,6 +493,16 @@ mod tests {
         state.put(1, 6, frame(6), Origin::Other);
         state.put(1, 8, frame(8), Origin::Other);
         assert_eq!(seqs(&mut state), [5, 7, 8]);
+    }
+
+    #[test]
+    fn what_is_held_goes_out_before_the_close() {
+        let mut state = state();
+        state.put(1, 5, frame(5), Origin::Other);
+        state.order(1).begun += 1;
+        assert!(state.put(1, 7, frame(7), Origin::Answer), "6 is on its way");
+        state.close(1001, "the node is leaving");
+        assert_eq!(seqs(&mut state), [5, 7]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!
 //! A file (SQLite) can't be away; its pools stay.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a server whose host accepts connections may take to greet. Long, because a server that goes on after a
 /// stop counts the connections given up against `max_connect_errors`, and in the end refuses the host.
 const GREET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause between two times that all connections are made anew because the server takes no writes.
+const MAKE_ANEW_PAUSE: Duration = Duration::from_secs(1);
 /// How long connections of pools thrown away have to say goodbye.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -80,6 +82,8 @@ pub struct Reach {
     answers: AtomicU64,
     /// A request failed in a way that may mean that the server is gone.
     doubt: Arc<Notify>,
+    /// The server takes no writes: its name may be another's by now.
+    demoted: AtomicBool,
 }
 
 /// A request's hold on the pools.
@@ -106,7 +110,12 @@ impl Reach {
     /// Opens the pools, and with a server begins to watch it.
     pub fn open(config: &StorageConfig) -> StoreResult<Arc<Self>> {
         let (state, _) = watch::channel(State::There(pools::open(config)?));
-        let reach = Arc::new(Self { state, answers: AtomicU64::new(0), doubt: Arc::default() });
+        let reach = Arc::new(Self {
+            state,
+            answers: AtomicU64::new(0),
+            doubt: Arc::default(),
+            demoted: AtomicBool::new(false),
+        });
         if let Location::MySql(options) = Location::of(config)? {
             tokio::spawn(watch_server(
                 Arc::downgrade(&reach),
@@ -139,10 +148,18 @@ impl Reach {
         self.doubt.notify_one();
     }
 
+    /// The server takes no writes: all connections are made anew, to whichever server has the name now.
+    pub fn look_again(&self) {
+        self.answered();
+        self.demoted.store(true, Ordering::Relaxed);
+    }
+
     /// Ends all connections once they are free; every later request is refused.
     pub async fn close(&self) {
-        if let State::There(pools) = self.state.send_replace(State::Closed) {
-            pools.close().await;
+        if let State::There(pools) = self.state.send_replace(State::Closed)
+            && timeout(GOODBYE_TIMEOUT, pools.close()).await.is_err()
+        {
+            tracing::debug!(target: "rookery::storage", "connections were left without a goodbye");
         }
     }
 
@@ -174,6 +191,7 @@ async fn watch_server(
     options: MySqlConnectOptions,
 ) {
     let mut line: Option<MySqlConnection> = None;
+    let mut made_anew: Option<Instant> = None;
     loop {
         let Some(reach_now) = reach.upgrade().filter(|reach| !reach.is_closed()) else { break };
         if let Err(cause) = ask(&reach_now, &mut line, &options).await {
@@ -182,6 +200,17 @@ async fn watch_server(
                 line = Some(back);
             }
             continue;
+        }
+        if reach_now.demoted.swap(false, Ordering::Relaxed)
+            && made_anew.is_none_or(|at| at.elapsed() > MAKE_ANEW_PAUSE)
+        {
+            made_anew = Some(Instant::now());
+            line = None;
+            match pools::open(&config) {
+                Ok(pools) => reach_now.becomes(State::There(pools)),
+                Err(error) => tracing::error!(target: "rookery::storage", %error, "no new pool"),
+            }
+            tracing::warn!(target: "rookery::storage", "the database takes no writes; its connections are made anew");
         }
         drop(reach_now);
         tokio::time::sleep(HASTE_PAUSE).await;

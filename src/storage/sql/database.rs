@@ -182,6 +182,7 @@ impl Database {
             let failure = Failure::of(&error);
             match failure {
                 Failure::NotReached | Failure::Lost => self.reach.doubt(),
+                Failure::ReadOnly => self.reach.look_again(),
                 _ => self.reach.answered(),
             }
             let sent = sent.load(Ordering::Acquire);

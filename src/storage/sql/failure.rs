@@ -22,6 +22,9 @@ pub enum Failure {
     NotReached,
     /// The database answered that it can't take it for now: disk full, read-only, too many connections.
     Full,
+    /// The server takes no writes: it is a replica, or has become one. Nothing was stored; another server may answer to
+    /// the same name by now.
+    ReadOnly,
     /// The connection broke, or the database gave up, at a time that may be before or after a commit.
     Lost,
     /// Anything else.
@@ -52,9 +55,13 @@ impl Failure {
         match self {
             Self::Unique => StoreError::Exists,
             Self::Lost if sent => StoreError::Unsettled(cause),
-            Self::Refused | Self::Locked | Self::Busy | Self::NotReached | Self::Full | Self::Lost => {
-                StoreError::Unavailable(cause)
-            }
+            Self::Refused
+            | Self::Locked
+            | Self::Busy
+            | Self::NotReached
+            | Self::Full
+            | Self::ReadOnly
+            | Self::Lost => StoreError::Unavailable(cause),
             Self::Other => StoreError::Invalid(cause),
         }
     }
@@ -93,8 +100,9 @@ fn of_mysql(number: u16) -> Failure {
         // Too many connections, threads or prepared statements, also of one user; a host refused for its broken
         // connections; a Galera node that is not ready.
         1040 | 1203 | 1226 | 1461 | 1135 | 1129 | 1047 => Failure::Full,
-        // Disk or table full, out of memory, read-only.
-        1021 | 1037 | 1038 | 1041 | 1114 | 1290 | 1792 | 1836 => Failure::Full,
+        // Disk or table full, out of memory.
+        1021 | 1037 | 1038 | 1041 | 1114 => Failure::Full,
+        1290 | 1792 | 1836 => Failure::ReadOnly,
         // A file could not be written (a full disk, most often), shutting down, connection killed or broken, query
         // interrupted or out of time, error during commit or rollback or from the engine.
         3

@@ -1,3 +1,5 @@
+//! What is drawn, looked at as text.
+
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 

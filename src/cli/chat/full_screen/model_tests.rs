@@ -1,3 +1,5 @@
+//! What the model makes of events and answers.
+
 use super::*;
 
 fn group(id: u64, name: &str) -> v1::Conversation {

@@ -109,9 +109,6 @@ section! {
         /// How long an ask may take, all retries and re-routings included.
         #[serde(with = "humantime_serde")]
         ask_timeout: Duration = Duration::from_secs(5);
-        /// Pause before a question whose owner is in doubt is asked again.
-        #[serde(with = "humantime_serde")]
-        reroute_pause: Duration = Duration::from_millis(25);
         /// Most items in one envelope.
         envelope_items: usize = 64;
         /// Most payload bytes in one envelope, but for a single larger item.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::Actors;
 use super::presence::actor::ShardMessage;
-use crate::cluster::{Address, Inbound, Kind, ReplyTo};
+use crate::cluster::{Address, Inbound, Kind, ReplyTo, Turn};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
     ActorList, CloseSessions, Done, ListActors, NodeReply, NodeRequest, PlacementQuery, PlacementView, Reply,
@@ -13,17 +13,28 @@ use crate::protocol::cluster::{
 
 impl Inbound for Actors {
     fn tell(&self, to: Address, request: Request) {
-        self.ask(to, request, ReplyTo::ignore());
+        let back = self.ask(to, request, ReplyTo::ignore(), Turn::endless());
+        debug_assert!(back.is_none(), "an endless turn is never over");
     }
 
-    fn ask(&self, to: Address, request: Request, reply: ReplyTo<Reply>) {
+    fn ask(
+        &self,
+        to: Address,
+        request: Request,
+        reply: ReplyTo<Reply>,
+        turn: Turn<'_>,
+    ) -> Option<(Request, ReplyTo<Reply>)> {
         match (to.kind, request.request) {
-            (Kind::Room, Some(request::Request::Room(request))) => self.cast_room(to.key, request, reply),
+            (Kind::Room, Some(request::Request::Room(request))) => {
+                let (request, reply) = self.cast_room(to.key, request, reply, turn)?;
+                return Some((Request { request: Some(request::Request::Room(request)) }, reply));
+            }
             (Kind::Presence, Some(request::Request::Presence(request))) => {
                 self.cast_shard(to, ShardMessage::Request(request, reply));
             }
             _ => reply.send(Err(Error::internal(format!("{to} does not take such a request")))),
         }
+        None
     }
 
     fn holds(&self, to: &Address) -> bool {
@@ -36,10 +47,11 @@ impl Inbound for Actors {
         request: Request,
         handovers: u32,
         reply: ReplyTo<Reply>,
+        turn: Turn<'_>,
     ) -> Option<(Request, ReplyTo<Reply>)> {
         match (to.kind, request.request) {
             (Kind::Room, Some(request::Request::Room(request))) => {
-                let (request, reply) = self.cast_held_room(to.key, request, handovers, reply)?;
+                let (request, reply) = self.cast_held_room(to.key, request, handovers, reply, turn)?;
                 Some((Request { request: Some(request::Request::Room(request)) }, reply))
             }
             (_, request) => Some((Request { request }, reply)),

@@ -223,7 +223,7 @@ impl Actors {
     /// Casts to a presence shard of this node, which starts if need be.
     fn cast_shard(&self, address: Address, message: ShardMessage) {
         let inner = &self.inner;
-        inner.shards.cast(address, message, |vitals| {
+        let start = |vitals| {
             let _runtime = inner.runtime.enter();
             let arguments = ShardArguments { actors: self.clone(), vitals };
             match ActorRuntime::spawn_instant(None, ShardActor, arguments) {
@@ -233,7 +233,9 @@ impl Actors {
                     None
                 }
             }
-        });
+        };
+        // A shard takes what comes in any order, so whoever casts is let in.
+        let _ = inner.shards.cast(address, message, |_| true, start);
     }
 
     /// Tells the presence shard of a session's user that it has begun.

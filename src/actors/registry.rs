@@ -30,7 +30,7 @@ pub struct Vitals {
     born: Instant,
     depth: AtomicU64,
     handled: AtomicU64,
-    /// Messages in the mailbox that the actor had handed on and that have come back.
+    /// Messages in the mailbox that were open to another node and have come home.
     home: AtomicU64,
     last_active_ms: AtomicU64,
 }
@@ -81,15 +81,15 @@ impl Vitals {
         self.depth.load(Ordering::Relaxed)
     }
 
-    /// Something that the actor had handed on is about to be put into its mailbox again.
+    /// What was open to another node is about to be put into the mailbox. Counted while the registry's entry is held, so
+    /// that it counts for the activation that gets it.
     pub fn comes_home(&self) {
         self.home.fetch_add(1, Ordering::AcqRel);
     }
 
     /// It was taken out to be handled.
     pub fn came_home(&self) {
-        // An activation that began meanwhile has not counted it.
-        let _ = self.home.fetch_update(Ordering::AcqRel, Ordering::Acquire, |home| home.checked_sub(1));
+        self.home.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// How many of those wait.
@@ -133,42 +133,50 @@ impl<M: Message> Default for Registry<M> {
 impl<M: Message> Registry<M> {
     /// Casts to the actor at `address`, which `activate` starts if there is none. `activate` must not block; messages
     /// wait in the mailbox while the actor loads. An actor that has ended without leaving (a panic) is replaced.
-    pub fn cast(&self, address: Address, message: M, activate: impl Fn(Arc<Vitals>) -> Option<ActorRef<M>>) {
+    /// `may_enter` is asked while the entry is held, so that it can neither go nor come before the message is in the
+    /// mailbox; if it says no, the message is given back.
+    pub fn cast(
+        &self,
+        address: Address,
+        message: M,
+        may_enter: impl Fn(&Vitals) -> bool,
+        activate: impl Fn(Arc<Vitals>) -> Option<ActorRef<M>>,
+    ) -> Option<M> {
         let mut message = message;
         for _ in 0..ACTIVATIONS_TRIED {
             let (returned, dead) = match self.entries.get(&address) {
+                Some(entry) if !may_enter(&entry.vitals) => return Some(message),
                 Some(entry) => (Self::cast_to(&entry, message), entry.vitals.activation),
                 None => {
                     let entry = match self.entries.entry(address) {
+                        MapEntry::Occupied(entry) if !may_enter(&entry.get().vitals) => return Some(message),
                         MapEntry::Occupied(entry) => entry.into_ref(),
                         MapEntry::Vacant(vacant) => {
                             let activation = self.activations.fetch_add(1, Ordering::Relaxed);
                             let vitals = Arc::new(Vitals::new(address, activation));
-                            let Some(actor) = activate(Arc::clone(&vitals)) else { return };
+                            if !may_enter(&vitals) {
+                                return Some(message);
+                            }
+                            let actor = activate(Arc::clone(&vitals))?;
                             vacant.insert(Activation { actor, vitals })
                         }
                     };
                     (Self::cast_to(&entry, message), entry.vitals.activation)
                 }
             };
-            let Some(undelivered) = returned else { return };
+            message = returned?;
             tracing::error!(%address, "an actor had ended without leaving the registry; another takes its place");
             self.remove(address, dead);
-            message = undelivered;
         }
+        None
     }
 
-    /// Casts to the actor at `address` if it is active; else gives the message back.
-    pub fn offer(&self, address: Address, message: M) -> Option<M> {
+    /// Casts to the actor at `address` if it is active; else, or if `may_enter` says no, gives the message back.
+    pub fn offer(&self, address: Address, message: M, may_enter: impl Fn() -> bool) -> Option<M> {
         match self.entries.get(&address) {
-            Some(entry) => Self::cast_to(&entry, message),
-            None => Some(message),
+            Some(entry) if may_enter() => Self::cast_to(&entry, message),
+            _ => Some(message),
         }
-    }
-
-    /// The vitals of the actor at `address`, if it is active.
-    pub fn vitals_of(&self, address: &Address) -> Option<Arc<Vitals>> {
-        self.entries.get(address).map(|entry| Arc::clone(&entry.vitals))
     }
 
     /// Whether an actor is active at `address`.

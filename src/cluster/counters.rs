@@ -52,8 +52,8 @@ counters! {
     answers_lost;
     /// Messages and questions passed on because this node did not own their receiver.
     items_forwarded;
-    /// Questions answered with `not_owner`.
-    asks_not_owned;
+    /// Questions kept because their node took this one for the owner, which it was not.
+    asks_kept;
     /// Items too large to be sent.
     items_oversized;
     /// Envelopes of a link that is over, or seen before.

@@ -5,15 +5,51 @@
 //! gate closes before such a view is published, and what comes meanwhile queues behind; then the queue is delivered in
 //! order, without a lock held, until it is empty and the gate opens. Closed moments are rare and take microseconds:
 //! open, the gate costs one atomic load.
+//!
+//! A thread may stand still between the look at the view by which it chose a way, and the step by which a question takes
+//! it, while views come and go. So the way is chosen for a [`Turn`], which the next view ends, and whoever takes the
+//! question in (the registry of actors, the shard of open questions) looks at it under the lock that decides the order.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+
+/// The time from one view to the next. What was decided in a turn that is over has to be decided anew.
+#[derive(Clone, Copy)]
+pub struct Turn<'a> {
+    /// The count of closings, and what it was. None: whoever delivers is the one by whom turns end.
+    closings: Option<(&'a AtomicU64, u64)>,
+    home: bool,
+}
+
+impl Turn<'_> {
+    /// A turn that does not end.
+    pub fn endless() -> Self {
+        Self { closings: None, home: false }
+    }
+
+    /// The same, of a question that was open to another node and has come home.
+    pub fn homeward() -> Self {
+        Self { closings: None, home: true }
+    }
+
+    /// Whether there may be another view.
+    pub fn is_over(&self) -> bool {
+        self.closings.is_some_and(|(closings, was)| closings.load(Ordering::Acquire) != was)
+    }
+
+    /// Whether the question was open to another node: it is older than whatever this node took meanwhile.
+    pub fn is_homeward(&self) -> bool {
+        self.home
+    }
+}
 
 /// A gate for deliveries of one kind. Only one task may close and drain it.
 pub struct Gate<T> {
     closed: AtomicBool,
+    /// How often it has been closed.
+    closings: AtomicU64,
     queue: Mutex<VecDeque<T>>,
     limit: usize,
 }
@@ -21,7 +57,18 @@ pub struct Gate<T> {
 impl<T> Gate<T> {
     /// An open gate that queues at most `limit` deliveries while it is closed.
     pub fn new(limit: usize) -> Self {
-        Self { closed: AtomicBool::new(false), queue: Mutex::new(VecDeque::new()), limit }
+        Self {
+            closed: AtomicBool::new(false),
+            closings: AtomicU64::new(0),
+            queue: Mutex::new(VecDeque::new()),
+            limit,
+        }
+    }
+
+    /// The turn that begins no later than now.
+    pub fn turn(&self) -> Turn<'_> {
+        let was = self.closings.load(Ordering::Acquire);
+        Turn { closings: Some((&self.closings, was)), home: false }
     }
 
     /// Whether deliveries queue. True as long as one that the caller made before waits here.
@@ -45,10 +92,12 @@ impl<T> Gate<T> {
         Ok(None)
     }
 
-    /// From now on deliveries queue, behind whatever is put into the queue while the guard is held.
+    /// From now on deliveries queue, behind whatever is put into the queue while the guard is held. The turn ends.
     pub fn close(&self) -> MutexGuard<'_, VecDeque<T>> {
         let queue = self.queue.lock();
         self.closed.store(true, Ordering::Release);
+        // Whoever begins the next turn sees the gate closed.
+        self.closings.fetch_add(1, Ordering::Release);
         queue
     }
 
@@ -95,6 +144,18 @@ mod tests {
         });
         assert_eq!(seen, [1, 2, 3, 4]);
         assert_eq!(gate.pass(5), Ok(Some(5)));
+    }
+
+    #[test]
+    fn a_turn_ends_when_the_gate_closes() {
+        let gate = Gate::<u32>::new(1);
+        let turn = gate.turn();
+        assert!(!turn.is_over());
+        drop(gate.close());
+        assert!(turn.is_over());
+        assert!(!gate.turn().is_over(), "the next has begun");
+        gate.drain(|_| {});
+        assert!(!Turn::endless().is_over());
     }
 
     #[test]

@@ -61,31 +61,42 @@ use tls::Tls;
 use transport::{LocalNode, Transport};
 
 pub use address::{Address, Kind};
+pub use gate::Turn;
 pub use reply::ReplyTo;
 pub use server::LOG_FILTER;
 pub use view::{NodeInfo, NodeState, NodeView, View, ViewNode};
 
 /// What takes the messages that reach this node: the registry of its actors. No method may block, and each may be
 /// called from any task. For one address, calls come in the order in which one sender sent.
+///
+/// A question that reaches an actor is put into its mailbox in one step with a look at [`Turn::is_over`]: if it is,
+/// other nodes may have owned the address meanwhile, and it is given back to find its way anew.
 pub trait Inbound: Send + Sync + 'static {
     /// A message for an actor that this node owns.
     fn tell(&self, to: Address, request: Request);
-    /// A question to an actor that this node owns. An actor that finds itself no longer the owner passes it to
-    /// [`Cluster::hand_on`].
-    fn ask(&self, to: Address, request: Request, reply: ReplyTo<Reply>);
+    /// A question to an actor that this node owns; given back if the turn is over. An actor that finds itself no longer
+    /// the owner passes it to [`Cluster::hand_on`].
+    fn ask(
+        &self,
+        to: Address,
+        request: Request,
+        reply: ReplyTo<Reply>,
+        turn: Turn<'_>,
+    ) -> Option<(Request, ReplyTo<Reply>)>;
     /// Whether an actor that this node does not own is still active here. Then questions go to it by
     /// [`Inbound::ask_held`], so that none overtakes those that it has not handed on yet.
     fn holds(&self, _to: &Address) -> bool {
         false
     }
-    /// A question to an actor that [`Inbound::holds`]; given back if there is none any more. `handovers`: by how many
-    /// moving actors it has been handed on before; the actor passes it to [`Cluster::hand_on`].
+    /// A question to an actor that [`Inbound::holds`]; given back if there is none any more, or if the turn is over.
+    /// `handovers`: by how many moving actors it has been handed on before; the actor passes it to [`Cluster::hand_on`].
     fn ask_held(
         &self,
         _to: Address,
         request: Request,
         _handovers: u32,
         reply: ReplyTo<Reply>,
+        _turn: Turn<'_>,
     ) -> Option<(Request, ReplyTo<Reply>)> {
         Some((request, reply))
     }
@@ -328,7 +339,7 @@ impl Cluster {
     }
 
     /// An actor that moves hands a question on to the owner of its address, in the order of these calls. Given back if this
-    /// node is the owner (again). See [`Inbound::ask_held`] for `handovers`.
+    /// node is the owner (again), or if the turn is over. See [`Inbound::ask_held`] for `handovers`.
     pub fn hand_on(
         &self,
         to: Address,
@@ -336,8 +347,14 @@ impl Cluster {
         deadline: Instant,
         handovers: u32,
         reply: ReplyTo<Reply>,
+        turn: Turn<'_>,
     ) -> Result<(), Box<(Request, ReplyTo<Reply>)>> {
-        self.routing.hand_on(to, request, deadline, handovers, reply)
+        self.routing.hand_on(to, request, deadline, handovers, reply, turn)
+    }
+
+    /// The time until the view changes again; it begins before this call returns.
+    pub fn turn(&self) -> Turn<'_> {
+        self.routing.turn()
     }
 
     /// Sends to the node named, which may be this one. At most once; in order.

@@ -3,7 +3,7 @@
 //!
 //! There is one shard for each lane. All addresses of a lane are in one shard, so its lock decides their order.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -85,9 +85,8 @@ enum Stage {
     Sent(u64),
     /// For a way.
     Waiting,
-    /// The node behind the link of that epoch said that it is not the owner; or an earlier question for the same
-    /// address was told so.
-    Parked(u64),
+    /// Asked by the node behind the link of that epoch, which takes this one for the owner: see [`Shard::keep`].
+    Kept(u64),
 }
 
 struct Open {
@@ -123,7 +122,8 @@ pub struct Shard {
     count: u64,
     open: BTreeMap<u64, Open>,
     open_bytes: usize,
-    parked: HashMap<Address, Instant>,
+    /// How many questions are kept, by address.
+    kept: HashMap<Address, usize>,
 }
 
 /// Why a question was not taken.
@@ -135,12 +135,14 @@ pub enum Untaken {
     Here,
     /// The node asked is gone.
     Gone,
+    /// The view has changed since its way was chosen.
+    Late,
 }
 
 impl Shard {
     /// No questions. At most so many are open at once, and hold so many bytes.
     pub fn new(lane: usize, limits: ShardLimits) -> Self {
-        Self { lane, limits, count: 0, open: BTreeMap::new(), open_bytes: 0, parked: HashMap::new() }
+        Self { lane, limits, count: 0, open: BTreeMap::new(), open_bytes: 0, kept: HashMap::new() }
     }
 
     /// The lane whose questions carry this number.
@@ -171,31 +173,68 @@ impl Shard {
             Way::Nowhere => None,
             Way::Over(carrier) => Some(carrier),
         };
-        let open_bytes = self.open_bytes + question.request.len();
-        // The first is taken whatever its size.
-        let too_large = open_bytes > self.limits.bytes && !self.open.is_empty();
-        if self.open.len() >= self.limits.questions || too_large {
+        if self.is_full(&question) {
             return Err((Untaken::Full, asker));
         }
-        let id = ((self.count + 1) << LANE_BITS) | self.lane as u64;
-        let stage = match (carrier, &question.goal) {
-            (None, _) => Stage::Waiting,
-            // It must not overtake the one that is parked.
-            (Some(carrier), Goal::Address(address)) if self.parked.contains_key(address) => {
-                Stage::Parked(carrier.epoch())
-            }
-            (Some(carrier), _) => {
+        let stage = match carrier {
+            None => Stage::Waiting,
+            Some(carrier) => {
                 question.attempt = 1;
-                if !carrier.carry(id, &question, false) {
+                if !carrier.carry(self.next_id(), &question, false) {
                     return Err((Untaken::Full, asker));
                 }
                 Stage::Sent(carrier.epoch())
             }
         };
-        self.count += 1;
-        self.open_bytes = open_bytes;
-        self.open.insert(id, Open { question, stage, asker });
+        self.put(question, stage, asker);
         Ok(())
+    }
+
+    /// Keeps a question of the node behind the link of that epoch, which takes this node for the owner of its address,
+    /// until this one is. It goes nowhere else: the node that asked has it open too, and sends it again when it learns
+    /// of another owner. It is not refused either: then this node might become the owner at that moment, and take a
+    /// later one that is on its way.
+    pub fn keep(&mut self, question: Question, asker: Asker, epoch: u64) -> Result<(), (Untaken, Asker)> {
+        if self.is_full(&question) {
+            return Err((Untaken::Full, asker));
+        }
+        if let Goal::Address(address) = &question.goal {
+            *self.kept.entry(*address).or_default() += 1;
+        }
+        self.put(question, Stage::Kept(epoch), asker);
+        Ok(())
+    }
+
+    /// Whether a question for the address is kept: what follows it must not pass it by.
+    pub fn keeps(&self, address: &Address) -> bool {
+        self.kept.contains_key(address)
+    }
+
+    /// The link of that epoch has ended: takes out what was kept for the node behind it, which asks again.
+    pub fn forget(&mut self, epoch: u64) -> Vec<Asker> {
+        if self.kept.is_empty() {
+            return Vec::new();
+        }
+        let of_it = |open: &Open| open.stage == Stage::Kept(epoch);
+        let ids: Vec<u64> = self.open.iter().filter(|(_, open)| of_it(open)).map(|(id, _)| *id).collect();
+        ids.into_iter().filter_map(|id| self.take(id)).map(|open| open.asker).collect()
+    }
+
+    fn is_full(&self, question: &Question) -> bool {
+        // The first is taken whatever its size.
+        let too_large = self.open_bytes + question.request.len() > self.limits.bytes && !self.open.is_empty();
+        self.open.len() >= self.limits.questions || too_large
+    }
+
+    fn next_id(&self) -> u64 {
+        ((self.count + 1) << LANE_BITS) | self.lane as u64
+    }
+
+    fn put(&mut self, question: Question, stage: Stage, asker: Asker) {
+        let id = self.next_id();
+        self.count += 1;
+        self.open_bytes += question.request.len();
+        self.open.insert(id, Open { question, stage, asker });
     }
 
     /// Looks at every question again, in order, after owners or links have changed: `way` says where each should go
@@ -205,9 +244,10 @@ impl Shard {
         let mut leaving = Vec::new();
         for (id, open) in &mut self.open {
             match way(&open.question.goal) {
+                Way::Over(_) | Way::Nowhere if matches!(open.stage, Stage::Kept(_)) => {}
                 Way::Over(carrier) => {
                     let epoch = carrier.epoch();
-                    if matches!(open.stage, Stage::Sent(at) | Stage::Parked(at) if at == epoch) {
+                    if open.stage == Stage::Sent(epoch) {
                         continue;
                     }
                     open.question.attempt += 1;
@@ -228,7 +268,6 @@ impl Shard {
                 (_, asker) => moved.gone.push(asker),
             }
         }
-        self.tidy_parked();
         moved
     }
 
@@ -242,47 +281,16 @@ impl Shard {
         self.take(id).map(|open| open.asker)
     }
 
-    /// The node asked does not own the address: the question, and all later ones for that address, pause.
-    pub fn not_owned(&mut self, id: u64, attempt: u32, retry_at: Instant) {
-        let Some(open) = self.open.get_mut(&id) else { return };
-        if let (Stage::Sent(epoch), Goal::Address(address)) = (open.stage, &open.question.goal)
-            && attempt == open.question.attempt
-        {
-            open.stage = Stage::Parked(epoch);
-            self.parked.entry(*address).or_insert(retry_at);
-        }
-    }
-
     /// Takes out the questions whose deadline has passed.
     pub fn expire(&mut self, now: Instant) -> Vec<Asker> {
         let late: Vec<u64> =
             self.open.iter().filter(|(_, open)| open.question.deadline <= now).map(|(id, _)| *id).collect();
-        let expired = late.into_iter().filter_map(|id| self.take(id)).map(|open| open.asker).collect();
-        self.tidy_parked();
-        expired
-    }
-
-    /// Ends the pauses that are over. True: [`Shard::refresh`] has something to send.
-    pub fn unpark(&mut self, now: Instant) -> bool {
-        let due: HashSet<Address> =
-            self.parked.iter().filter(|(_, at)| **at <= now).map(|(address, _)| *address).collect();
-        if due.is_empty() {
-            return false;
-        }
-        self.parked.retain(|address, _| !due.contains(address));
-        for open in self.open.values_mut() {
-            if let (Goal::Address(address), Stage::Parked(_)) = (&open.question.goal, open.stage)
-                && due.contains(address)
-            {
-                open.stage = Stage::Waiting;
-            }
-        }
-        true
+        late.into_iter().filter_map(|id| self.take(id)).map(|open| open.asker).collect()
     }
 
     /// Takes out everything.
     pub fn clear(&mut self) -> Vec<Asker> {
-        self.parked.clear();
+        self.kept.clear();
         self.open_bytes = 0;
         std::mem::take(&mut self.open).into_values().map(|open| open.asker).collect()
     }
@@ -290,23 +298,15 @@ impl Shard {
     fn take(&mut self, id: u64) -> Option<Open> {
         let open = self.open.remove(&id)?;
         self.open_bytes -= open.question.request.len();
-        Some(open)
-    }
-
-    /// An address is parked only as long as a question for it is.
-    fn tidy_parked(&mut self) {
-        if self.parked.is_empty() {
-            return;
+        if let (Stage::Kept(_), Goal::Address(address)) = (open.stage, &open.question.goal)
+            && let Some(count) = self.kept.get_mut(address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.kept.remove(address);
+            }
         }
-        let still: HashSet<Address> = self
-            .open
-            .values()
-            .filter_map(|open| match (&open.question.goal, open.stage) {
-                (Goal::Address(address), Stage::Parked(_)) => Some(*address),
-                _ => None,
-            })
-            .collect();
-        self.parked.retain(|address, _| still.contains(address));
+        Some(open)
     }
 }
 
@@ -427,19 +427,32 @@ mod tests {
     }
 
     #[test]
-    fn a_question_does_not_overtake_one_that_is_parked() {
+    fn what_is_kept_waits_for_this_node_to_be_the_owner_and_goes_nowhere_else() {
         let mut shard = Shard::new(0, limits(10));
-        let link = wire(1);
-        let now = Instant::now();
-        shard.ask(question(0), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
-        let (id, attempt, _) = link.carried.borrow_mut().pop_front().expect("it was sent");
-        shard.not_owned(id, attempt, now);
-        shard.ask(question(1), ignore(), Way::Over(&link)).map_err(|(why, _)| why).expect("taken");
-        shard.refresh(|_| Way::Over(&link));
-        assert!(numbers(&link).is_empty());
-        assert!(shard.unpark(now));
-        shard.refresh(|_| Way::Over(&link));
-        assert_eq!(numbers(&link), [0, 1]);
+        let (asker, other) = (wire(1), wire(2));
+        shard.keep(question(0), ignore(), asker.epoch).map_err(|(why, _)| why).expect("kept");
+        shard.ask(question(1), ignore(), Way::Over(&other)).map_err(|(why, _)| why).expect("taken");
+        shard.keep(question(2), ignore(), asker.epoch).map_err(|(why, _)| why).expect("kept");
+        assert!(shard.keeps(&Address::room(1)) && !shard.keeps(&Address::room(2)));
+        shard.refresh(|_| Way::Over(&asker));
+        shard.refresh(|_| Way::<&Wire>::Nowhere);
+        shard.refresh(|_| Way::Over(&other));
+        assert_eq!((numbers(&asker), numbers(&other)), (vec![1], vec![1, 1]));
+        let home = shard.refresh(|_| Way::<&Wire>::Here).home;
+        assert_eq!(home.iter().map(|(_, request, _)| request[0]).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(shard.is_empty() && !shard.keeps(&Address::room(1)));
+    }
+
+    #[test]
+    fn what_is_kept_is_forgotten_with_its_link() {
+        let mut shard = Shard::new(0, limits(10));
+        for (number, epoch) in [(0, 1), (1, 2), (2, 1)] {
+            shard.keep(question(number), ignore(), epoch).map_err(|(why, _)| why).expect("kept");
+        }
+        assert_eq!(shard.forget(1).len(), 2);
+        assert!(shard.keeps(&Address::room(1)), "the other node's is still kept");
+        assert_eq!((shard.forget(1).len(), shard.forget(2).len(), shard.len()), (0, 1, 0));
+        assert!(!shard.keeps(&Address::room(1)));
     }
 
     #[test]
@@ -491,7 +504,6 @@ mod tests {
             let mut linked = true;
             let mut asked = 0_u8;
             let mut seen: Vec<u8> = Vec::new();
-            let now = Instant::now();
             let see = |seen: &mut Vec<u8>, number: u8| {
                 if !seen.contains(&number) {
                     seen.push(number);
@@ -526,13 +538,8 @@ mod tests {
                         wires.push(wire(epoch));
                         shard.refresh(|_| Way::Over(&wires[wires.len() - 1]));
                     }
-                    // All that is on its way is refused, as the node is not the owner, and tried again.
+                    // Nothing changes.
                     _ => {
-                        let carried = wires[wires.len() - 1].carried.take();
-                        for (id, attempt, _) in carried {
-                            shard.not_owned(id, attempt, now);
-                        }
-                        shard.unpark(now);
                         if linked {
                             shard.refresh(|_| Way::Over(&wires[wires.len() - 1]));
                         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rookery::cluster::{Address, Cluster, Inbound, ReplyTo};
+use rookery::cluster::{Address, Cluster, Inbound, ReplyTo, Turn};
 use rookery::config::Config;
 use rookery::domain::Error;
 use rookery::protocol::cluster::{
@@ -499,7 +499,13 @@ impl Inbound for Echo {
         self.told.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn ask(&self, to: Address, request: Request, reply: ReplyTo<Reply>) {
+    fn ask(
+        &self,
+        to: Address,
+        request: Request,
+        reply: ReplyTo<Reply>,
+        _: Turn<'_>,
+    ) -> Option<(Request, ReplyTo<Reply>)> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         if let Some(request::Request::Room(room)) = request.request
             && room.session_id > 0
@@ -512,6 +518,7 @@ impl Inbound for Echo {
         let text = room_reply::Reply::Inspection(self.name.clone());
         let reply_to_room = reply::Reply::Room(RoomReply { reply: Some(text) });
         reply.send(Ok(Reply { reply: Some(reply_to_room) }));
+        None
     }
 
     fn tell_node(&self, _: &str, _: NodeRequest) {

@@ -475,6 +475,7 @@ impl Device {
         );
         if retryable {
             self.world.trace.note(format_args!("{} is told to repeat {client_id}", self.label));
+            self.world.oracle.told_to_repeat(self.user_id, client_id);
             let due = Instant::now() + Duration::from_millis(self.rng.range(20, 800));
             for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.client_id == client_id) {
                 (outgoing.posted, outgoing.due) = (false, due);

@@ -8,7 +8,9 @@ use rookery::protocol::v1::Message;
 
 use crate::trace::Trace;
 
-/// Whether sends pipelined on one connection must be stored in their order, also while their room moves.
+/// Whether sends pipelined on one connection must be stored in their order, also while their room moves. One that is
+/// refused has left this order (decision 8); a copy of it may be under way still, and be stored late. So it is judged
+/// when it is answered.
 const PIPELINED_IN_ORDER: bool = true;
 /// Whether a send that was refused for good must never be stored. A question may be carried out twice inside the cluster,
 /// at two moments and by two owners; between them its sender may have left a group or joined it.
@@ -42,6 +44,10 @@ struct Sent {
     connection: u64,
     index: u64,
     refused: bool,
+    /// Its client was told to repeat it.
+    left: bool,
+    /// It was stored behind a later one of its connection.
+    overtaken: bool,
     at_ms: u64,
 }
 
@@ -67,6 +73,8 @@ impl Oracle {
             connection,
             index,
             refused: false,
+            left: false,
+            overtaken: false,
             at_ms,
         });
         sent.attempts += 1;
@@ -108,13 +116,14 @@ impl Oracle {
         if message.client_id.starts_with("system-") {
             return Ok(());
         }
-        let Some(sent) = inner.sends.get(&(sender_id, message.client_id.clone())) else {
+        let inner = &mut *inner;
+        let Some(sent) = inner.sends.get_mut(&(sender_id, message.client_id.clone())) else {
             return Err(format!("what is stored was sent: u{sender_id} never sent {}", message.client_id));
         };
         if sent.text != message.text {
             return Err(format!("what is stored was sent: {} has another text", message.client_id));
         }
-        if sent.attempts > 1 {
+        if sent.attempts > 1 || sent.left {
             return Ok(());
         }
         if sent.refused {
@@ -123,14 +132,19 @@ impl Oracle {
         }
         let (connection, index) = (sent.connection, sent.index);
         let up_to = inner.stored_up_to.entry((connection, conversation_id)).or_default();
-        if PIPELINED_IN_ORDER && index < *up_to {
-            return Err(format!(
-                "sends of one connection are stored in their order: {} of c{connection} comes behind a later one",
-                message.client_id
-            ));
+        if index < *up_to {
+            sent.overtaken = true;
+            self.trace.note(format_args!("{} of c{connection} comes behind a later one", message.client_id));
         }
         *up_to = index.max(*up_to);
         Ok(())
+    }
+
+    /// A client was told to repeat its send.
+    pub fn told_to_repeat(&self, user_id: u64, client_id: &str) {
+        if let Some(sent) = self.inner.lock().sends.get_mut(&(user_id, client_id.to_owned())) {
+            (sent.left, sent.overtaken) = (true, false);
+        }
     }
 
     /// A client was told that its send is stored.
@@ -151,10 +165,9 @@ impl Oracle {
         let is_there = inner.logs.get(&conversation_id).and_then(|log| log.get(seq as usize - 1));
         let is_it =
             is_there.is_some_and(|stored| stored.client_id == client_id && stored.sender_id == user_id);
-        let waited = inner
-            .sends
-            .get(&(user_id, client_id.to_owned()))
-            .map_or(0, |sent| self.trace.now_ms() - sent.at_ms);
+        let sent = inner.sends.get(&(user_id, client_id.to_owned()));
+        let waited = sent.map_or(0, |sent| self.trace.now_ms() - sent.at_ms);
+        let overtaken = sent.is_some_and(|sent| sent.overtaken);
         let up_to = inner.out_up_to.entry((connection, conversation_id)).or_default();
         let in_order = duplicate || seq > *up_to || waited >= ANSWER_WAIT_MS;
         let before = *up_to;
@@ -162,6 +175,11 @@ impl Oracle {
             *up_to = seq.max(*up_to);
         }
         drop(inner);
+        if PIPELINED_IN_ORDER && overtaken {
+            self.trace.violated(format_args!(
+                "sends of one connection are stored in their order: {client_id} of u{user_id} is behind a later one"
+            ));
+        }
         if !is_it {
             self.trace.violated(format_args!(
                 "an acknowledged send is in the log: {client_id} is not {conversation_id}/{seq}"

@@ -33,6 +33,8 @@ pub struct Asked {
     pub waiter: Waiter,
     /// By how many moving rooms it has been handed on, as far as this one knows.
     pub handovers: u32,
+    /// It was open to another node and has come home: it is older than what the room has taken since it moved.
+    pub home: bool,
 }
 
 /// Who waits for an answer, and how long.
@@ -184,7 +186,7 @@ impl RoomState {
             RoomMessage::Request(asked) => {
                 let by = asked.request.user_id;
                 if asked.waiter.is_late()
-                    || asked.waiter.reply.tag() != 0
+                    || asked.home
                     || self.room.as_ref().is_none_or(|room| room.member(by).is_none())
                 {
                     return Some(RoomMessage::Request(asked));

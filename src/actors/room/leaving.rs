@@ -6,8 +6,9 @@
 //! still comes, in order; those questions are this node's from there on, and later ones of this node go behind them. It
 //! leaves the registry when its mailbox is empty, so that nothing comes between.
 //!
-//! If the view turns back while it moves, what was handed on comes home behind what waits in the mailbox. The room
-//! knows each such question by its mark, and takes nothing else before they have come or are answered.
+//! If the view turns back while it moves, what was handed on comes home behind what waits in the mailbox: with a mark,
+//! and counted while it waits there. The room takes nothing else before all of it has come or is answered, and hands
+//! nothing on while some of it waits, nor in the turn of another view than the one by which it has looked for that.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +55,9 @@ pub enum Wish {
     /// Its node stops.
     Finish,
 }
+
+/// Views that may come and go while one question is handed on; the room goes on here if there are more.
+const TURNS_MAX: usize = 100;
 
 /// Marks of questions that were handed on, unique in the process.
 static MARKS: AtomicU64 = AtomicU64::new(1);
@@ -108,23 +112,22 @@ impl RoomState {
             // On its way when the view changed: there is nothing to finish.
             self.leaving.stay = Stay::Handing;
         }
-        let mark = asked.waiter.reply.tag();
-        if mark != 0 {
+        if asked.home {
             self.vitals.came_home();
+            self.leaving.handed.remove(&asked.waiter.reply.tag());
+            if matches!(self.leaving.stay, Stay::Finishing | Stay::Handing) {
+                // It goes before what is kept, and before what it would meet on the way out: more that comes home.
+                self.come_back();
+            }
         }
-        let came_home = self.leaving.handed.remove(&mark);
         match self.leaving.stay {
             Stay::Here => self.request(asked).await,
-            Stay::Returning if came_home => self.request(asked).await,
+            Stay::Returning if asked.home => self.request(asked).await,
             Stay::Finishing | Stay::Returning => self.keep(asked),
             Stay::Handing => {
-                if let Err(asked) = self.hand_on(asked, came_home) {
+                if let Err(asked) = self.hand_on(asked) {
                     self.come_back();
-                    if came_home {
-                        self.request(*asked).await;
-                    } else {
-                        self.keep(*asked);
-                    }
+                    self.keep(*asked);
                 }
             }
         }
@@ -197,7 +200,7 @@ impl RoomState {
                     Err(()) => self.come_back(),
                 },
                 Stay::Returning => {
-                    if !self.leaving.handed.is_empty() {
+                    if !self.leaving.handed.is_empty() || self.vitals.home() > 0 {
                         return;
                     }
                     self.leaving.stay = Stay::Here;
@@ -209,6 +212,8 @@ impl RoomState {
                     for asked in std::mem::take(&mut self.leaving.held) {
                         self.request(asked).await;
                     }
+                    // What was told of another owner meanwhile found a room that was moving.
+                    self.retire().await;
                 }
             }
         }
@@ -229,7 +234,12 @@ impl RoomState {
             .into_iter()
             .map(|(user_id, session_id, send, waiter)| {
                 let command = Some(room_request::Command::Send(send));
-                Asked { request: RoomRequest { user_id, session_id, command }, waiter, handovers: 0 }
+                Asked {
+                    request: RoomRequest { user_id, session_id, command },
+                    waiter,
+                    handovers: 0,
+                    home: false,
+                }
             })
             .collect();
         for asked in sends.into_iter().rev() {
@@ -239,7 +249,7 @@ impl RoomState {
 
     fn hand_on_all(&mut self) -> Result<(), ()> {
         while let Some(asked) = self.leaving.held.pop_front() {
-            if let Err(asked) = self.hand_on(asked, false) {
+            if let Err(asked) = self.hand_on(asked) {
                 self.leaving.held.push_front(*asked);
                 return Err(());
             }
@@ -249,33 +259,36 @@ impl RoomState {
 
     /// Hands a request on to the owner; given back if that is this node, or was for a moment: then earlier ones have come
     /// home and wait in the mailbox.
-    fn hand_on(&mut self, asked: Asked, came_home: bool) -> Result<(), Box<Asked>> {
-        if !came_home && self.vitals.home() > 0 {
-            return Err(Box::new(asked));
-        }
-        let Asked { request, waiter: Waiter { reply, deadline }, handovers } = asked;
+    fn hand_on(&mut self, asked: Asked) -> Result<(), Box<Asked>> {
+        let Asked { request, waiter: Waiter { reply, deadline }, handovers, home } = asked;
         let mark = MARKS.fetch_add(1, Ordering::Relaxed);
         let myself = self.myself.clone();
-        let reply = ReplyTo::tagged(mark, move |answer| {
+        let mut reply = ReplyTo::tagged(mark, move |answer| {
             reply.send(answer);
             // A room that has ended does not come back.
             let _ = myself.cast(RoomMessage::Answered(mark));
         });
-        let request = Request { request: Some(request::Request::Room(request)) };
-        match self.actors.cluster().hand_on(self.vitals.address, request, deadline, handovers, reply) {
-            Ok(()) => {
-                self.leaving.handed.insert(mark);
-                Ok(())
+        let mut request = Request { request: Some(request::Request::Room(request)) };
+        for _ in 0..TURNS_MAX {
+            // First the turn, then the look: what comes home after it ends the turn.
+            let cluster = self.actors.cluster();
+            let turn = cluster.turn();
+            if self.vitals.home() > 0 || cluster.owns(&self.vitals.address) {
+                break;
             }
-            Err(back) => {
-                let (request, reply) = *back;
-                let request = match request.request {
-                    Some(request::Request::Room(request)) => request,
-                    _ => RoomRequest::default(),
-                };
-                Err(Box::new(Asked { request, waiter: Waiter { reply, deadline }, handovers }))
+            match cluster.hand_on(self.vitals.address, request, deadline, handovers, reply, turn) {
+                Ok(()) => {
+                    self.leaving.handed.insert(mark);
+                    return Ok(());
+                }
+                Err(back) => (request, reply) = *back,
             }
         }
+        let request = match request.request {
+            Some(request::Request::Room(request)) => request,
+            _ => RoomRequest::default(),
+        };
+        Err(Box::new(Asked { request, waiter: Waiter { reply, deadline }, handovers, home }))
     }
 
     /// The owner again, or for a moment: goes on where it was, once all that it had handed on is home or answered.

@@ -19,8 +19,9 @@ use ractor::ActorRuntime;
 use tokio::time::Instant;
 
 use self::actor::{Asked, RoomActor, RoomArguments, RoomMessage, Waiter};
+use super::registry::Vitals;
 use super::{Actors, AnyReply};
-use crate::cluster::{Address, ReplyTo};
+use crate::cluster::{Address, ReplyTo, Turn};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
     AddMembers, Describe, Inspect, Join, Leave, Opened, RemoveMember, Reply, Request, RoomRequest, reply,
@@ -178,17 +179,25 @@ impl Actors {
         self.cluster().ask(Address::room(conversation_id), request, limit, reply);
     }
 
-    /// Casts to a room of this node, which starts if need be.
-    pub(super) fn cast_room(&self, conversation_id: u64, request: RoomRequest, reply: AnyReply) {
+    /// Casts to a room of this node, which starts if need be; given back if the turn is over.
+    pub(super) fn cast_room(
+        &self,
+        conversation_id: u64,
+        request: RoomRequest,
+        reply: AnyReply,
+        turn: Turn<'_>,
+    ) -> Option<(RoomRequest, AnyReply)> {
         let inner = &self.inner;
         let address = Address::room(conversation_id);
-        let Some(asked) = self.admit(address, request, 0, reply) else { return };
-        if asked.waiter.reply.tag() != 0
-            && let Some(vitals) = inner.rooms.vitals_of(&address)
-        {
-            vitals.comes_home();
-        }
-        inner.rooms.cast(address, RoomMessage::Request(asked), |vitals| {
+        let mut asked = self.admit(address, request, 0, reply)?;
+        asked.home = turn.is_homeward();
+        let may_enter = |vitals: &Vitals| {
+            if turn.is_homeward() {
+                vitals.comes_home();
+            }
+            !turn.is_over()
+        };
+        let back = inner.rooms.cast(address, RoomMessage::Request(asked), may_enter, |vitals| {
             let _runtime = inner.runtime.enter();
             match ActorRuntime::spawn_instant(None, RoomActor, RoomArguments { actors: self.clone(), vitals })
             {
@@ -199,22 +208,22 @@ impl Actors {
                 }
             }
         });
+        asked_again(back)
     }
 
-    /// Casts to a room that is still active here though another node owns it; given back if there is none.
+    /// Casts to a room that is still active here though another node owns it; given back if there is none, or if the
+    /// turn is over.
     pub(super) fn cast_held_room(
         &self,
         conversation_id: u64,
         request: RoomRequest,
         handovers: u32,
         reply: AnyReply,
+        turn: Turn<'_>,
     ) -> Option<(RoomRequest, AnyReply)> {
         let address = Address::room(conversation_id);
         let asked = self.admit(address, request, handovers, reply)?;
-        match self.inner.rooms.offer(address, RoomMessage::Request(asked)) {
-            Some(RoomMessage::Request(asked)) => Some((asked.request, asked.waiter.reply)),
-            _ => None,
-        }
+        asked_again(self.inner.rooms.offer(address, RoomMessage::Request(asked), || !turn.is_over()))
     }
 
     /// A request with its deadline, unless too many wait already. Sends that wait in the room have a bound of their own;
@@ -233,6 +242,14 @@ impl Actors {
             return None;
         }
         let deadline = Instant::now() + config.cluster.ask_timeout;
-        Some(Asked { request, waiter: Waiter { reply, deadline }, handovers })
+        Some(Asked { request, waiter: Waiter { reply, deadline }, handovers, home: false })
+    }
+}
+
+/// A request that was given back.
+fn asked_again(back: Option<RoomMessage>) -> Option<(RoomRequest, AnyReply)> {
+    match back {
+        Some(RoomMessage::Request(asked)) => Some((asked.request, asked.waiter.reply)),
+        _ => None,
     }
 }

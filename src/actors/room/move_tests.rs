@@ -11,6 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::actor::RoomMessage;
 use super::testing::{Answers, Node, PATIENCE, eventually, group};
 use crate::cluster::Address;
+use crate::config::Config;
 use crate::protocol::ErrorCode;
 use crate::protocol::cluster::Register;
 use crate::protocol::v1::Send;
@@ -132,7 +133,9 @@ async fn two_activations_at_once_keep_the_rules_of_the_log() {
 async fn what_comes_home_goes_before_what_came_later() {
     const SENDS: u32 = 3000;
     let memory = MemoryStores::default();
-    let node = Arc::new(Node::start("flapper", &memory).await);
+    // Only the order is judged, however slow the machine is.
+    let patient = |config: &mut Config| config.cluster.ask_timeout = 2 * PATIENCE;
+    let node = Arc::new(Node::start_with("flapper", &memory, patient).await);
     let room = group(&memory, 1, vec![]).await;
     let answers = Answers::default();
     let flapper = {

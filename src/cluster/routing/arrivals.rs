@@ -6,19 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Delivery, Held, PASSED_ON, Routing, question};
+use super::{Held, PASSED_ON, Routing, question};
 use crate::cluster::address::Address;
 use crate::cluster::inbox::Words;
 use crate::cluster::lanes::Received;
 use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
-use crate::cluster::pending::{Asker, Goal, Shard, Untaken};
+use crate::cluster::pending::{Asker, Goal, Question, Shard, Untaken};
 use crate::cluster::placement;
 use crate::cluster::reply::ReplyTo;
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    Answer, Ask, Envelope, Heartbeat, NodeReply, NotOwner, Reply, Request, Tell, actor_address, answer,
-    item::Item, reply, request,
+    Answer, Ask, Envelope, Heartbeat, NodeReply, Reply, Request, Tell, actor_address, answer, item::Item,
+    reply, request,
 };
 use crate::protocol::codec;
 
@@ -96,7 +96,7 @@ impl Routing {
         };
         if self.owns(&address) {
             return match codec::decode_cluster_shared::<Request>(tell.request) {
-                Ok(request) => self.deliver(Delivery::Tell(address, request)),
+                Ok(request) => self.deliver_tell(address, request),
                 Err(_) => self.counters.envelopes_unreadable.increment(),
             };
         }
@@ -126,38 +126,80 @@ impl Routing {
             };
         }
         let Ok(address) = Address::try_from(&to) else { return self.answer(&back, unreadable()) };
-        let owned = self.owns(&address);
-        if !owned && ask.hops == PASSED_ON {
-            self.counters.asks_not_owned.increment();
-            return self.answer(&back, answer::Result::NotOwner(NotOwner {}));
-        }
+        let epoch = link.epoch;
         let routing = self.clone();
         let reply = ReplyTo::new(move |result| routing.answer(&back, result_of(result)));
-        if owned {
-            return self.deliver_encoded(address, ask.request, reply);
-        }
         let deadline = Instant::now() + Duration::from_millis(ask.deadline_ms.into());
-        // Earlier questions of the asker may wait in the actor that moves: this one goes behind them.
-        if self.may_hold(&address) {
-            let handovers = ask.hops.saturating_sub(PASSED_ON);
-            return match codec::decode_cluster_shared(ask.request) {
-                Ok(request) => {
-                    let held = Held { to: address, request, reply, deadline, handovers, hops: PASSED_ON };
-                    self.deliver(Delivery::Held(Box::new(held)));
-                }
-                Err(_) => self.unreadable(reply),
+        let held = |request, reply| Held {
+            to: address,
+            request,
+            reply,
+            deadline,
+            handovers: ask.hops.saturating_sub(PASSED_ON),
+            hops: PASSED_ON,
+        };
+        let turn = self.turn();
+        if self.owns(&address) {
+            let Ok(request) = codec::decode_cluster_shared(ask.request) else {
+                return self.unreadable(reply);
             };
+            if let Some((request, reply)) = self.deliver_ask(address, request, reply, turn) {
+                self.place(held(request, reply));
+            }
+            return;
         }
-        // Asked anew in this node's name: should the owner go, this node sends it to the next, or keeps it, in order.
-        // Passed on and forgotten, it would be lost with a link that ends at this moment.
-        self.counters.items_forwarded.increment();
         let lane = placement::lane(&address, self.config.lanes);
-        let question = question(Goal::Address(address), ask.request.clone(), deadline, PASSED_ON);
-        match self.open(lane, question, Asker::Actor(reply)) {
-            Err((Untaken::Here, Asker::Actor(reply))) => self.deliver_encoded(address, ask.request, reply),
-            Err((why, asker)) => asker.fail(self.untaken(why)),
+        let keeps = ask.hops == PASSED_ON || self.shards[lane].lock().keeps(&address);
+        let taken = if keeps {
+            let question = question(Goal::Address(address), ask.request.clone(), deadline, PASSED_ON);
+            self.keep(lane, address, question, Asker::Actor(reply), epoch)
+        } else if self.may_hold(&address) {
+            // Earlier questions of the asker may wait in the actor that moves: this one goes behind them.
+            Err((Untaken::Here, Asker::Actor(reply)))
+        } else {
+            // Asked anew in this node's name: should the owner go, this node sends it to the next, or keeps it, in
+            // order. Passed on and forgotten, it would be lost with a link that ends at this moment.
+            self.counters.items_forwarded.increment();
+            let question = question(Goal::Address(address), ask.request.clone(), deadline, PASSED_ON);
+            self.open(lane, question, Asker::Actor(reply), turn)
+        };
+        match taken {
             Ok(()) => {}
+            Err((Untaken::Here | Untaken::Late, Asker::Actor(reply))) => {
+                match codec::decode_cluster_shared(ask.request) {
+                    Ok(request) => self.place(held(request, reply)),
+                    Err(_) => self.unreadable(reply),
+                }
+            }
+            Err((why, asker)) => asker.fail(self.untaken(why)),
         }
+    }
+
+    /// Keeps a question of a node that takes this one for the owner, unless it has just become that.
+    fn keep(
+        &self,
+        lane: usize,
+        address: Address,
+        question: Question,
+        asker: Asker,
+        epoch: u64,
+    ) -> std::result::Result<(), (Untaken, Asker)> {
+        let mut shard = self.shards[lane].lock();
+        if self.owns(&address) {
+            return Err((Untaken::Here, asker));
+        }
+        // Looked at under the lock, as a link that ends is forgotten under it.
+        if !self.routes.read().by_epoch.contains_key(&epoch) {
+            drop(shard);
+            return Ok(());
+        }
+        let first = shard.is_empty();
+        shard.keep(question, asker, epoch)?;
+        self.counters.asks_kept.increment();
+        if first {
+            self.sweep.notify_one();
+        }
+        Ok(())
     }
 
     /// Sends an answer back over the link on which the question came.
@@ -180,10 +222,6 @@ impl Routing {
         };
         let (id, attempt) = (answer.ask_id, answer.attempt);
         let result = match answer.result {
-            Some(answer::Result::NotOwner(NotOwner {})) => {
-                let retry_at = Instant::now() + self.config.reroute_pause;
-                return shard.lock().not_owned(id, attempt, retry_at);
-            }
             Some(answer::Result::Reply(reply)) => Ok(reply),
             Some(answer::Result::Error(error)) => Err(Error::from(error)),
             None => Err(Error::internal("an answer of another node is empty")),

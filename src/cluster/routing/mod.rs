@@ -5,6 +5,8 @@
 //! both stand still, and questions that are sent again go before newer ones.
 
 mod arrivals;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::cluster::address::Address;
 use crate::cluster::counters::Counters;
-use crate::cluster::gate::Gate;
+use crate::cluster::gate::{Gate, Turn};
 use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
 use crate::cluster::pending::{Asker, Carrier, Goal, Moved, Question, Shard, ShardLimits, Untaken, Way};
@@ -32,13 +34,15 @@ use crate::protocol::cluster::{
 };
 use crate::protocol::codec;
 
-/// How often open questions are looked at for deadlines and pauses, while there are any.
+/// How often open questions are looked at for deadlines, while there are any.
 const SWEEP_EVERY: Duration = Duration::from_millis(10);
 
 /// What reaches this node's own actors.
 enum Delivery {
     Tell(Address, Request),
     Ask(Address, Request, ReplyTo<Reply>),
+    /// A question that was open to another node.
+    Home(Address, Request, ReplyTo<Reply>),
     /// Of an address that another node owns, to the actor that may still be active here.
     Held(Box<Held>),
 }
@@ -56,10 +60,12 @@ struct Held {
 }
 
 /// What [`Question::hops`] is made of, beside 0 for a question as it was asked. One that has been passed on once is
-/// answered `not_owner` by another node that does not own its address.
+/// kept by another node that does not own its address ([`Shard::keep`]).
 const PASSED_ON: u32 = 1;
 /// Handed on by moving actors: this many times, plus [`PASSED_ON`]. Such a question may still be passed on once.
 const HANDOVERS_MAX: u32 = 4;
+/// Views that may come and go while one question looks for its way; each takes the time in which one is published.
+const TURNS_MAX: usize = 100;
 
 /// The links, by what they are looked up by.
 #[derive(Default)]
@@ -220,7 +226,7 @@ impl Routing {
             }
         };
         match link {
-            None => self.deliver(Delivery::Tell(to, request)),
+            None => self.deliver_tell(to, request),
             Some(link) => {
                 let lane = placement::lane(&to, self.config.lanes);
                 self.tell_over(&link, lane, to.into(), codec::encode_cluster(&request).into(), 0);
@@ -228,20 +234,27 @@ impl Routing {
         }
     }
 
-    /// Asks the owner of the address.
-    pub fn ask(&self, to: Address, request: Request, deadline: Duration, reply: ReplyTo<Reply>) {
-        if self.owns(&to) {
-            return self.deliver(Delivery::Ask(to, request, reply));
-        }
-        let deadline = Instant::now() + deadline;
-        if self.may_hold(&to) {
-            let held = Held { to, request, reply, deadline, handovers: 0, hops: 0 };
-            return self.deliver(Delivery::Held(Box::new(held)));
-        }
-        self.ask_elsewhere(to, request, deadline, 0, reply);
+    /// The turn that begins no later than now: see [`crate::cluster::gate`].
+    pub fn turn(&self) -> Turn<'_> {
+        self.gate.turn()
     }
 
-    /// Hands a question of a moving actor on; given back if its address is (again) this node's.
+    /// Asks the owner of the address.
+    pub fn ask(&self, to: Address, request: Request, deadline: Duration, reply: ReplyTo<Reply>) {
+        let turn = self.turn();
+        let (request, reply) = if self.owns(&to) {
+            match self.deliver_ask(to, request, reply, turn) {
+                None => return,
+                Some(back) => back,
+            }
+        } else {
+            (request, reply)
+        };
+        let deadline = Instant::now() + deadline;
+        self.place(Held { to, request, reply, deadline, handovers: 0, hops: 0 });
+    }
+
+    /// Hands a question of a moving actor on; given back if its address is (again) this node's, or if the turn is over.
     pub fn hand_on(
         &self,
         to: Address,
@@ -249,6 +262,7 @@ impl Routing {
         deadline: Instant,
         handovers: u32,
         reply: ReplyTo<Reply>,
+        turn: Turn<'_>,
     ) -> Result<(), Box<(Request, ReplyTo<Reply>)>> {
         let encoded: Bytes = codec::encode_cluster(&request).into();
         if let Err(error) = self.check_size(encoded.len()) {
@@ -257,12 +271,35 @@ impl Routing {
         }
         let lane = placement::lane(&to, self.config.lanes);
         let hops = PASSED_ON + handovers + 1;
-        match self.open(lane, question(Goal::Address(to), encoded, deadline, hops), Asker::Actor(reply)) {
-            Err((Untaken::Here, Asker::Actor(reply))) => return Err(Box::new((request, reply))),
+        let question = question(Goal::Address(to), encoded, deadline, hops);
+        match self.open(lane, question, Asker::Actor(reply), turn) {
+            Err((Untaken::Here | Untaken::Late, Asker::Actor(reply))) => {
+                return Err(Box::new((request, reply)));
+            }
             Err((why, asker)) => asker.fail(self.untaken(why)),
             Ok(()) => self.counters.items_forwarded.increment(),
         }
         Ok(())
+    }
+
+    /// Finds the way of a question for an address that another node owned a moment ago.
+    fn place(&self, mut held: Held) {
+        for _ in 0..TURNS_MAX {
+            let turn = self.turn();
+            let back = if self.may_hold(&held.to) {
+                match self.pass(Delivery::Held(Box::new(held))) {
+                    Some(Delivery::Held(held)) => self.ask_held(*held, turn),
+                    _ => None,
+                }
+            } else {
+                self.ask_elsewhere(held, turn)
+            };
+            held = match back {
+                Some(back) => back,
+                None => return,
+            };
+        }
+        held.reply.send(Err(Error::unavailable("the cluster changes too fast; try again in a moment")));
     }
 
     /// Whether a question for an address of another node has to go by way of this node's own actors: one of them is
@@ -271,25 +308,42 @@ impl Routing {
         self.gate.is_closed() || self.inbound().is_some_and(|inbound| inbound.holds(to))
     }
 
-    fn ask_elsewhere(
-        &self,
-        to: Address,
-        request: Request,
-        deadline: Instant,
-        hops: u32,
-        reply: ReplyTo<Reply>,
-    ) {
+    /// To the actor that moves, or if there is none, to the owner; given back if the turn is over.
+    fn ask_held(&self, held: Held, turn: Turn<'_>) -> Option<Held> {
+        let Held { to, request, reply, deadline, handovers, hops } = held;
+        let Some(inbound) = self.inbound() else {
+            reply.send(Err(not_started()));
+            return None;
+        };
+        let (request, reply) = if handovers <= HANDOVERS_MAX {
+            inbound.ask_held(to, request, handovers, reply, turn)?
+        } else {
+            (request, reply)
+        };
+        self.ask_elsewhere(Held { to, request, reply, deadline, handovers, hops }, turn)
+    }
+
+    /// Given back if the turn is over.
+    fn ask_elsewhere(&self, held: Held, turn: Turn<'_>) -> Option<Held> {
+        let Held { to, request, reply, deadline, handovers, hops } = held;
         let encoded: Bytes = codec::encode_cluster(&request).into();
         if let Err(error) = self.check_size(encoded.len()) {
-            return reply.send(Err(error));
+            reply.send(Err(error));
+            return None;
         }
         let lane = placement::lane(&to, self.config.lanes);
-        match self.open(lane, question(Goal::Address(to), encoded, deadline, hops), Asker::Actor(reply)) {
+        let question = question(Goal::Address(to), encoded, deadline, hops);
+        let (request, reply) = match self.open(lane, question, Asker::Actor(reply), turn) {
             // It has become ours between the two looks.
-            Err((Untaken::Here, Asker::Actor(reply))) => self.deliver(Delivery::Ask(to, request, reply)),
-            Err((why, asker)) => asker.fail(self.untaken(why)),
-            Ok(()) => {}
-        }
+            Err((Untaken::Here, Asker::Actor(reply))) => self.deliver_ask(to, request, reply, turn)?,
+            Err((Untaken::Late, Asker::Actor(reply))) => (request, reply),
+            Err((why, asker)) => {
+                asker.fail(self.untaken(why));
+                return None;
+            }
+            Ok(()) => return None,
+        };
+        Some(Held { to, request, reply, deadline, handovers, hops })
     }
 
     /// Sends to a node. What has the same key arrives in order.
@@ -322,7 +376,7 @@ impl Routing {
             return reply.send(Err(error));
         }
         let question = question(Goal::Node(node.into()), encoded, Instant::now() + deadline, 0);
-        if let Err((why, asker)) = self.open(0, question, Asker::Node(reply)) {
+        if let Err((why, asker)) = self.open(0, question, Asker::Node(reply), Turn::endless()) {
             asker.fail(self.untaken(why));
         }
     }
@@ -339,7 +393,7 @@ impl Routing {
             waiting.extend(moved.home.drain(..).map(|(address, request, reply)| {
                 // What can't be decoded is handed in empty, and the actor answers that.
                 let request = codec::decode_cluster_shared(request).unwrap_or_default();
-                Delivery::Ask(address, request, reply)
+                Delivery::Home(address, request, reply)
             }));
         }
         drop(shards);
@@ -367,6 +421,9 @@ impl Routing {
             routes.by_epoch.remove(&epoch);
             routes.ready.retain(|_, link| link.epoch != epoch);
         });
+        // What the peer asked of this node as the owner, and this node is not. Their answers go nowhere now.
+        let kept: Vec<Asker> = self.shards.iter().flat_map(|shard| shard.lock().forget(epoch)).collect();
+        drop(kept);
     }
 
     /// Answers what is open with `unavailable`; for the end.
@@ -377,7 +434,7 @@ impl Routing {
         }
     }
 
-    /// Watches over deadlines and pauses. Runs until it is dropped.
+    /// Watches over deadlines. Runs until it is dropped.
     pub async fn keep_sweeping(self: Arc<Self>) {
         loop {
             self.sweep.notified().await;
@@ -390,15 +447,7 @@ impl Routing {
 
     fn sweep_once(&self, now: Instant) {
         for shard in &self.shards {
-            let mut moved = Moved::default();
-            let expired = {
-                let mut shard = shard.lock();
-                let expired = shard.expire(now);
-                if shard.unpark(now) {
-                    self.refresh(std::slice::from_mut(&mut shard), &mut moved);
-                }
-                expired
-            };
+            let expired = shard.lock().expire(now);
             for asker in expired {
                 self.counters.asks_expired.increment();
                 asker.fail(Error::new(
@@ -406,16 +455,21 @@ impl Routing {
                     "the node asked has not answered in time; try again, a send with the same client_id",
                 ));
             }
-            // Ownership changes only by `publish`, which leaves nothing here that is ours.
-            for (address, request, reply) in std::mem::take(&mut moved.home) {
-                self.deliver_encoded(address, request, reply);
-            }
-            self.finish(moved);
         }
     }
 
-    fn open(&self, lane: usize, question: Question, asker: Asker) -> Result<(), (Untaken, Asker)> {
+    fn open(
+        &self,
+        lane: usize,
+        question: Question,
+        asker: Asker,
+        turn: Turn<'_>,
+    ) -> Result<(), (Untaken, Asker)> {
         let mut shard = self.shards[lane].lock();
+        // The view stands still from here on, and what was decided by another does not count.
+        if turn.is_over() {
+            return Err((Untaken::Late, asker));
+        }
         let first = shard.is_empty();
         let view = self.view.read();
         let routes = self.routes.read();
@@ -487,6 +541,7 @@ impl Routing {
             }
             Untaken::Gone => Error::unavailable("the node asked is not in the cluster"),
             Untaken::Here => Error::internal("a node was asked through a link to itself"),
+            Untaken::Late => Error::unavailable("the cluster changes at this moment; try again"),
         }
     }
 
@@ -510,47 +565,74 @@ impl Routing {
         }
     }
 
-    fn deliver(&self, delivery: Delivery) {
-        match self.gate.pass(delivery) {
-            Ok(Some(delivery)) => self.hand_in(delivery),
-            Ok(None) => {}
-            Err(Delivery::Ask(_, _, reply)) => reply.send(Err(self.untaken(Untaken::Full))),
-            Err(Delivery::Held(held)) => held.reply.send(Err(self.untaken(Untaken::Full))),
-            Err(Delivery::Tell(..)) => self.counters.tells_overflowed.increment(),
+    fn deliver_tell(&self, to: Address, request: Request) {
+        if let Some(delivery) = self.pass(Delivery::Tell(to, request)) {
+            self.hand_in(delivery);
         }
     }
 
+    /// To this node's own actors, of which the address is one; given back if the turn is over.
+    fn deliver_ask(
+        &self,
+        to: Address,
+        request: Request,
+        reply: ReplyTo<Reply>,
+        turn: Turn<'_>,
+    ) -> Option<(Request, ReplyTo<Reply>)> {
+        let Some(Delivery::Ask(to, request, reply)) = self.pass(Delivery::Ask(to, request, reply)) else {
+            return None;
+        };
+        match self.inbound() {
+            Some(inbound) => inbound.ask(to, request, reply, turn),
+            None => {
+                reply.send(Err(not_started()));
+                None
+            }
+        }
+    }
+
+    /// A delivery that is to be made now, by whoever has called; others wait, or are refused.
+    fn pass(&self, delivery: Delivery) -> Option<Delivery> {
+        match self.gate.pass(delivery) {
+            Ok(delivery) => return delivery,
+            Err(Delivery::Ask(_, _, reply) | Delivery::Home(_, _, reply)) => {
+                reply.send(Err(self.untaken(Untaken::Full)));
+            }
+            Err(Delivery::Held(held)) => held.reply.send(Err(self.untaken(Untaken::Full))),
+            Err(Delivery::Tell(..)) => self.counters.tells_overflowed.increment(),
+        }
+        None
+    }
+
+    /// What has waited at the gate, or needs no order. Called by whoever publishes views: no turn ends meanwhile, so
+    /// nothing is given back.
     fn hand_in(&self, delivery: Delivery) {
         let Some(inbound) = self.inbound() else {
             match delivery {
-                Delivery::Ask(_, _, reply) => reply.send(Err(not_started())),
+                Delivery::Ask(_, _, reply) | Delivery::Home(_, _, reply) => {
+                    reply.send(Err(not_started()));
+                }
                 Delivery::Held(held) => held.reply.send(Err(not_started())),
                 Delivery::Tell(..) => {}
             }
             return;
         };
-        match delivery {
-            Delivery::Tell(to, request) => inbound.tell(to, request),
-            Delivery::Ask(to, request, reply) => inbound.ask(to, request, reply),
-            Delivery::Held(held) => {
-                let Held { to, request, reply, deadline, handovers, hops } = *held;
-                let gone = if handovers <= HANDOVERS_MAX {
-                    inbound.ask_held(to, request, handovers, reply)
-                } else {
-                    Some((request, reply))
-                };
-                if let Some((request, reply)) = gone {
-                    self.ask_elsewhere(to, request, deadline, hops, reply);
-                }
+        let back = match delivery {
+            Delivery::Tell(to, request) => {
+                inbound.tell(to, request);
+                None
             }
-        }
-    }
-
-    fn deliver_encoded(&self, address: Address, request: Bytes, reply: ReplyTo<Reply>) {
-        match codec::decode_cluster_shared(request) {
-            Ok(request) => self.deliver(Delivery::Ask(address, request, reply)),
-            Err(_) => self.unreadable(reply),
-        }
+            Delivery::Ask(to, request, reply) => inbound.ask(to, request, reply, Turn::endless()),
+            Delivery::Home(to, request, reply) => inbound.ask(to, request, reply, Turn::homeward()),
+            // It is this node's now. To queue it again would put it behind later ones.
+            Delivery::Held(held) if self.owns(&held.to) => {
+                inbound.ask(held.to, held.request, held.reply, Turn::endless())
+            }
+            Delivery::Held(held) => {
+                self.ask_held(*held, Turn::endless()).map(|held| (held.request, held.reply))
+            }
+        };
+        debug_assert!(back.is_none(), "an endless turn is never over");
     }
 
     fn unreadable(&self, reply: ReplyTo<Reply>) {

@@ -469,13 +469,13 @@ impl Device {
     }
 
     fn unsent(&mut self, client_id: &str, error: &Error) {
-        let retryable = matches!(
+        let may_be_stored = matches!(
             error.code(),
-            ErrorCode::Unavailable | ErrorCode::ResourceExhausted | ErrorCode::DeadlineExceeded
+            ErrorCode::Unavailable | ErrorCode::DeadlineExceeded | ErrorCode::Internal
         );
-        if retryable {
+        if may_be_stored || error.code() == ErrorCode::ResourceExhausted {
             self.world.trace.note(format_args!("{} is told to repeat {client_id}", self.label));
-            self.world.oracle.told_to_repeat(self.user_id, client_id);
+            self.world.oracle.told_to_repeat(self.user_id, client_id, may_be_stored);
             let due = Instant::now() + Duration::from_millis(self.rng.range(20, 800));
             for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.client_id == client_id) {
                 (outgoing.posted, outgoing.due) = (false, due);

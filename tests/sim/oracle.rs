@@ -8,9 +8,24 @@ use rookery::protocol::v1::Message;
 
 use crate::trace::Trace;
 
-/// Whether sends pipelined on one connection must be stored in their order, also while their room moves. One that is
-/// refused has left this order (decision 8); a copy of it may be under way still, and be stored late. So it is judged
-/// when it is answered.
+/// Whether sends pipelined on one connection must be stored in their order, also while their room moves.
+///
+/// What the protocol promises (section 4, rules 2 and 3), and so what is exempt:
+/// - Sends of a connection are stored in the order in which they arrived, repeats included. A send may have arrived
+///   several times: each attempt has a place of its own, and the send may take any of them, so it is stored no earlier
+///   than its first attempt allows and no later than its last one does.
+/// - `unavailable`, `deadline_exceeded` and `internal` say that an attempt may have been stored. Until the repeat, whose
+///   place is that of its own arrival, the send has therefore no last place: a copy of the attempt that is still under way
+///   may be stored behind later sends. What the client learns is the same as if the repeat had been stored then. This
+///   ends with the repeat: the send must not be stored behind what arrived after that.
+/// - `resource_exhausted` says that nothing was stored. A copy of such an attempt has no right to a late place.
+/// - An attempt that got no answer is not refused: as long as it is the last one, its place holds, even if its connection
+///   has ended. Only a repeat moves it.
+/// - Between connections nothing is promised: a send that was tried on two of them is judged by its last attempt alone,
+///   and nobody is judged by it.
+///
+/// An attempt that is refused after the send was stored has left the order as well, so the verdict waits for the answer.
+/// At the end of a run every send has one.
 const PIPELINED_IN_ORDER: bool = true;
 /// Whether a send that was refused for good must never be stored. A question may be carried out twice inside the cluster,
 /// at two moments and by two owners; between them its sender may have left a group or joined it.
@@ -31,7 +46,8 @@ struct Inner {
     /// By sender and `client_id`: the simulation names no two sends of a user alike.
     sends: BTreeMap<(u64, String), Sent>,
     connections: u64,
-    /// By connection and conversation: the last of its sends that was stored.
+    /// By connection and conversation: the latest of its sends that was stored, by its first attempt, of those that were
+    /// tried on no other connection.
     stored_up_to: BTreeMap<(u64, u64), u64>,
     /// By connection and conversation: the last seq that went out.
     out_up_to: BTreeMap<(u64, u64), u64>,
@@ -39,16 +55,20 @@ struct Inner {
 
 struct Sent {
     text: String,
-    attempts: u32,
-    /// Of the first attempt.
+    /// In the order in which they left their client.
+    attempts: Vec<Attempt>,
+    refused: bool,
+    /// It was stored behind what came later than its last attempt, which was this one.
+    overtaken: Option<usize>,
+    at_ms: u64,
+}
+
+/// A send as it left its client once.
+struct Attempt {
     connection: u64,
     index: u64,
-    refused: bool,
-    /// Its client was told to repeat it.
-    left: bool,
-    /// It was stored behind a later one of its connection.
-    overtaken: bool,
-    at_ms: u64,
+    /// The client was told that it may have been stored, and to repeat it.
+    open: bool,
 }
 
 impl Oracle {
@@ -69,17 +89,14 @@ impl Oracle {
         let mut inner = self.inner.lock();
         let sent = inner.sends.entry((user_id, client_id.to_owned())).or_insert_with(|| Sent {
             text: text.to_owned(),
-            attempts: 0,
-            connection,
-            index,
+            attempts: Vec::new(),
             refused: false,
-            left: false,
-            overtaken: false,
+            overtaken: None,
             at_ms,
         });
-        sent.attempts += 1;
+        sent.attempts.push(Attempt { connection, index, open: false });
         sent.at_ms = at_ms;
-        let attempts = sent.attempts;
+        let attempts = sent.attempts.len();
         drop(inner);
         self.trace.note(format_args!("u{user_id} c{connection} sends {client_id} (attempt {attempts})"));
     }
@@ -123,27 +140,30 @@ impl Oracle {
         if sent.text != message.text {
             return Err(format!("what is stored was sent: {} has another text", message.client_id));
         }
-        if sent.attempts > 1 || sent.left {
-            return Ok(());
-        }
-        if sent.refused {
+        if sent.refused && sent.attempts.len() == 1 {
             let rule = format!("what is refused for good is not stored: {}", message.client_id);
             return if REFUSED_FOR_GOOD { Err(rule) } else { Ok(()) };
         }
-        let (connection, index) = (sent.connection, sent.index);
-        let up_to = inner.stored_up_to.entry((connection, conversation_id)).or_default();
-        if index < *up_to {
-            sent.overtaken = true;
-            self.trace.note(format_args!("{} of c{connection} comes behind a later one", message.client_id));
+        let (Some(first), Some(last)) = (sent.attempts.first(), sent.attempts.last()) else { return Ok(()) };
+        let up_to = inner.stored_up_to.entry((last.connection, conversation_id)).or_default();
+        if !sent.refused && !last.open && last.index < *up_to {
+            self.trace
+                .note(format_args!("{} of c{} comes behind a later one", message.client_id, last.connection));
+            sent.overtaken = Some(sent.attempts.len());
         }
-        *up_to = index.max(*up_to);
+        if sent.attempts.iter().all(|attempt| attempt.connection == last.connection) {
+            *up_to = first.index.max(*up_to);
+        }
         Ok(())
     }
 
-    /// A client was told to repeat its send.
-    pub fn told_to_repeat(&self, user_id: u64, client_id: &str) {
-        if let Some(sent) = self.inner.lock().sends.get_mut(&(user_id, client_id.to_owned())) {
-            (sent.left, sent.overtaken) = (true, false);
+    /// A client was told to repeat its send; `may_be_stored`: as it may have been stored, or else because it was not.
+    pub fn told_to_repeat(&self, user_id: u64, client_id: &str, may_be_stored: bool) {
+        let mut inner = self.inner.lock();
+        let Some(sent) = inner.sends.get_mut(&(user_id, client_id.to_owned())) else { return };
+        if let Some(last) = sent.attempts.last_mut().filter(|_| may_be_stored) {
+            last.open = true;
+            sent.overtaken = sent.overtaken.filter(|attempt| *attempt != sent.attempts.len());
         }
     }
 
@@ -167,7 +187,7 @@ impl Oracle {
             is_there.is_some_and(|stored| stored.client_id == client_id && stored.sender_id == user_id);
         let sent = inner.sends.get(&(user_id, client_id.to_owned()));
         let waited = sent.map_or(0, |sent| self.trace.now_ms() - sent.at_ms);
-        let overtaken = sent.is_some_and(|sent| sent.overtaken);
+        let overtaken = sent.is_some_and(|sent| sent.overtaken.is_some());
         let up_to = inner.out_up_to.entry((connection, conversation_id)).or_default();
         let in_order = duplicate || seq > *up_to || waited >= ANSWER_WAIT_MS;
         let before = *up_to;
@@ -199,7 +219,7 @@ impl Oracle {
         let mut inner = self.inner.lock();
         let Some(sent) = inner.sends.get_mut(&(user_id, client_id.to_owned())) else { return };
         sent.refused = true;
-        let first = sent.attempts == 1;
+        let first = sent.attempts.len() == 1;
         let stored = inner.seqs.keys().any(|(_, sender, name)| *sender == user_id && name == client_id);
         drop(inner);
         if REFUSED_FOR_GOOD && first && stored {

@@ -42,6 +42,7 @@ pub fn pack(lane: &mut Lane, requests: &[Request], now: Instant) -> Vec<u8> {
             deadline_ms: 5000,
             request: codec::encode_cluster(request).into(),
             attempt: 1,
+            heard: 0,
         };
         let item = Item { item: Some(item::Item::Ask(ask)) };
         let bytes = codec::cluster_len(&item);

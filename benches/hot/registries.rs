@@ -49,7 +49,7 @@ pub async fn registry(rooms: u64) -> Arc<Registry<Nothing>> {
 
 /// Casts to a room, which starts if need be.
 pub fn cast(registry: &Registry<Nothing>, key: u64) {
-    registry.cast(Address::room(key), Nothing, |vitals| {
-        ActorRuntime::spawn_instant(None, Idler, vitals).ok().map(|(actor, _)| actor)
-    });
+    let start = |vitals| ActorRuntime::spawn_instant(None, Idler, vitals).ok().map(|(actor, _)| actor);
+    let back = registry.cast(Address::room(key), Nothing, |_| true, start);
+    assert!(back.is_none(), "it was let in");
 }

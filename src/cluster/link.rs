@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::inbox::Inbox;
 use super::lanes::{ACK_AFTER, FLUSH_AFTER, Full, Lane, LaneLimits, Received, Wake};
+use super::refusals::Refusals;
 use super::stream::Socket;
 use super::transport::{Lanes, Session};
 use super::view::NodeInfo;
@@ -42,6 +43,8 @@ pub struct Link {
     answered_us: AtomicU64,
     my_incarnation: u64,
     lanes: Vec<Mutex<Lane>>,
+    /// By lane: what the peer was refused, and the last refusal by the peer that was heard of.
+    refusals: Vec<(Arc<Refusals>, AtomicU64)>,
     peer_lanes: OnceLock<Box<dyn Lanes>>,
     session: OnceLock<Box<dyn Session>>,
     flush: Notify,
@@ -70,6 +73,7 @@ impl Link {
             answered_us: AtomicU64::new(0),
             my_incarnation,
             lanes: (0..lanes).map(|_| Mutex::new(Lane::new(limits))).collect(),
+            refusals: (0..lanes).map(|_| Default::default()).collect(),
             peer_lanes: OnceLock::new(),
             session: OnceLock::new(),
             flush: Notify::new(),
@@ -110,7 +114,7 @@ impl Link {
     /// Sends an answer, or if too much waits in the lane, `unavailable` in its place, which is small; so many of those
     /// are bounded by the questions that the asker may have open. False: it was replaced.
     pub fn push_answer(&self, lane: usize, answer: Answer) -> bool {
-        let id = (answer.ask_id, answer.attempt);
+        let Answer { ask_id, attempt, refusal, .. } = answer;
         let (item, bytes) = sized(item::Item::Answer(answer));
         let mut state = self.lanes[lane].lock();
         let has_room = state.has_room(bytes);
@@ -120,11 +124,26 @@ impl Link {
             let error =
                 Error::unavailable("too much waits to be answered to the asking node; try again in a moment");
             let result = Some(answer::Result::Error(error.into()));
-            let (item, bytes) = sized(item::Item::Answer(Answer { ask_id: id.0, attempt: id.1, result }));
+            let (item, bytes) = sized(item::Item::Answer(Answer { ask_id, attempt, refusal, result }));
             state.push_over(item, bytes);
         }
         self.pump(lane, &mut state);
         has_room
+    }
+
+    /// What the peer was refused on the lane.
+    pub fn refusals(&self, lane: usize) -> &Arc<Refusals> {
+        &self.refusals[lane].0
+    }
+
+    /// The last refusal by the peer that this node has heard of on the lane.
+    pub fn heard(&self, lane: usize) -> u64 {
+        self.refusals[lane].1.load(Ordering::Relaxed)
+    }
+
+    /// The peer has refused. Said while the questions of the lane are locked, as they say what was heard.
+    pub fn hear(&self, lane: usize, refusal: u64) {
+        self.refusals[lane].1.fetch_max(refusal, Ordering::Relaxed);
     }
 
     /// A heartbeat was sent at that time of this process, in microseconds.
@@ -289,7 +308,7 @@ mod tests {
 
     fn answer(ask_id: u64, bytes: usize) -> Answer {
         let error = Error::internal("x".repeat(bytes));
-        Answer { ask_id, result: Some(answer::Result::Error(error.into())), attempt: 1 }
+        Answer { ask_id, result: Some(answer::Result::Error(error.into())), attempt: 1, refusal: ask_id }
     }
 
     #[tokio::test]
@@ -313,7 +332,7 @@ mod tests {
         let error = Error::from(error.clone());
         assert_eq!(error.code, crate::protocol::ErrorCode::Unavailable);
         assert!(error.retry_after_ms > 0);
-        assert_eq!(answers[1].attempt, 1);
+        assert_eq!((answers[1].attempt, answers[1].refusal), (1, 2));
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ pub mod network;
 mod pending;
 pub mod placement;
 mod preamble;
+pub mod refusals;
 pub mod reply;
 mod router;
 mod routing;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::refusals::Standing;
 use super::reply::ReplyTo;
 use crate::domain::Error;
 use crate::protocol::cluster::{NodeReply, Reply};
@@ -40,6 +41,18 @@ impl Asker {
         match self {
             Self::Actor(reply) => reply.send(Err(error)),
             Self::Node(reply) => reply.send(Err(error)),
+        }
+    }
+
+    /// Whether it is to be refused, as an earlier question of its session was.
+    pub fn is_void(&self) -> bool {
+        matches!(self, Self::Actor(reply) if reply.is_void())
+    }
+
+    /// It will be refused; said while the shard is locked, so that nothing of its session takes a way meanwhile.
+    pub fn condemn(&self) {
+        if let Self::Actor(reply) = self {
+            reply.standing().into_iter().for_each(Standing::condemn);
         }
     }
 }
@@ -102,6 +115,8 @@ pub struct Moved {
     pub home: Vec<(Address, Bytes, ReplyTo<Reply>)>,
     /// To be failed: the node asked is gone.
     pub gone: Vec<Asker>,
+    /// To be failed: an earlier question was refused, and whoever asked both has not heard of it.
+    pub void: Vec<Asker>,
     /// How many were sent again.
     pub resent: u64,
 }
@@ -137,6 +152,8 @@ pub enum Untaken {
     Gone,
     /// The view has changed since its way was chosen.
     Late,
+    /// An earlier question of its session was refused, and its asker has not heard of it.
+    Void,
 }
 
 impl Shard {
@@ -241,13 +258,17 @@ impl Shard {
     /// now.
     pub fn refresh<C: Carrier>(&mut self, way: impl Fn(&Goal) -> Way<C>) -> Moved {
         let mut moved = Moved::default();
-        let mut leaving = Vec::new();
+        let (mut leaving, mut void) = (Vec::new(), Vec::new());
         for (id, open) in &mut self.open {
             match way(&open.question.goal) {
                 Way::Over(_) | Way::Nowhere if matches!(open.stage, Stage::Kept(_)) => {}
                 Way::Over(carrier) => {
                     let epoch = carrier.epoch();
                     if open.stage == Stage::Sent(epoch) {
+                        continue;
+                    }
+                    if open.asker.is_void() {
+                        void.push(*id);
                         continue;
                     }
                     open.question.attempt += 1;
@@ -268,6 +289,7 @@ impl Shard {
                 (_, asker) => moved.gone.push(asker),
             }
         }
+        moved.void.extend(void.into_iter().filter_map(|id| self.take(id)).map(|open| open.asker));
         moved
     }
 

@@ -1,5 +1,6 @@
 //! Where an answer goes: a one-shot continuation that always runs.
 
+use super::refusals::Standing;
 use crate::domain::{Error, Result};
 
 /// Takes the answer to one question, exactly once. Dropped without an answer (its actor died, a queue was cleared) it
@@ -7,17 +8,18 @@ use crate::domain::{Error, Result};
 pub struct ReplyTo<T> {
     continuation: Option<Box<dyn FnOnce(Result<T>) + Send>>,
     tag: u64,
+    standing: Option<Standing>,
 }
 
 impl<T> ReplyTo<T> {
     /// Calls `continuation` with the answer. It runs on the answering task and must not block.
     pub fn new(continuation: impl FnOnce(Result<T>) + Send + 'static) -> Self {
-        Self { continuation: Some(Box::new(continuation)), tag: 0 }
+        Self { continuation: Some(Box::new(continuation)), tag: 0, standing: None }
     }
 
     /// The same with a mark, by which whoever made it knows it again when its question comes back to this node.
     pub fn tagged(tag: u64, continuation: impl FnOnce(Result<T>) + Send + 'static) -> Self {
-        Self { continuation: Some(Box::new(continuation)), tag }
+        Self { continuation: Some(Box::new(continuation)), tag, standing: None }
     }
 
     /// The mark; 0: none.
@@ -25,9 +27,25 @@ impl<T> ReplyTo<T> {
         self.tag
     }
 
+    /// The same, of a send with this standing among those of its session.
+    pub fn with_standing(mut self, standing: Option<Standing>) -> Self {
+        self.standing = standing;
+        self
+    }
+
+    /// The standing of the send, if another node sent it.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
+    }
+
+    /// Whether the question is to be refused, as an earlier one was: see [`super::refusals`].
+    pub fn is_void(&self) -> bool {
+        self.standing.as_ref().is_some_and(Standing::is_void)
+    }
+
     /// Nobody wants the answer.
     pub fn ignore() -> Self {
-        Self { continuation: None, tag: 0 }
+        Self { continuation: None, tag: 0, standing: None }
     }
 
     /// Answers.

@@ -19,6 +19,7 @@ use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use crate::actors::registry::Vitals;
 use crate::actors::{Actors, AnyReply};
 use crate::clock;
+use crate::cluster::refusals;
 use crate::domain::{Error, Result};
 use crate::protocol::ErrorCode;
 use crate::protocol::cluster::{Done, Reply, RoomReply, RoomRequest, reply, room_reply, room_request};
@@ -274,6 +275,8 @@ impl RoomState {
         let (user_id, session_id) = (request.user_id, request.session_id);
         use room_request::Command;
         match request.command {
+            // Looked at here, when it takes its place in the order: the earlier one may have been refused while both waited.
+            Some(Command::Send(_)) if waiter.reply.is_void() => waiter.answer(Err(refusals::void())),
             Some(Command::Send(send)) => self.send(user_id, session_id, send, waiter),
             Some(Command::Delivered(cursor)) => {
                 waiter.answer(self.advance(user_id, session_id, cursor.seq, 0).map(|_| done()));

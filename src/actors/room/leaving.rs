@@ -263,11 +263,13 @@ impl RoomState {
         let Asked { request, waiter: Waiter { reply, deadline }, handovers, home } = asked;
         let mark = MARKS.fetch_add(1, Ordering::Relaxed);
         let myself = self.myself.clone();
-        let mut reply = ReplyTo::tagged(mark, move |answer| {
+        let standing = reply.standing().cloned();
+        let tagged = ReplyTo::tagged(mark, move |answer| {
             reply.send(answer);
             // A room that has ended does not come back.
             let _ = myself.cast(RoomMessage::Answered(mark));
         });
+        let mut reply = tagged.with_standing(standing);
         let mut request = Request { request: Some(request::Request::Room(request)) };
         for _ in 0..TURNS_MAX {
             // First the turn, then the look: what comes home after it ends the turn.

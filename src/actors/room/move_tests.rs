@@ -1,8 +1,8 @@
 //! Rooms that move, and rooms of which there are two.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -10,10 +10,11 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::actor::RoomMessage;
 use super::testing::{Answers, Node, PATIENCE, eventually, group};
-use crate::cluster::Address;
+use crate::cluster::refusals::{Refusals, Standing};
+use crate::cluster::{Address, ReplyTo, Turn};
 use crate::config::Config;
 use crate::protocol::ErrorCode;
-use crate::protocol::cluster::Register;
+use crate::protocol::cluster::{Register, Request, RoomRequest, request, room_request};
 use crate::protocol::v1::Send;
 use crate::storage::MemberRecord;
 use crate::storage::memory::MemoryStores;
@@ -81,6 +82,37 @@ async fn a_room_stays_until_it_has_handed_everything_on() {
     node.cluster.shutdown().await;
 }
 
+/// A send whose session has a refusal that its node has not heard of, as it was lost with a link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_behind_a_refusal_that_was_not_heard_of_is_refused() {
+    let memory = MemoryStores::default();
+    let node = Node::start("refuser", &memory).await;
+    let room = group(&memory, 1, vec![]).await;
+    let refusals = Arc::new(Refusals::default());
+    let send = |number: u64, heard| {
+        let send = Send { conversation_id: room, client_id: number.to_string(), ..Send::default() };
+        let command = Some(room_request::Command::Send(send));
+        let request = RoomRequest { user_id: 1, session_id: 9, command };
+        let whole = Request { request: Some(request::Request::Room(request.clone())) };
+        let standing = Standing::of(Address::room(room), &whole, &refusals, heard);
+        let (reply, answer) = ReplyTo::channel();
+        let reply = reply.with_standing(standing.clone());
+        assert!(node.actors.cast_room(room, request, reply, Turn::endless()).is_none());
+        (standing.expect("it is a session's send"), answer)
+    };
+    let (first, answer) = send(1, 0);
+    answer.await.expect("nothing was refused");
+    // Something between the two is.
+    let number = first.refuse(|number| number);
+    for heard in [0, number] {
+        let (_, answer) = send(2, heard);
+        let code = answer.await.map(|_| ()).map_err(|error| error.code);
+        assert_eq!(code, if heard == 0 { Err(ErrorCode::Unavailable) } else { Ok(()) });
+    }
+    assert_eq!(node.log_of(room).await.len(), 2);
+    node.cluster.shutdown().await;
+}
+
 /// Two nodes that don't know of each other, both sure to own the room, as the two sides of a partition are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_activations_at_once_keep_the_rules_of_the_log() {
@@ -138,11 +170,15 @@ async fn what_comes_home_goes_before_what_came_later() {
     let node = Arc::new(Node::start_with("flapper", &memory, patient).await);
     let room = group(&memory, 1, vec![]).await;
     let answers = Answers::default();
+    // Gone when this test ends, whichever way: a runtime waits for its blocking tasks, so one that goes on until all is
+    // answered would hang a test that has failed before.
+    let (runs, ends) = mpsc::channel::<()>();
     let flapper = {
         let (node, done) = (node.clone(), answers.0.clone());
         tokio::task::spawn_blocking(move || {
             let mut random = StdRng::seed_from_u64(1);
-            while done.lock().len() < SENDS as usize {
+            let is_over = || ends.try_recv() == Err(mpsc::TryRecvError::Disconnected);
+            while done.lock().len() < SENDS as usize && !is_over() {
                 node.owns_all(random.random_bool(0.7));
                 std::thread::sleep(Duration::from_micros(random.random_range(0..300)));
             }
@@ -158,6 +194,7 @@ async fn what_comes_home_goes_before_what_came_later() {
         answers.all(SENDS as usize).await.into_iter().filter(|(_, answer)| answer.is_err()).collect();
     assert_eq!(refused, []);
     flapper.await.expect("the flapper ends");
+    drop(runs);
     let texts: Vec<u32> =
         node.log_of(room).await.iter().map(|message| message.text.parse().expect("a number")).collect();
     let wrong = texts.iter().enumerate().find(|(at, number)| *at as u32 != **number);

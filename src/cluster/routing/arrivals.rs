@@ -14,6 +14,7 @@ use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
 use crate::cluster::pending::{Asker, Goal, Question, Shard, Untaken};
 use crate::cluster::placement;
+use crate::cluster::refusals::{Standing, leaves_the_order};
 use crate::cluster::reply::ReplyTo;
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
@@ -28,6 +29,8 @@ struct Return {
     epoch: u64,
     id: u64,
     attempt: u32,
+    /// Of a session's send.
+    standing: Option<Standing>,
 }
 
 impl Routing {
@@ -65,7 +68,7 @@ impl Routing {
         match item {
             Item::Tell(tell) => self.on_tell(link, lane, tell),
             Item::Ask(ask) => self.on_ask(link, ask),
-            Item::Answer(answer) => self.on_answer(answer),
+            Item::Answer(answer) => self.on_answer(link, answer),
             Item::Heartbeat(beat) => self.on_heartbeat(link, beat),
             Item::Gossip(gossip) => self.note(link, |words| words.gossip = Some(gossip)),
             Item::Leaving(leaving) if leaving.confirmed => self.note(link, |words| words.confirms = true),
@@ -111,7 +114,7 @@ impl Routing {
 
     fn on_ask(self: &Arc<Self>, link: &Link, ask: Ask) {
         let to = ask.to.unwrap_or_default();
-        let back = Return { epoch: link.epoch, id: ask.ask_id, attempt: ask.attempt };
+        let mut back = Return { epoch: link.epoch, id: ask.ask_id, attempt: ask.attempt, standing: None };
         if to.kind() == actor_address::Kind::Node {
             return match (decode(ask.request), self.inbound()) {
                 (Some(request::Request::Node(request)), Some(inbound)) => {
@@ -126,9 +129,17 @@ impl Routing {
             };
         }
         let Ok(address) = Address::try_from(&to) else { return self.answer(&back, unreadable()) };
+        let Ok(sent) = codec::decode_cluster_shared::<Request>(ask.request.clone()) else {
+            self.counters.envelopes_unreadable.increment();
+            return self.answer(&back, unreadable());
+        };
         let epoch = link.epoch;
+        let refusals = link.refusals(self.lane_of(ask.ask_id));
+        let standing = Standing::of(address, &sent, refusals, ask.heard);
+        back.standing = standing.clone();
         let routing = self.clone();
         let reply = ReplyTo::new(move |result| routing.answer(&back, result_of(result)));
+        let reply = reply.with_standing(standing);
         let deadline = Instant::now() + Duration::from_millis(ask.deadline_ms.into());
         let held = |request, reply| Held {
             to: address,
@@ -140,10 +151,7 @@ impl Routing {
         };
         let turn = self.turn();
         if self.owns(&address) {
-            let Ok(request) = codec::decode_cluster_shared(ask.request) else {
-                return self.unreadable(reply);
-            };
-            if let Some((request, reply)) = self.deliver_ask(address, request, reply, turn) {
+            if let Some((request, reply)) = self.deliver_ask(address, sent, reply, turn) {
                 self.place(held(request, reply));
             }
             return;
@@ -151,7 +159,7 @@ impl Routing {
         let lane = placement::lane(&address, self.config.lanes);
         let keeps = ask.hops == PASSED_ON || self.shards[lane].lock().keeps(&address);
         let taken = if keeps {
-            let question = question(Goal::Address(address), ask.request.clone(), deadline, PASSED_ON);
+            let question = question(Goal::Address(address), ask.request, deadline, PASSED_ON);
             self.keep(lane, address, question, Asker::Actor(reply), epoch)
         } else if self.may_hold(&address) {
             // Earlier questions of the asker may wait in the actor that moves: this one goes behind them.
@@ -160,17 +168,12 @@ impl Routing {
             // Asked anew in this node's name: should the owner go, this node sends it to the next, or keeps it, in
             // order. Passed on and forgotten, it would be lost with a link that ends at this moment.
             self.counters.items_forwarded.increment();
-            let question = question(Goal::Address(address), ask.request.clone(), deadline, PASSED_ON);
+            let question = question(Goal::Address(address), ask.request, deadline, PASSED_ON);
             self.open(lane, question, Asker::Actor(reply), turn)
         };
         match taken {
             Ok(()) => {}
-            Err((Untaken::Here | Untaken::Late, Asker::Actor(reply))) => {
-                match codec::decode_cluster_shared(ask.request) {
-                    Ok(request) => self.place(held(request, reply)),
-                    Err(_) => self.unreadable(reply),
-                }
-            }
+            Err((Untaken::Here | Untaken::Late, Asker::Actor(reply))) => self.place(held(sent, reply)),
             Err((why, asker)) => asker.fail(self.untaken(why)),
         }
     }
@@ -204,19 +207,33 @@ impl Routing {
 
     /// Sends an answer back over the link on which the question came.
     fn answer(&self, back: &Return, result: answer::Result) {
-        let Some(link) = self.routes.read().by_epoch.get(&back.epoch).cloned() else {
-            return self.counters.answers_lost.increment();
-        };
-        let mut answer = Answer { ask_id: back.id, result: Some(result), attempt: back.attempt };
+        let link = self.routes.read().by_epoch.get(&back.epoch).cloned();
+        let mut answer = Answer { ask_id: back.id, result: Some(result), attempt: back.attempt, refusal: 0 };
         if let Err(error) = self.check_size(codec::cluster_len(&answer)) {
             answer.result = Some(answer::Result::Error(error.into()));
         }
-        if !link.push_answer(Shard::lane_of(back.id) % self.config.lanes, answer) {
-            self.counters.answers_overflowed.increment();
+        let refused =
+            matches!(&answer.result, Some(answer::Result::Error(error)) if leaves_the_order(error.code()));
+        let push = |refusal| {
+            let Some(link) = link else { return self.counters.answers_lost.increment() };
+            answer.refusal = refusal;
+            if !link.push_answer(self.lane_of(back.id), answer) {
+                self.counters.answers_overflowed.increment();
+            }
+        };
+        match &back.standing {
+            // Counted though the link may be gone: what came over it may wait in the room still.
+            Some(standing) if refused => standing.refuse(push),
+            _ => push(0),
         }
     }
 
-    fn on_answer(&self, answer: Answer) {
+    /// The lane of a question, and so of its answer.
+    fn lane_of(&self, ask_id: u64) -> usize {
+        Shard::lane_of(ask_id) % self.config.lanes
+    }
+
+    fn on_answer(&self, link: &Link, answer: Answer) {
         let Some(shard) = self.shards.get(Shard::lane_of(answer.ask_id)) else {
             return self.counters.envelopes_unreadable.increment();
         };
@@ -226,7 +243,17 @@ impl Routing {
             Some(answer::Result::Error(error)) => Err(Error::from(error)),
             None => Err(Error::internal("an answer of another node is empty")),
         };
-        let asker = shard.lock().answered(id, attempt, result.is_err());
+        let asker = {
+            let mut shard = shard.lock();
+            link.hear(self.lane_of(id), answer.refusal);
+            let asker = shard.answered(id, attempt, result.is_err());
+            if let (Some(asker), Err(error)) = (&asker, &result)
+                && leaves_the_order(error.code)
+            {
+                asker.condemn();
+            }
+            asker
+        };
         match (asker, result) {
             (None, _) => self.counters.answers_late.increment(),
             (Some(asker), Err(error)) => asker.fail(error),

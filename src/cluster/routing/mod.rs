@@ -1,8 +1,8 @@
 //! Routing: what is told or asked of an address goes to this node's own actors or over a link, and back.
 //!
 //! Locks are taken in this order, and never held while actors or askers are called: shards (by number), gate, view,
-//! routes, lanes. The view and the ready links change only while all shards are locked, so whoever holds one shard sees
-//! both stand still, and questions that are sent again go before newer ones.
+//! routes, refusals, lanes. The view and the ready links change only while all shards are locked, so whoever holds one
+//! shard sees both stand still, and questions that are sent again go before newer ones.
 
 mod arrivals;
 #[cfg(test)]
@@ -23,6 +23,7 @@ use crate::cluster::gate::{Gate, Turn};
 use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
 use crate::cluster::pending::{Asker, Carrier, Goal, Moved, Question, Shard, ShardLimits, Untaken, Way};
+use crate::cluster::refusals;
 use crate::cluster::reply::ReplyTo;
 use crate::cluster::view::{NodeState, View};
 use crate::cluster::{Inbound, placement};
@@ -108,6 +109,7 @@ impl Carrier for Over<'_> {
             Goal::Node(_) => node_address(),
         };
         let left = question.deadline.saturating_duration_since(Instant::now());
+        let lane = Shard::lane_of(id);
         let ask = Item::Ask(Ask {
             to: Some(to),
             hops: question.hops,
@@ -115,8 +117,8 @@ impl Carrier for Over<'_> {
             deadline_ms: left.as_millis() as u32,
             request: question.request.clone(),
             attempt: question.attempt,
+            heard: self.0.heard(lane),
         });
-        let lane = Shard::lane_of(id);
         if anyway {
             self.0.push_over(lane, ask);
             return true;
@@ -470,6 +472,9 @@ impl Routing {
         if turn.is_over() {
             return Err((Untaken::Late, asker));
         }
+        if asker.is_void() {
+            return Err((Untaken::Void, asker));
+        }
         let first = shard.is_empty();
         let view = self.view.read();
         let routes = self.routes.read();
@@ -510,6 +515,7 @@ impl Routing {
             let more = shard.refresh(|goal| self.way(&view, &routes, goal));
             moved.home.extend(more.home);
             moved.gone.extend(more.gone);
+            moved.void.extend(more.void);
             moved.resent += more.resent;
         }
     }
@@ -531,6 +537,9 @@ impl Routing {
         for asker in moved.gone {
             asker.fail(Error::unavailable("the node asked is gone"));
         }
+        for asker in moved.void {
+            asker.fail(refusals::void());
+        }
     }
 
     fn untaken(&self, why: Untaken) -> Error {
@@ -542,6 +551,7 @@ impl Routing {
             Untaken::Gone => Error::unavailable("the node asked is not in the cluster"),
             Untaken::Here => Error::internal("a node was asked through a link to itself"),
             Untaken::Late => Error::unavailable("the cluster changes at this moment; try again"),
+            Untaken::Void => refusals::void(),
         }
     }
 
@@ -633,11 +643,6 @@ impl Routing {
             }
         };
         debug_assert!(back.is_none(), "an endless turn is never over");
-    }
-
-    fn unreadable(&self, reply: ReplyTo<Reply>) {
-        self.counters.envelopes_unreadable.increment();
-        reply.send(Err(Error::internal("the node asked can't read the question; run one release")));
     }
 
     /// A heartbeat of this moment.

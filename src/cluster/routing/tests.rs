@@ -12,7 +12,7 @@ use crate::cluster::lanes::LaneLimits;
 use crate::cluster::network::{Connection, Cut};
 use crate::cluster::stream::LinkStream;
 use crate::cluster::view::{NodeInfo, ViewNode};
-use crate::protocol::cluster::{Envelope, Item as EnvelopeItem, RoomRequest};
+use crate::protocol::cluster::{Answer, Envelope, Item as EnvelopeItem, RoomRequest, answer, room_request};
 
 const ROOM: Address = Address { kind: crate::cluster::Kind::Room, key: 7 };
 
@@ -172,44 +172,120 @@ fn a_question_that_enters_when_its_turn_is_over_finds_its_way_anew() {
     assert_eq!(actors.take(), [1, 2]);
 }
 
-fn link(routing: &Routing, epoch: u64) -> Arc<Link> {
+fn link(routing: &Routing, peer: &str, epoch: u64) -> Arc<Link> {
     let connection =
         Connection::new(Box::new(tokio::io::empty()), Box::new(tokio::io::sink()), Arc::new(NoCut));
     let socket = LinkStream::new(epoch, connection, Duration::from_secs(1)).socket();
     let limits =
         LaneLimits { envelope_items: 64, envelope_bytes: 4000, queue_items: 100, queue_bytes: 10_000 };
-    let peer = Arc::new(NodeInfo { name: "asker".to_owned(), incarnation: 3, ..NodeInfo::default() });
+    let peer = Arc::new(NodeInfo { name: peer.to_owned(), incarnation: 3, ..NodeInfo::default() });
     let lanes = ClusterConfig::default().lanes + 1;
     let link = Arc::new(Link::new((epoch, 1), peer, socket, 1, lanes, limits));
     routing.add_link(&link);
     link
 }
 
-/// A question that the node behind the link passes on.
-fn passed_on(routing: &Arc<Routing>, link: &Link, number: u64) {
-    let lane = placement::lane(&ROOM, ClusterConfig::default().lanes);
-    let ask = Ask {
-        to: Some(ROOM.into()),
-        hops: PASSED_ON,
-        ask_id: (number << crate::cluster::pending::LANE_BITS) | lane as u64,
-        deadline_ms: 5000,
-        request: codec::encode_cluster(&request(number)).into(),
-        attempt: 1,
-    };
+fn lane() -> usize {
+    placement::lane(&ROOM, ClusterConfig::default().lanes)
+}
+
+/// The name of a node's question of that number to another.
+fn id(number: u64) -> u64 {
+    (number << crate::cluster::pending::LANE_BITS) | lane() as u64
+}
+
+/// The `seq`th envelope of the link has come.
+fn comes(routing: &Arc<Routing>, link: &Link, seq: u64, item: Item) {
     let envelope = Envelope {
         link_epoch: link.epoch,
         incarnation: 3,
-        lane_seq: number,
-        items: vec![EnvelopeItem { item: Some(Item::Ask(ask)) }],
+        lane_seq: seq,
+        items: vec![EnvelopeItem { item: Some(item) }],
         ..Envelope::default()
     };
-    routing.on_envelope(lane, codec::encode_cluster(&envelope).into());
+    routing.on_envelope(lane(), codec::encode_cluster(&envelope).into());
+}
+
+/// A question that the node behind the link passes on.
+fn passed_on(routing: &Arc<Routing>, link: &Link, number: u64) {
+    let ask = Ask {
+        to: Some(ROOM.into()),
+        hops: PASSED_ON,
+        ask_id: id(number),
+        deadline_ms: 5000,
+        request: codec::encode_cluster(&request(number)).into(),
+        attempt: 1,
+        heard: 0,
+    };
+    comes(routing, link, number, Item::Ask(ask));
+}
+
+/// A send of a session at the node behind the link, which had heard of so many refusals.
+fn sent(routing: &Arc<Routing>, link: &Link, seq: u64, number: u64, heard: u64) {
+    let command = Some(room_request::Command::Send(Default::default()));
+    let room = RoomRequest { user_id: number, session_id: 9, command };
+    let request = Request { request: Some(request::Request::Room(room)) };
+    let ask = Ask {
+        to: Some(ROOM.into()),
+        hops: 0,
+        ask_id: id(number),
+        deadline_ms: 5000,
+        request: codec::encode_cluster(&request).into(),
+        attempt: 1,
+        heard,
+    };
+    comes(routing, link, seq, Item::Ask(ask));
+}
+
+#[tokio::test]
+async fn what_follows_a_refusal_that_was_not_heard_of_is_void() {
+    let (routing, actors) = node();
+    let link = link(&routing, "asker", 5);
+    own(&routing, true);
+    for (seq, heard) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
+        sent(&routing, &link, seq, seq, heard);
+    }
+    let mut taken: VecDeque<Taken> = std::mem::take(&mut *actors.mailbox.lock());
+    let void = |taken: &VecDeque<Taken>| taken.iter().map(|(_, reply)| reply.is_void()).collect::<Vec<_>>();
+    assert_eq!(void(&taken), [false; 4]);
+    let refuse = |taken: &mut VecDeque<Taken>| {
+        let (_, reply) = taken.pop_front().expect("four have come");
+        reply.send(Err(Error::unavailable("storage is away")));
+    };
+    refuse(&mut taken);
+    assert_eq!(void(&taken), [true, false, false]);
+    // The link is gone, and its questions are here still.
+    routing.remove_link(5);
+    refuse(&mut taken);
+    assert_eq!(void(&taken), [true, false]);
+}
+
+#[tokio::test]
+async fn what_a_node_passes_on_does_not_outlive_a_refusal_that_its_asker_has_not_heard_of() {
+    let (routing, _actors) = node();
+    let link_of_asker = link(&routing, "asker", 5);
+    sent(&routing, &link_of_asker, 1, 1, 0);
+    sent(&routing, &link_of_asker, 2, 2, 0);
+    assert_eq!(routing.open_questions(), 2, "they wait for a way to the owner");
+    let error = Error::unavailable("storage is away").into();
+    let result = Some(answer::Result::Error(error));
+    let refused = Answer { ask_id: id(1), attempt: 1, result, refusal: 4 };
+    comes(&routing, &link_of_asker, 3, Item::Answer(refused));
+    assert_eq!((link_of_asker.heard(lane()), routing.open_questions()), (4, 1));
+    sent(&routing, &link_of_asker, 4, 3, 0);
+    assert_eq!(routing.open_questions(), 1, "it is refused at once");
+    let link_of_owner = link(&routing, "there", 6);
+    routing.link_ready(&link_of_owner);
+    assert_eq!((link_of_owner.queued(), routing.open_questions()), (0, 0), "the second takes no way either");
+    // Condemned, refused, and two that were void.
+    sent(&routing, &link_of_asker, 5, 4, 4);
+    assert_eq!((link_of_owner.queued(), routing.open_questions()), (1, 1));
 }
 
 #[tokio::test]
 async fn of_two_questions_for_a_node_that_is_about_to_own_them_the_first_stays_first() {
     let (routing, actors) = node();
-    let link = link(&routing, 5);
+    let link = link(&routing, "asker", 5);
     passed_on(&routing, &link, 1);
     own(&routing, true);
     passed_on(&routing, &link, 2);

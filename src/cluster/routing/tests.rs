@@ -139,6 +139,7 @@ fn own(routing: &Routing, owns: bool) {
         info: Arc::new(NodeInfo { name: name.to_owned(), incarnation: 1, ..NodeInfo::default() }),
         state: if is_up { NodeState::Up } else { NodeState::Joining },
         since_ms: 0,
+        has_left: false,
     };
     let version = routing.view().version + 1;
     routing.publish(View::new(version, vec![node("here", owns), node("there", !owns)], "here"));

@@ -33,6 +33,18 @@ pub const CONTACTS_MAX: u64 = 10_000;
 pub const BLOCKS_MAX: u64 = 10_000;
 /// Longest draft.
 pub const DRAFT_MAX: usize = 4096;
+/// Longest announcement of a room.
+pub const ANNOUNCEMENT_MAX: usize = 2048;
+/// Longest pause of slow mode, in seconds.
+pub const SLOW_MODE_MAX_S: u64 = 6 * 3600;
+/// Most requests that wait to join one room.
+pub const JOIN_REQUESTS_MAX: u64 = 1000;
+/// Most users banned from one room.
+pub const BANS_MAX: u64 = 10_000;
+/// Most invite codes of one room.
+pub const INVITES_MAX: u64 = 100;
+/// Largest number on the wire: ids, seqs and times are below 2^53.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Longest platform of a device.
 pub const PLATFORM_MAX: usize = 32;
 

@@ -396,7 +396,11 @@ async fn manage(edge: &Edge, by: u64, command: Command) -> Result<String> {
             Ok(format!("+OK group_id={group_id}"))
         }
         Command::JoinGroup { group_id } => {
-            services.conversations.join(by, group_id).await?;
+            if services.groups.join(by, group_id, String::new()).await? {
+                return Err(Error::precondition(
+                    "the group's owner and admins have been asked; you are in once they let you in",
+                ));
+            }
             Ok("+OK joined group".to_owned())
         }
         other => Err(Error::internal(format!("{} was not handled", line::command_line(&other)))),

@@ -11,7 +11,9 @@ use crate::clock::now_ms;
 use crate::domain::limits::{DESCRIPTION_MAX, MEMBER_IDS_MAX, NAME_MAX, check_length};
 use crate::domain::{Error, Result};
 use crate::protocol::{JoinPolicy, v1};
-use crate::storage::{AccountStore, ConversationStore, MemberRecord, NewGroup, UserRecord};
+use crate::storage::{
+    AccountStore, ConversationStore, MemberRecord, NewGroup, ROSTER_MAX, RoomStore, UserRecord,
+};
 
 /// What a group is created from.
 #[derive(Clone, Debug)]
@@ -39,6 +41,7 @@ pub struct Member {
 #[derive(Clone)]
 pub struct Conversations {
     store: Arc<dyn ConversationStore>,
+    lists: Arc<dyn RoomStore>,
     /// What is shown of users; may be cached.
     profiles: Arc<dyn AccountStore>,
     /// What is decided by.
@@ -52,13 +55,14 @@ impl Conversations {
     /// Over these stores and rooms.
     pub fn new(
         store: Arc<dyn ConversationStore>,
+        lists: Arc<dyn RoomStore>,
         profiles: Arc<dyn AccountStore>,
         accounts: Arc<dyn AccountStore>,
         rooms: Rooms,
         messages: Messages,
         gate: Gate,
     ) -> Self {
-        Self { store, profiles, accounts, rooms, messages, gate }
+        Self { store, lists, profiles, accounts, rooms, messages, gate }
     }
 
     /// Creates a group. One bad member id refuses the whole call.
@@ -132,28 +136,54 @@ impl Conversations {
     ) -> Result<(Vec<Member>, bool)> {
         // The roster only says which rows to ask for: whoever is not a member any more is in none of them.
         let roster = self.store.roster(conversation_id).await?;
-        let mut ids: Vec<u64> = roster.iter().map(|row| row.user_id).filter(|id| *id > after_id).collect();
+        let mut ids: Vec<u64> = if roster.len() <= ROSTER_MAX {
+            roster.iter().map(|row| row.user_id).filter(|id| *id > after_id).collect()
+        } else {
+            let page = self.lists.members_page(conversation_id, after_id, limit + 1).await?;
+            page.into_iter().map(|row| row.user_id).collect()
+        };
         ids.sort_unstable();
         let more = ids.len() > limit as usize;
         ids.truncate(limit as usize);
-        let asked: Vec<u64> = ids.iter().copied().chain([by]).collect();
-        let present = self.store.members_among(conversation_id, &asked).await?;
-        let mut present: HashMap<u64, MemberRecord> =
-            present.into_iter().map(|member| (member.user_id, member)).collect();
-        if !present.contains_key(&by) {
-            if self.store.conversation(conversation_id).await?.is_none() {
-                return Err(Error::not_found(format!(
-                    "conversation {conversation_id} does not exist; list yours to find its id"
-                )));
-            }
-            return Err(Error::denied(format!(
-                "you are not a member of conversation {conversation_id}; join it or ask a member to add you"
-            )));
-        }
+        let mut present = self.present(by, conversation_id, &ids).await?;
         let users = self.profiles.users(&ids).await?;
         let mut users: HashMap<u64, UserRecord> = users.into_iter().map(|user| (user.id, user)).collect();
         let member = |id: &u64| Some(Member { record: present.remove(id)?, user: users.remove(id)? });
         Ok((ids.iter().filter_map(member).collect(), more))
+    }
+
+    /// One member, to a member.
+    pub async fn member(&self, by: u64, conversation_id: u64, user_id: u64) -> Result<Member> {
+        let mut present = self.present(by, conversation_id, &[user_id]).await?;
+        let user = self.profiles.user(user_id).await?;
+        match (present.remove(&user_id), user) {
+            (Some(record), Some(user)) => Ok(Member { record, user }),
+            _ => Err(Error::not_found(format!("user {user_id} is not a member of this group"))),
+        }
+    }
+
+    /// Those of the users who are members, for `by`, who must be one.
+    async fn present(
+        &self,
+        by: u64,
+        conversation_id: u64,
+        user_ids: &[u64],
+    ) -> Result<HashMap<u64, MemberRecord>> {
+        let asked: Vec<u64> = user_ids.iter().copied().chain([by]).collect();
+        let present = self.store.members_among(conversation_id, &asked).await?;
+        let present: HashMap<u64, MemberRecord> =
+            present.into_iter().map(|member| (member.user_id, member)).collect();
+        if present.contains_key(&by) {
+            return Ok(present);
+        }
+        Err(match self.store.conversation(conversation_id).await? {
+            None => Error::not_found(format!(
+                "conversation {conversation_id} does not exist; list yours to find its id"
+            )),
+            Some(_) => Error::denied(format!(
+                "you are not a member of conversation {conversation_id}; join it or ask a member to add you"
+            )),
+        })
     }
 
     /// Adds users to a group; those who are members already stay as they are.
@@ -172,11 +202,6 @@ impl Conversations {
             return self.rooms.leave(by, conversation_id).await;
         }
         self.rooms.remove_member(by, conversation_id, user_id).await
-    }
-
-    /// Joins an open group.
-    pub async fn join(&self, by: u64, conversation_id: u64) -> Result<()> {
-        self.rooms.join(by, conversation_id).await
     }
 
     /// Leaves a group.

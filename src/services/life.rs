@@ -84,8 +84,11 @@ impl Life {
             for row in groups {
                 match self.rooms.leave(user_id, row.conversation.id).await {
                     // Somebody else removed the user, or the group went.
-                    Err(error) if matches!(error.code, ErrorCode::PermissionDenied | ErrorCode::NotFound) => {
-                    }
+                    Err(error)
+                        if matches!(
+                            error.code,
+                            ErrorCode::PermissionDenied | ErrorCode::NotFound | ErrorCode::FailedPrecondition
+                        ) => {}
                     outcome => outcome?,
                 }
             }

@@ -55,7 +55,7 @@ const MESSAGE_JSON_BYTES: usize = 420;
 /// The same for an attachment, beside its name.
 const ATTACHMENT_JSON_BYTES: usize = 160;
 /// The same for a conversation, beside its texts and last message.
-const CONVERSATION_JSON_BYTES: usize = 800;
+const CONVERSATION_JSON_BYTES: usize = 1000;
 /// Room in a frame for what stands around its lists.
 const FRAME_MARGIN_BYTES: usize = 1024;
 
@@ -414,6 +414,7 @@ impl Messages {
             let bytes = CONVERSATION_JSON_BYTES
                 + escaped_bytes(&conversation.name)
                 + escaped_bytes(&conversation.description)
+                + escaped_bytes(&conversation.announcement)
                 + conversation.draft.as_ref().map_or(0, |draft| escaped_bytes(&draft.text))
                 + conversation.last_message.as_ref().map_or(0, json_bytes);
             if at == limit as usize || (!takes(&mut room, bytes) && last.is_some()) {

@@ -11,6 +11,7 @@ pub mod operations;
 pub mod passwords;
 pub mod preferences;
 pub mod presence;
+pub mod rooms;
 #[cfg(test)]
 mod tests;
 mod token_lookups;
@@ -36,6 +37,7 @@ pub use messages::Messages;
 pub use operations::Operations;
 pub use preferences::OwnViews;
 pub use presence::Presences;
+pub use rooms::Groups;
 use tokens::Forgetting;
 pub use tokens::Identity;
 
@@ -52,6 +54,8 @@ pub struct Services {
     pub own_views: OwnViews,
     /// Conversations and members.
     pub conversations: Conversations,
+    /// What holds in groups.
+    pub groups: Groups,
     /// What line devices have been given.
     pub lines: Lines,
     /// Sending, sync and history.
@@ -117,11 +121,18 @@ impl Services {
             life: Life::new(life, &config.accounts),
             conversations: Conversations::new(
                 readers.conversations.clone(),
+                readers.rooms.clone(),
                 readers.accounts.clone(),
                 arbiters.accounts.clone(),
                 rooms.clone(),
                 messages.clone(),
                 gate,
+            ),
+            groups: Groups::new(
+                arbiters.conversations.clone(),
+                arbiters.rooms.clone(),
+                readers.accounts.clone(),
+                rooms.clone(),
             ),
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
             lines: Lines::new(&readers, rooms),

@@ -6,14 +6,11 @@ use std::sync::Arc;
 use super::messages::Messages;
 use crate::actors::Events;
 use crate::clock::now_ms;
-use crate::domain::limits::{DRAFT_MAX, check_length};
+use crate::domain::limits::{DRAFT_MAX, NUMBER_MAX, check_length};
 use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{NotificationLevel, v1};
 use crate::storage::{Draft, PeopleStore, PreferenceChange};
-
-/// The largest time or seq that every client reads exactly.
-const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// Changes of preferences; `None` leaves one.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,6 +8,7 @@
 pub mod cache;
 pub mod memory;
 mod people;
+mod rooms;
 pub mod sql;
 mod view;
 
@@ -18,6 +19,10 @@ use async_trait::async_trait;
 
 pub use self::people::{
     BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
+};
+pub use self::rooms::{
+    BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, RoomChange, RoomRules, RoomStore,
+    RoomWrite, SettingsChange, Unmet,
 };
 use crate::protocol::v1::Message;
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
@@ -140,6 +145,8 @@ pub struct ConversationRecord {
     pub created_at_ms: u64,
     /// Last change of the record or of its membership; messages don't move it.
     pub updated_at_ms: u64,
+    /// What holds in a group.
+    pub rules: RoomRules,
 }
 
 /// One user's membership of a conversation.
@@ -167,6 +174,8 @@ pub struct MemberRecord {
     pub pinned: bool,
     /// Last change of this row but for the cursors.
     pub updated_at_ms: u64,
+    /// May not write before this, Unix milliseconds. Kept when the user leaves and comes back.
+    pub silenced_until_ms: u64,
 }
 
 /// A group to create.
@@ -203,6 +212,8 @@ pub struct ConversationRow {
     pub unread: u64,
     /// The asker's own preferences, beside those in `member`.
     pub preferences: PreferenceRecord,
+    /// Requests to join that wait; 0 for one who is no owner or admin.
+    pub pending_requests: u64,
 }
 
 impl ConversationRow {
@@ -314,7 +325,8 @@ pub trait ConversationStore: Send + Sync {
     /// Members who have not left, by user id.
     async fn members(&self, conversation_id: u64) -> StoreResult<Vec<MemberRecord>>;
     /// Who has not left, by user id: [`ConversationStore::members`] without what moves with every message, so that it
-    /// can be cached. Cursors and `updated_at_ms` are 0.
+    /// can be cached. Cursors, `silenced_until_ms` and `updated_at_ms` are 0. Only the first [`ROSTER_MAX`] + 1: more
+    /// than [`ROSTER_MAX`] rows mean that it is not whole, and to be read by [`RoomStore::members_page`].
     async fn roster(&self, conversation_id: u64) -> StoreResult<Arc<Vec<MemberRecord>>> {
         let members = self.members(conversation_id).await?;
         let bare = |member: MemberRecord| MemberRecord {
@@ -323,9 +335,10 @@ pub trait ConversationStore: Send + Sync {
             muted_until_ms: 0,
             pinned: false,
             updated_at_ms: 0,
+            silenced_until_ms: 0,
             ..member
         };
-        Ok(Arc::new(members.into_iter().map(bare).collect()))
+        Ok(Arc::new(members.into_iter().take(ROSTER_MAX + 1).map(bare).collect()))
     }
     /// Those of the users who are members and have not left, in any order.
     async fn members_among(&self, conversation_id: u64, user_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
@@ -334,28 +347,6 @@ pub trait ConversationStore: Send + Sync {
     }
     /// One membership, also of one who has left.
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>>;
-    /// Adds members, or brings back those who had left, with the `first_seq` and role given. Those who are members
-    /// already stay as they are. Moves the conversation's `updated_at_ms`.
-    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()>;
-    /// Marks a membership as removed; whether there was one. Moves the conversation's `updated_at_ms`.
-    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool>;
-    /// The owner leaves and the heir becomes the owner, in one transaction; `false`: one of them is no member (any more), and
-    /// nothing was changed. Moves the conversation's `updated_at_ms`.
-    async fn pass_on(
-        &self,
-        conversation_id: u64,
-        owner_id: u64,
-        heir_id: u64,
-        now_ms: u64,
-    ) -> StoreResult<bool>;
-    /// Sets a member's role, and with `owner` also the conversation's `owner_id`.
-    async fn set_role(
-        &self,
-        conversation_id: u64,
-        user_id: u64,
-        role: MemberRole,
-        now_ms: u64,
-    ) -> StoreResult<()>;
     /// Moves cursors forward; a cursor behind the stored one changes nothing.
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()>;
     /// The conversations of a user (those left too, where `changed_since_ms` is not 0) that changed at or after
@@ -374,6 +365,9 @@ pub trait ConversationStore: Send + Sync {
         conversation_id: u64,
     ) -> StoreResult<Option<ConversationRow>>;
 }
+
+/// Rows of a roster that are cached.
+pub const ROSTER_MAX: usize = 1000;
 
 /// What identifies a send to its sender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -425,6 +419,8 @@ pub struct Stores {
     pub contacts: Arc<dyn ContactStore>,
     /// Conversations and members.
     pub conversations: Arc<dyn ConversationStore>,
+    /// What changes in groups.
+    pub rooms: Arc<dyn RoomStore>,
     /// What is each user's own.
     pub people: Arc<dyn PeopleStore>,
     /// Logs.

@@ -14,6 +14,7 @@ impl From<ConversationRow> for v1::Conversation {
             last_message,
             mut unread,
             preferences,
+            pending_requests,
         } = row;
         // Sending counts as having read; the cursor that says so may still wait to be stored.
         if let Some(last) = last_message.as_ref().filter(|last| last.sender_id == member.user_id) {
@@ -54,6 +55,14 @@ impl From<ConversationRow> for v1::Conversation {
             archived: preferences.archived,
             notifications: preferences.notifications as i32,
             draft: (!preferences.draft.is_empty()).then(|| preferences.draft.into()),
+            announcement: conversation.rules.announcement,
+            read_only: conversation.rules.read_only,
+            slow_mode_seconds: conversation.rules.slow_mode_seconds,
+            silence_all: conversation.rules.silence_all,
+            history_open: conversation.rules.history_open,
+            silenced_until_ms: member.silenced_until_ms,
+            pending_requests,
+            dissolved: conversation.rules.dissolved_at_ms != 0,
         }
     }
 }

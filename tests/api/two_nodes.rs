@@ -11,7 +11,7 @@ use crate::live::{Live, a_text_to};
 use crate::world::{Person, World, eventually, items, unique};
 
 /// Two nodes that know each other.
-async fn two_nodes(config: &[(&str, &str)]) -> (World, World) {
+pub async fn two_nodes(config: &[(&str, &str)]) -> (World, World) {
     let first = World::with(config);
     let seeds = format!("[\"{}\"]", first.node.address("cluster"));
     let database = first.node.database_url();
@@ -30,7 +30,7 @@ async fn two_nodes(config: &[(&str, &str)]) -> (World, World) {
 }
 
 /// The same device by another node.
-fn by(world: &World, person: &Person) -> Person {
+pub fn by(world: &World, person: &Person) -> Person {
     Person { world: world.clone(), ..person.clone() }
 }
 

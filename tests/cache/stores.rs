@@ -7,7 +7,8 @@ use rookery::protocol::{ContactState, JoinPolicy, MemberRole};
 use rookery::storage::cache::{Cache, CachedStores};
 use rookery::storage::memory::{Fault, MemoryStores};
 use rookery::storage::{
-    ContactRecord, MemberRecord, NewGroup, ProfileChange, StoreError, Stores, UserRecord,
+    ContactRecord, MemberRecord, NewGroup, ProfileChange, RoomChange, RoomWrite, SettingsChange, StoreError,
+    Stores, UserRecord,
 };
 
 /// Two nodes over one database in memory, each with its cache.
@@ -103,7 +104,7 @@ async fn who_decides_gets_the_database_itself() {
     assert!(nodes.a_decides.accounts.user(ada.id).await.expect("it is read").expect("there").disabled);
     let id = nodes.group(ada.id, vec![2]).await;
     assert_eq!(nodes.roster(id).await.len(), 2);
-    nodes.memory.stores().conversations.remove_member(id, 2, 9).await.expect("it is stored");
+    change(&nodes.memory.stores(), id, 9, vec![RoomWrite::Remove(2)]).await;
     assert_eq!(nodes.roster(id).await.len(), 2, "the roster is from memory");
     let member = nodes.b.conversations.member(id, 2).await.expect("it is read").expect("there");
     assert_eq!(member.removed_at_ms, 9, "whoever asks for permission is told the truth, also by the readers");
@@ -151,6 +152,12 @@ async fn a_list_too_long_to_be_cached_is_read_whole() {
     assert_eq!((page.len(), page[0].contact_id, page[202].contact_id), (203, 1001, 1203));
 }
 
+/// A change that must be carried out.
+async fn change(stores: &Stores, conversation_id: u64, now_ms: u64, writes: Vec<RoomWrite>) {
+    let change = RoomChange { conversation_id, now_ms, conditions: Vec::new(), writes };
+    assert_eq!(stores.rooms.change_room(&change).await, Ok(None), "{change:?}");
+}
+
 #[tokio::test]
 async fn groups_are_seen_changed_by_every_write_of_their_members() {
     let nodes = nodes();
@@ -160,14 +167,20 @@ async fn groups_are_seen_changed_by_every_write_of_their_members() {
     assert_eq!(nodes.roster(id).await, [(1, MemberRole::Owner), (2, MemberRole::Member)]);
     let member =
         MemberRecord { conversation_id: id, user_id: 3, updated_at_ms: 20, ..MemberRecord::default() };
-    nodes.a_decides.conversations.add_members(&[member]).await.expect("it is stored");
+    change(&nodes.a_decides, id, 20, vec![RoomWrite::Add(vec![member])]).await;
     assert_eq!((nodes.roster(id).await.len(), record().await.updated_at_ms), (3, 20));
-    nodes.a_decides.conversations.set_role(id, 2, MemberRole::Owner, 30).await.expect("it is stored");
+    change(&nodes.a_decides, id, 30, vec![RoomWrite::Role(2, MemberRole::Owner)]).await;
     assert_eq!((nodes.roster(id).await[1].1, record().await.owner_id), (MemberRole::Owner, 2));
-    nodes.a_decides.conversations.remove_member(id, 3, 40).await.expect("it is stored");
+    change(&nodes.a_decides, id, 40, vec![RoomWrite::Remove(3)]).await;
     assert_eq!((nodes.roster(id).await.len(), record().await.updated_at_ms), (2, 40));
-    assert_eq!(nodes.a_decides.conversations.pass_on(id, 2, 1, 50).await, Ok(true));
+    let heir = vec![RoomWrite::Role(1, MemberRole::Owner), RoomWrite::Remove(2)];
+    change(&nodes.a_decides, id, 50, heir).await;
     assert_eq!((nodes.roster(id).await, record().await.owner_id), (vec![(1, MemberRole::Owner)], 1));
+    let quiet = SettingsChange { read_only: Some(true), ..SettingsChange::default() };
+    change(&nodes.a_decides, id, 60, vec![RoomWrite::Settings(quiet)]).await;
+    assert!(record().await.rules.read_only);
+    change(&nodes.a_decides, id, 70, vec![RoomWrite::Dissolve]).await;
+    assert_eq!((nodes.roster(id).await.len(), record().await.rules.dissolved_at_ms), (0, 70));
     let (direct, _) = nodes.a.conversations.direct(7, 8, 50).await.expect("it is made");
     assert_eq!(nodes.roster(direct.id).await.len(), 2);
 }

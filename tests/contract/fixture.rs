@@ -8,7 +8,9 @@ use rookery::protocol::v1::Message;
 use rookery::protocol::{JoinPolicy, MemberRole};
 use rookery::storage::memory::MemoryStores;
 use rookery::storage::sql::{self, SqlStores};
-use rookery::storage::{ConversationRecord, MemberRecord, NewGroup, Stores, UserRecord};
+use rookery::storage::{
+    ConversationRecord, MemberRecord, NewGroup, RoomChange, RoomWrite, Stores, UserRecord,
+};
 use tempfile::TempDir;
 
 use crate::mariadb_server::MariaDb;
@@ -104,4 +106,22 @@ pub async fn group(stores: &Stores, member_ids: &[u64], now_ms: u64) -> Conversa
         now_ms,
     };
     stores.conversations.create_group(group).await.expect("the group is created")
+}
+
+/// A change of a room that must be carried out.
+pub async fn change(stores: &Stores, conversation_id: u64, now_ms: u64, writes: Vec<RoomWrite>) {
+    let change = RoomChange { conversation_id, now_ms, conditions: Vec::new(), writes };
+    assert_eq!(stores.rooms.change_room(&change).await, Ok(None), "{change:?}");
+}
+
+/// Adds members, all of one room.
+pub async fn add_members(stores: &Stores, members: &[MemberRecord]) {
+    let Some(first) = members.first() else { return };
+    let now_ms = members.iter().map(|member| member.updated_at_ms).max().unwrap_or_default();
+    change(stores, first.conversation_id, now_ms, vec![RoomWrite::Add(members.to_vec())]).await;
+}
+
+/// A member leaves.
+pub async fn remove_member(stores: &Stores, conversation_id: u64, user_id: u64, now_ms: u64) {
+    change(stores, conversation_id, now_ms, vec![RoomWrite::Remove(user_id)]).await;
 }

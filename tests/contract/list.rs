@@ -2,7 +2,7 @@
 
 use rookery::storage::{ConversationRow, CursorAdvance, Stores};
 
-use crate::fixture::{group, member, message};
+use crate::fixture::{add_members, group, member, message, remove_member};
 
 async fn list(
     stores: &Stores,
@@ -25,7 +25,7 @@ pub async fn the_newest_activity_comes_first(stores: &Stores) {
     assert_eq!(ids(&list(stores, 1, 0, None, 9).await), [b, c.id, a]);
     stores.messages.append(&[message(a, 1, 2, "x")]).await.expect("it is stored");
     assert_eq!(ids(&list(stores, 1, 0, None, 9).await), [a, b, c.id]);
-    stores.conversations.remove_member(b, 2, 2_000_000).await.expect("they leave");
+    remove_member(stores, b, 2, 2_000_000).await;
     assert_eq!(ids(&list(stores, 1, 0, None, 9).await), [b, a, c.id]);
     assert_eq!(ids(&list(stores, 1, 0, None, 2).await), [b, a]);
     assert_eq!(list(stores, 9, 0, None, 9).await, []);
@@ -34,7 +34,7 @@ pub async fn the_newest_activity_comes_first(stores: &Stores) {
 pub async fn a_row_tells_all_of_a_conversation(stores: &Stores) {
     let (direct, _) = stores.conversations.direct(1, 2, 15).await.expect("it is created");
     let rooks = group(stores, &[2, 3, 4], 16).await;
-    stores.conversations.remove_member(rooks.id, 4, 17).await.expect("they leave");
+    remove_member(stores, rooks.id, 4, 17).await;
     let sent: Vec<_> = (1..=3).map(|seq| message(direct.id, seq, 2, &format!("c{seq}"))).collect();
     stores.messages.append(&sent).await.expect("they are stored");
     let cursor = CursorAdvance { conversation_id: direct.id, user_id: 2, delivered_seq: 3, read_seq: 3 };
@@ -77,7 +77,7 @@ pub async fn what_was_left_shows_only_to_those_who_ask_for_changes(stores: &Stor
     let a = group(stores, &[2], 10).await.id;
     let b = group(stores, &[2], 20).await.id;
     stores.messages.append(&[message(a, 1, 1, "x")]).await.expect("it is stored");
-    stores.conversations.remove_member(a, 2, 30).await.expect("they leave");
+    remove_member(stores, a, 2, 30).await;
     assert_eq!(ids(&list(stores, 2, 0, None, 9).await), [b]);
     let changed = list(stores, 2, 25, None, 9).await;
     assert_eq!(ids(&changed), [a]);
@@ -115,7 +115,7 @@ pub async fn what_was_before_joining_is_not_shown(stores: &Stores) {
     let rooks = group(stores, &[2], 10).await.id;
     let sent: Vec<_> = (1..=4).map(|seq| message(rooks, seq, 2, &format!("c{seq}"))).collect();
     stores.messages.append(&sent).await.expect("they are stored");
-    stores.conversations.add_members(&[member(rooks, 3, 5, 40)]).await.expect("it is added");
+    add_members(stores, &[member(rooks, 3, 5, 40)]).await;
     let late = stores.conversations.conversation_of(3, rooks).await.expect("it is read").expect("there");
     assert_eq!((late.last_message, late.unread), (None, 0));
     stores.messages.append(&[message(rooks, 5, 2, "c5")]).await.expect("it is stored");

@@ -18,6 +18,7 @@ mod mysql_proxy;
 mod opening;
 mod outage;
 mod people;
+mod rooms;
 mod sharing;
 mod speed;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
@@ -66,8 +67,6 @@ macro_rules! contract {
                 members_leave_and_come_back
                 some_members_and_the_roster_are_the_members
                 members_stay_as_they_are_when_added_again
-                a_role_is_set_and_an_owner_too
-                an_owner_leaves_and_another_takes_over_at_once
                 cursors_never_move_back
                 many_cursors_move_at_once
                 time_of_change_never_moves_back
@@ -107,6 +106,19 @@ macro_rules! contract {
                 a_changed_preference_is_listed_as_changed_without_moving_the_row
                 erased_messages_are_emptied_and_keep_their_place
                 an_erased_user_leaves_a_name_and_nothing_else
+            }
+            rooms {
+                settings_change_where_told_to
+                the_past_is_opened_to_those_who_are_there
+                roles_are_set_and_an_owner_leaves_to_an_heir
+                one_who_was_silenced_is_so_when_back
+                a_condition_that_does_not_hold_leaves_all_as_it_was
+                requests_and_bans_are_kept_once_and_paged
+                the_last_use_of_a_code_is_given_once
+                codes_expire_and_open_no_other_room
+                of_two_admins_who_remove_each_other_one_stays
+                nobody_joins_what_is_dissolved
+                members_are_paged_by_id
             }
         })+
     };

@@ -7,7 +7,7 @@ use rookery::storage::{
     PrivacyRecord, StoreError, Stores,
 };
 
-use crate::fixture::{group, message, user};
+use crate::fixture::{group, message, remove_member, user};
 
 fn block(user_id: u64, blocked_id: u64, created_at_ms: u64) -> BlockRecord {
     BlockRecord { user_id, blocked_id, created_at_ms }
@@ -144,7 +144,7 @@ pub async fn preferences_change_where_told_to_and_are_each_members_own(stores: &
     let other = stores.conversations.conversation_of(2, id).await.expect("read").expect("there");
     assert_eq!((other.member.pinned, other.preferences), (false, PreferenceRecord::default()));
     assert_eq!(stores.people.set_preferences(9, id, change, 30).await, Ok(false));
-    stores.conversations.remove_member(id, 2, 40).await.expect("they leave");
+    remove_member(stores, id, 2, 40).await;
     assert_eq!(stores.people.set_preferences(2, id, change, 50).await, Ok(false));
 }
 

@@ -349,13 +349,12 @@ impl Device {
         let users = self.world.users();
         let other = self.rng.pick(&users).copied().unwrap_or(self.user_id);
         let what = self.rng.range(0, 9);
-        let (world, by, service) =
-            (self.world.clone(), self.user_id, node.edge.services.conversations.clone());
+        let (world, by, services) = (self.world.clone(), self.user_id, node.edge.services.clone());
         tokio::spawn(async move {
             let (name, outcome) = match what {
-                0..5 => ("adds", service.add_members(by, group, vec![other]).await),
-                5..8 => ("joins", service.join(by, group).await),
-                _ => ("leaves", service.leave(by, group).await),
+                0..5 => ("adds", services.conversations.add_members(by, group, vec![other]).await),
+                5..8 => ("joins", services.groups.join(by, group, String::new()).await.map(|_| ())),
+                _ => ("leaves", services.conversations.leave(by, group).await),
             };
             let outcome = outcome.map_or_else(|error| code(&error), |()| "ok".to_owned());
             world.trace.note(format_args!("u{by} {name} (u{other}) in {group}: {outcome}"));

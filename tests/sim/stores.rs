@@ -9,14 +9,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rookery::domain::privacy::Relation;
+use rookery::protocol::PresenceStatus;
 use rookery::protocol::v1::Message;
-use rookery::protocol::{MemberRole, PresenceStatus};
 use rookery::storage::memory::MemoryStores;
 use rookery::storage::{
-    AccountStore, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
-    ConversationStore, CursorAdvance, DeviceRecord, Draft, MemberRecord, MessageStore, NewGroup, PeopleStore,
-    PreferenceChange, PresenceRecord, PrivacyRecord, ProfileChange, StoreError, StoreResult, Stores,
-    UserRecord,
+    AccountStore, BanRecord, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord,
+    ConversationRow, ConversationStore, CursorAdvance, DeviceRecord, Draft, InviteRecord, JoinRequestRecord,
+    MemberRecord, MessageStore, NewGroup, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord,
+    ProfileChange, RoomChange, RoomStore, StoreError, StoreResult, Stores, Unmet, UserRecord,
 };
 
 use crate::node::Life;
@@ -73,6 +73,7 @@ impl NodeStores {
             contacts: this.clone(),
             conversations: this.clone(),
             people: this.clone(),
+            rooms: this.clone(),
             messages: this,
         }
     }
@@ -248,15 +249,20 @@ pass_on! { ConversationStore:
     read conversation(conversation_id: u64) -> Option<ConversationRecord>;
     read members(conversation_id: u64) -> Vec<MemberRecord>;
     read member(conversation_id: u64, user_id: u64) -> Option<MemberRecord>;
-    write add_members(members: &[MemberRecord]) -> ();
-    write remove_member(conversation_id: u64, user_id: u64, now_ms: u64) -> bool;
-    write pass_on(conversation_id: u64, owner_id: u64, heir_id: u64, now_ms: u64) -> bool;
-    write set_role(conversation_id: u64, user_id: u64, role: MemberRole, now_ms: u64) -> ();
     write advance_cursors(cursors: &[CursorAdvance]) -> ();
     read conversations_of(
         user_id: u64, changed_since_ms: u64, before: Option<(u64, u64)>, limit: u32
     ) -> Vec<ConversationRow>;
     read conversation_of(user_id: u64, conversation_id: u64) -> Option<ConversationRow>;
+}
+
+pass_on! { RoomStore:
+    write change_room(change: &RoomChange) -> Option<Unmet>;
+    read members_page(conversation_id: u64, after_id: u64, limit: u32) -> Vec<MemberRecord>;
+    read join_requests(conversation_id: u64, after_id: u64, limit: u32) -> Vec<JoinRequestRecord>;
+    read bans(conversation_id: u64, after_id: u64, limit: u32) -> Vec<BanRecord>;
+    read invites(conversation_id: u64) -> Vec<InviteRecord>;
+    read invite(code: &str) -> Option<InviteRecord>;
 }
 
 #[async_trait]

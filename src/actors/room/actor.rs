@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::cursors::Cursors;
+use super::discipline::Pace;
 use super::leaving::{Leaving, Stay, Wish};
 use super::recent::Recent;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
@@ -128,6 +129,7 @@ pub struct RoomState {
     members_read: Option<(Instant, u64)>,
     pub(super) cursors: Cursors,
     pub(super) recent: Recent,
+    pub(super) pace: Pace,
     sweep_armed: bool,
     /// Receipts to tell of, by user: the session that moved the cursor.
     pub(super) receipts: BTreeMap<u64, u64>,
@@ -156,6 +158,7 @@ impl Actor for RoomActor {
             members_read: None,
             cursors: Cursors::default(),
             recent: Recent::default(),
+            pace: Pace::default(),
             sweep_armed: false,
             receipts: BTreeMap::new(),
             describe_to: Vec::new(),
@@ -263,9 +266,9 @@ impl RoomState {
             return self.carry_out(asked);
         }
         if let Some(command) = asked.request.command {
-            let outcome = self.change_members(asked.request.user_id, command).await;
+            let outcome = self.change(asked.request.user_id, command).await;
             self.pump();
-            asked.waiter.answer(outcome.map(|()| done()));
+            asked.waiter.answer(outcome.map(room));
         }
     }
 
@@ -381,6 +384,7 @@ impl RoomState {
         })?;
         let members = stores.conversations.members(conversation_id).await?;
         let recent = stores.messages.before(conversation_id, u64::MAX >> 1, 1, LOAD_MESSAGES).await?;
+        self.pace = Pace::load(stores, &conversation, &recent).await?;
         let last_seq = recent.last().map_or(0, |message| message.seq);
         let config = &actors.inner.config.room;
         let bounds = Bounds {
@@ -450,23 +454,21 @@ impl RoomState {
     }
 
     fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
-        let Some(room) = &mut self.room else { return };
-        if room.member(user_id).is_none() {
-            return self.deny(user_id, send, waiter);
+        if let Err(error) = self.may_write(user_id, &send.client_id) {
+            return self.deny(user_id, send, error, waiter);
         }
+        let Some(room) = &mut self.room else { return };
         let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
     }
 
-    /// Refuses a send of one who is not a member, unless it repeats one that was stored when he was; off the room's own
+    /// Refuses a send of one who may not write, unless it repeats one that was stored when he might; off the room's own
     /// task, so that strangers hold up nobody.
-    fn deny(&self, user_id: u64, send: SendRequest, waiter: Waiter) {
-        let Some(Err(error)) = self.room.as_ref().map(|room| room.require_member(user_id).map(|_| ())) else {
-            return;
-        };
+    fn deny(&self, user_id: u64, send: SendRequest, error: Error, waiter: Waiter) {
+        let is_member = self.room.as_ref().is_some_and(|room| room.member(user_id).is_some());
         let Ok(turn) = Arc::clone(&self.actors.inner.denials).try_acquire_owned() else {
-            let error = "too many who are no members send; try again in a moment";
+            let error = "too many who may not write here send; try again in a moment";
             return waiter.answer(Err(Error::exhausted(error, SWEEP_EVERY)));
         };
         let (actors, conversation_id) = (self.actors.clone(), self.conversation_id());
@@ -474,8 +476,13 @@ impl RoomState {
             let _turn = turn;
             let stores = &actors.inner.stores;
             let key = ClientKey { conversation_id, sender_id: user_id, client_id: send.client_id };
-            let found = match stores.conversations.member(conversation_id, user_id).await {
-                Ok(Some(_)) => stores.messages.stored(std::slice::from_ref(&key)).await,
+            let was_member = if is_member {
+                Ok(true)
+            } else {
+                stores.conversations.member(conversation_id, user_id).await.map(|found| found.is_some())
+            };
+            let found = match was_member {
+                Ok(true) => stores.messages.stored(std::slice::from_ref(&key)).await,
                 other => other.map(|_| Vec::new()),
             };
             waiter.answer(match found {
@@ -635,6 +642,14 @@ fn changes_members(command: &room_request::Command) -> bool {
             | Command::RemoveMember(_)
             | Command::Join(_)
             | Command::Leave(_)
+            | Command::ChangeRoom(_)
+            | Command::Dissolve(_)
+            | Command::ChangeMember(_)
+            | Command::AnswerRequest(_)
+            | Command::Ban(_)
+            | Command::Unban(_)
+            | Command::MakeInvite(_)
+            | Command::DropInvite(_)
     )
 }
 

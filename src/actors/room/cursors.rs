@@ -259,6 +259,9 @@ impl RoomState {
         except_session_id: u64,
     ) {
         self.recent.push(&message, self.young_ms());
+        if let Some(room) = &self.room {
+            self.pace.wrote(&message, room.conversation().rules.slow_mode_seconds);
+        }
         let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
         self.actors.fan_out(members, except_session_id, event, kind);
     }

@@ -82,7 +82,7 @@ async fn a_system_message_is_stored_when_storage_is_back() {
     let node = Node::start("speaker", &memory).await;
     let (rooms, room) = (node.actors.rooms(), group(&memory, 1, vec![]).await);
     node.away.store(true, Ordering::Relaxed);
-    rooms.join(2, room).await.expect("the membership is stored");
+    rooms.join(2, room, Join::default()).await.expect("the membership is stored");
     let send =
         Send { conversation_id: room, client_id: "a".to_owned(), text: "hi".to_owned(), ..Send::default() };
     let refused = rooms.send(1, send).await.expect_err("a send is refused");

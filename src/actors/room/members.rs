@@ -1,125 +1,215 @@
-//! Changes of a group's membership: stored first, then known to the room, then told in the log and by events.
+//! Changes of a group: stored first, then known to the room, then told in the log and by events. Here those of who is in
+//! it; what else changes is in [`super::settings`], [`super::joining`] and [`super::discipline`].
+//!
+//! A change is stored with the conditions that it was decided by, so that another activation of the room can't have made it
+//! wrong meanwhile: then the room reads again and decides anew.
 
 use super::actor::{RoomMessage, RoomState};
+use super::state::Room;
+use crate::domain::permissions::{self, Act};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
+use crate::protocol::cluster::{Done, room_reply};
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
-use crate::storage::MemberRecord;
+use crate::protocol::{ConversationKind, MemberRole};
+use crate::storage::{Condition, Listed, MemberRecord, RoomChange, RoomWrite, Unmet};
 use crate::{chance, clock};
 
 /// How long changes gather before members are told how the conversation looks.
 const DESCRIBE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// How often a change is decided when the database turns out to hold something else than the room thought.
+const DECISIONS_MAX: u32 = 4;
+/// Of a large room's managers, how many are told of a change.
+pub(super) const MANAGERS_TOLD_MAX: usize = 50;
+
+/// What came of a change; `None`: the room decided by what does not hold any more.
+pub(super) type Changed = Result<Option<room_reply::Reply>>;
+
+/// The answer of a change that says no more than that it is done.
+pub(super) fn done() -> Changed {
+    Ok(Some(room_reply::Reply::Done(Done {})))
+}
 
 impl RoomState {
-    /// Carries out a command that changes who is in the group.
-    pub(super) async fn change_members(&mut self, by: u64, command: Command) -> Result<()> {
-        let outcome = match command {
-            Command::Opened(_) => self.open(by),
-            Command::AddMembers(add) => self.add(by, add.user_ids).await,
-            Command::RemoveMember(remove) => self.remove(by, remove.user_id).await,
-            Command::Join(_) => self.join(by).await,
-            Command::Leave(_) => self.leave(by).await,
-            _ => Err(Error::internal("a room does not know this command")),
-        };
-        // A change that was not confirmed may have been stored.
-        self.stale |= outcome.as_ref().is_err_and(Error::is_retryable);
-        outcome
+    /// Carries out a command that changes the group.
+    pub(super) async fn change(&mut self, by: u64, command: Command) -> Result<room_reply::Reply> {
+        for _ in 0..DECISIONS_MAX {
+            let outcome = self.decide(by, &command).await;
+            // A change that was not confirmed may have been stored.
+            self.stale |= match &outcome {
+                Ok(answer) => answer.is_none(),
+                Err(error) => error.is_retryable(),
+            };
+            match outcome {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => self.settle().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::unavailable("the group changes all the time; try again"))
     }
 
-    fn open(&mut self, by: u64) -> Result<()> {
-        let room = self.room.as_ref().ok_or_else(not_loaded)?;
+    async fn decide(&mut self, by: u64, command: &Command) -> Changed {
+        match command {
+            Command::Opened(_) => self.open(by),
+            Command::AddMembers(add) => self.add(by, &add.user_ids).await,
+            Command::RemoveMember(remove) => self.remove(by, remove.user_id).await,
+            Command::Join(join) => self.join(by, join).await,
+            Command::Leave(_) => self.leave(by).await,
+            Command::ChangeRoom(change) => self.change_settings(by, change).await,
+            Command::Dissolve(_) => self.dissolve(by).await,
+            Command::ChangeMember(change) => self.change_member(by, change).await,
+            Command::AnswerRequest(answer) => self.answer_request(by, answer).await,
+            Command::Ban(ban) => self.ban(by, ban).await,
+            Command::Unban(unban) => self.unban(by, unban.user_id).await,
+            Command::MakeInvite(invite) => self.make_invite(by, invite).await,
+            Command::DropInvite(invite) => self.drop_invite(by, &invite.code).await,
+            _ => Err(Error::internal("a room does not know this command")),
+        }
+    }
+
+    pub(super) fn known(&self) -> Result<&Room<super::actor::Waiter>> {
+        self.room.as_ref().ok_or_else(|| Error::internal("a room acts before it is loaded"))
+    }
+
+    /// The caller's role, if it may do this in the group.
+    pub(super) fn authorize(&self, by: u64, act: Act) -> Result<MemberRole> {
+        let room = self.known()?;
+        let role = room.require_member(by)?.role;
+        if room.conversation().kind == ConversationKind::Direct {
+            return Err(Error::precondition(
+                "this is a direct conversation, which has no settings, roles or guests; create a group",
+            ));
+        }
+        permissions::require(role, act)?;
+        Ok(role)
+    }
+
+    /// Stores a change, or says why not.
+    pub(super) async fn store(
+        &mut self,
+        conditions: Vec<Condition>,
+        writes: Vec<RoomWrite>,
+    ) -> Result<Option<Unmet>> {
+        let change = RoomChange {
+            conversation_id: self.conversation_id(),
+            now_ms: clock::now_ms(),
+            conditions,
+            writes,
+        };
+        Ok(self.actors.inner.stores.rooms.change_room(&change).await?)
+    }
+
+    fn open(&mut self, by: u64) -> Changed {
+        let room = self.known()?;
         room.require_member(by)?;
         let others: Vec<u64> = room.member_ids().iter().copied().filter(|id| *id != by).collect();
         if room.last_seq() == 0 && room.pending() == 0 && room.conversation().kind == ConversationKind::Group
         {
             let text = format!("created the group {}", room.conversation().name);
-            self.announce(by, text, others);
+            self.announce_membership(by, text, others);
             self.describe_to_all();
         }
-        Ok(())
+        done()
     }
 
-    async fn add(&mut self, by: u64, user_ids: Vec<u64>) -> Result<()> {
-        let room = self.room.as_ref().ok_or_else(not_loaded)?;
-        room.require_manager(by)?;
-        let new: Vec<u64> = user_ids.into_iter().filter(|user_id| room.member(*user_id).is_none()).collect();
+    async fn add(&mut self, by: u64, user_ids: &[u64]) -> Changed {
+        let role = self.authorize(by, Act::AddMembers)?;
+        let room = self.known()?;
+        let new: Vec<u64> =
+            user_ids.iter().copied().filter(|user_id| room.member(*user_id).is_none()).collect();
         if new.is_empty() {
-            return Ok(());
+            return done();
         }
-        self.admit(&new).await?;
-        self.announce(by, format!("added {} to the group", count(new.len())), new);
-        Ok(())
+        let conditions = vec![Condition::Role(by, role), Condition::NotBanned(new.clone())];
+        if let Some(unmet) = self.admit(&new, conditions, Vec::new()).await? {
+            return refused(unmet, by);
+        }
+        self.announce_membership(by, format!("added {} to the group", count(new.len())), new);
+        done()
     }
 
-    async fn join(&mut self, by: u64) -> Result<()> {
-        let room = self.room.as_ref().ok_or_else(not_loaded)?;
-        if room.member(by).is_some() {
-            return Ok(());
-        }
-        if room.conversation().kind == ConversationKind::Direct {
-            return Err(Error::denied("a direct conversation can't be joined"));
-        }
-        if room.conversation().join_policy != JoinPolicy::Open {
-            return Err(Error::denied("this group is not open; ask its owner or an admin to add you"));
-        }
-        self.admit(&[by]).await?;
-        self.announce(by, "joined the group".to_owned(), vec![by]);
-        Ok(())
-    }
-
-    async fn leave(&mut self, by: u64) -> Result<()> {
-        let room = self.room.as_ref().ok_or_else(not_loaded)?;
+    async fn leave(&mut self, by: u64) -> Changed {
+        let room = self.known()?;
+        let role = room.require_member(by)?.role;
         if room.conversation().kind == ConversationKind::Direct {
             return Err(Error::precondition("a direct conversation can't be left"));
         }
-        let role = room.require_member(by)?.role;
-        match room.heir(by) {
-            Some(heir) if role == MemberRole::Owner => {
-                let (id, now_ms) = (room.conversation().id, clock::now_ms());
-                let conversations = &self.actors.inner.stores.conversations;
-                if !conversations.pass_on(id, by, heir, now_ms).await? {
-                    // Another activation has changed who is a member.
-                    self.stale = true;
-                    return Err(Error::unavailable("the group has just changed; try again"));
+        permissions::require(role, Act::Leave)?;
+        let heir = room.heir(by).and_then(|heir| room.member(heir)).map(|heir| (heir.user_id, heir.role));
+        match heir {
+            Some((heir, heirs_role)) if role == MemberRole::Owner => {
+                let conditions = vec![Condition::Role(by, role), Condition::Role(heir, heirs_role)];
+                let writes = vec![
+                    RoomWrite::Role(heir, MemberRole::Owner),
+                    RoomWrite::Silence(heir, 0),
+                    RoomWrite::Remove(by),
+                ];
+                if let Some(unmet) = self.store(conditions, writes).await? {
+                    return refused(unmet, by);
                 }
-                if let Some(room) = &mut self.room {
-                    room.crown(heir);
-                }
-                self.forget_member(by);
+                self.crown(heir);
             }
-            _ => self.dismiss(by).await?,
+            // The last one out: nobody could ever let anybody in again.
+            None => {
+                let conditions = vec![Condition::Role(by, role), Condition::Alone(by)];
+                return self.end_for_all(by, conditions).await;
+            }
+            Some(_) => {
+                let conditions = vec![Condition::Role(by, role)];
+                if let Some(unmet) = self.store(conditions, vec![RoomWrite::Remove(by)]).await? {
+                    return refused(unmet, by);
+                }
+            }
         }
-        self.announce(by, "left the group".to_owned(), vec![by]);
-        Ok(())
+        self.forget_member(by);
+        self.announce_membership(by, "left the group".to_owned(), vec![by]);
+        done()
     }
 
-    async fn remove(&mut self, by: u64, user_id: u64) -> Result<()> {
+    async fn remove(&mut self, by: u64, user_id: u64) -> Changed {
         if by == user_id {
             return self.leave(by).await;
         }
-        let room = self.room.as_ref().ok_or_else(not_loaded)?;
-        room.require_manager(by)?;
-        let Some(member) = room.member(user_id) else {
-            return Err(Error::not_found(format!("user {user_id} is not a member of this group")));
-        };
-        let by_owner = room.require_member(by)?.role == MemberRole::Owner;
-        if member.role == MemberRole::Owner || (member.role == MemberRole::Admin && !by_owner) {
-            return Err(Error::denied("an admin can remove members only; the owner can remove admins too"));
+        let role = self.authorize(by, Act::DisciplineMembers)?;
+        let subject = self.subject(role, user_id)?;
+        let conditions = vec![Condition::Role(by, role), Condition::Role(user_id, subject)];
+        if let Some(unmet) = self.store(conditions, vec![RoomWrite::Remove(user_id)]).await? {
+            return refused(unmet, by);
         }
-        self.dismiss(user_id).await?;
-        self.announce(by, "removed a member from the group".to_owned(), vec![user_id]);
-        Ok(())
+        self.forget_member(user_id);
+        self.announce_membership(by, "removed a member from the group".to_owned(), vec![user_id]);
+        done()
     }
 
-    async fn admit(&mut self, user_ids: &[u64]) -> Result<()> {
-        let room = self.room.as_ref().ok_or_else(not_loaded)?;
+    /// The role of a member whom one of role `by` may discipline.
+    pub(super) fn subject(&self, by: MemberRole, user_id: u64) -> Result<MemberRole> {
+        let Some(member) = self.known()?.member(user_id) else {
+            return Err(Error::not_found(format!("user {user_id} is not a member of this group")));
+        };
+        if !permissions::outranks(by, member.role) {
+            return Err(Error::denied(
+                "this can be done only to members of a lower role: by admins to members, by the owner to admins too",
+            ));
+        }
+        Ok(member.role)
+    }
+
+    /// Stores new members, with what else changes with that, and takes them up.
+    pub(super) async fn admit(
+        &mut self,
+        user_ids: &[u64],
+        conditions: Vec<Condition>,
+        mut writes: Vec<RoomWrite>,
+    ) -> Result<Option<Unmet>> {
+        let room = self.known()?;
         let limit = self.actors.inner.config.room.members_max;
         if room.member_ids().len() + user_ids.len() > limit {
             return Err(Error::precondition(format!("a group has at most {limit} members")));
         }
-        let (now_ms, first_seq, id) = (clock::now_ms(), room.next_seq(), room.conversation().id);
+        let (now_ms, next_seq, id) = (clock::now_ms(), room.next_seq(), room.conversation().id);
+        let first_seq = if room.conversation().rules.history_open { 1 } else { next_seq };
         let members: Vec<MemberRecord> = user_ids
             .iter()
             .map(|&user_id| MemberRecord {
@@ -127,30 +217,41 @@ impl RoomState {
                 user_id,
                 role: MemberRole::Member,
                 first_seq,
-                delivered_seq: first_seq - 1,
-                read_seq: first_seq - 1,
+                // What was before is theirs to see, perhaps, but not to catch up with.
+                delivered_seq: next_seq - 1,
+                read_seq: next_seq - 1,
                 joined_at_ms: now_ms,
                 updated_at_ms: now_ms,
                 ..MemberRecord::default()
             })
             .collect();
-        self.actors.inner.stores.conversations.add_members(&members).await?;
-        if let Some(room) = &mut self.room {
-            room.join(members);
+        writes.push(RoomWrite::Add(members));
+        let unmet = self.store(conditions, writes).await?;
+        if unmet.is_none() {
+            // As stored: of one who comes back, cursors and silence are as they were.
+            let members = self.actors.inner.stores.conversations.members_among(id, user_ids).await?;
+            if let Some(room) = &mut self.room {
+                room.join(members);
+            }
+            self.describe_to.extend(user_ids);
+            self.describe_to_all();
         }
-        self.describe_to.extend(user_ids);
-        self.describe_to_all();
-        Ok(())
+        Ok(unmet)
     }
 
-    async fn dismiss(&mut self, user_id: u64) -> Result<()> {
-        let id = self.vitals.address.key;
-        self.actors.inner.stores.conversations.remove_member(id, user_id, clock::now_ms()).await?;
-        self.forget_member(user_id);
-        Ok(())
+    /// Ownership has passed on (as stored).
+    pub(super) fn crown(&mut self, user_id: u64) {
+        let Some(room) = &mut self.room else { return };
+        let mut conversation = room.conversation().clone();
+        conversation.owner_id = user_id;
+        room.put_conversation(conversation);
+        room.change_member(user_id, |member| {
+            (member.role, member.silenced_until_ms) = (MemberRole::Owner, 0);
+        });
+        self.describe_to.push(user_id);
     }
 
-    fn forget_member(&mut self, user_id: u64) {
+    pub(super) fn forget_member(&mut self, user_id: u64) {
         if let Some(room) = &mut self.room {
             room.leave(user_id);
         }
@@ -158,22 +259,35 @@ impl RoomState {
         self.describe_to_all();
     }
 
-    /// A `system` message in the log, where the room is small enough for it.
-    fn announce(&mut self, by: u64, text: String, about: Vec<u64>) {
-        let small = self.actors.inner.config.room.small_room;
-        if let Some(room) = &mut self.room
-            && room.member_ids().len() <= small
-        {
+    /// A `system` message in the log.
+    pub(super) fn announce(&mut self, by: u64, text: String, about: Vec<u64>) {
+        if let Some(room) = &mut self.room {
             room.announce(by, text, about, format!("system-{:016x}", chance::bits()));
         }
     }
 
-    fn describe_to_all(&mut self) {
-        if let Some(room) = &self.room
-            && room.member_ids().len() <= self.actors.inner.config.room.small_room
-        {
-            self.describe_to.extend(room.member_ids().iter());
+    /// The same of a membership, where the room is small enough for it.
+    pub(super) fn announce_membership(&mut self, by: u64, text: String, about: Vec<u64>) {
+        let small = self.actors.inner.config.room.small_room;
+        if self.room.as_ref().is_some_and(|room| room.member_ids().len() <= small) {
+            self.announce(by, text, about);
         }
+    }
+
+    /// Tells all members of a small room how the conversation looks, and of a large one those who manage it.
+    pub(super) fn describe_to_all(&mut self) {
+        if let Some(room) = &self.room {
+            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
+                self.describe_to.extend(room.member_ids().iter());
+            } else {
+                self.describe_to.extend(room.managers(MANAGERS_TOLD_MAX));
+            }
+        }
+        self.describe_soon();
+    }
+
+    /// Tells those who are noted down.
+    pub(super) fn describe_soon(&mut self) {
         let myself = self.myself.clone();
         self.actors.inner.runtime.spawn(async move {
             tokio::time::sleep(DESCRIBE_PAUSE).await;
@@ -206,10 +320,36 @@ impl RoomState {
     }
 }
 
-fn count(members: usize) -> String {
-    if members == 1 { "a member".to_owned() } else { format!("{members} members") }
+/// What a change that storage did not carry out is answered with; `None`: it is to be decided anew.
+pub(super) fn refused(unmet: Unmet, by: u64) -> Changed {
+    Err(match unmet {
+        Unmet::Gone | Unmet::Membership(_) => return Ok(None),
+        Unmet::Banned(user_id) if user_id == by => Error::denied("you are banned from this group"),
+        Unmet::Banned(user_id) => Error {
+            field: "user_ids".into(),
+            ..Error::precondition(format!(
+                "user {user_id} is banned from this group; take the ban back first; nothing was changed"
+            ))
+        },
+        Unmet::NotBanned(user_id) => {
+            Error::not_found(format!("user {user_id} is not banned from this group"))
+        }
+        Unmet::NotRequested(user_id) => {
+            Error::not_found(format!("user {user_id} has not asked to join, or was answered already"))
+        }
+        Unmet::Full(Listed::Requests) => {
+            Error::precondition("too many wait to be let into this group already; try again another day")
+        }
+        Unmet::Full(Listed::Bans) => Error::precondition("this group has too many bans; take some back"),
+        Unmet::Full(Listed::Invites) => {
+            Error::precondition("this group has too many invite codes; take some back")
+        }
+        Unmet::Invite => {
+            Error::precondition("this invite code is used up, expired or taken back; ask for another one")
+        }
+    })
 }
 
-fn not_loaded() -> Error {
-    Error::internal("a room acts before it is loaded")
+fn count(members: usize) -> String {
+    if members == 1 { "a member".to_owned() } else { format!("{members} members") }
 }

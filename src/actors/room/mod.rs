@@ -2,6 +2,8 @@
 
 pub mod actor;
 mod cursors;
+mod discipline;
+mod joining;
 #[cfg(test)]
 mod lane_tests;
 mod leaving;
@@ -9,6 +11,7 @@ mod members;
 #[cfg(test)]
 mod move_tests;
 mod recent;
+mod settings;
 pub mod state;
 #[cfg(test)]
 mod testing;
@@ -103,12 +106,21 @@ impl Rooms {
         self.ask_done(by, conversation_id, command).await
     }
 
-    /// Joins an open group. Already a member: nothing changes.
-    pub async fn join(&self, by: u64, conversation_id: u64) -> Result<()> {
-        self.ask_done(by, conversation_id, room_request::Command::Join(Join {})).await
+    /// Joins a group, or asks to where its owner and admins decide; whether it was only asked. Already a member: nothing
+    /// changes.
+    pub async fn join(&self, by: u64, conversation_id: u64, join: Join) -> Result<bool> {
+        joining::is_requested(self.ask(by, conversation_id, room_request::Command::Join(join)).await?)
     }
 
-    /// Leaves a group. The last owner passes ownership to the oldest admin, else to the oldest member.
+    /// A change of a group that answers with nothing but its success. What it may be refused for beside the caller's
+    /// role: `not_found` (there is no such member, request, ban or code), `failed_precondition` (a list is full, or the
+    /// group is dissolved or none).
+    pub async fn change(&self, by: u64, conversation_id: u64, command: room_request::Command) -> Result<()> {
+        self.ask_done(by, conversation_id, command).await
+    }
+
+    /// Leaves a group. The owner passes ownership to the oldest admin, else to the oldest member; with the last member the
+    /// group ends.
     pub async fn leave(&self, by: u64, conversation_id: u64) -> Result<()> {
         self.ask_done(by, conversation_id, room_request::Command::Leave(Leave {})).await
     }

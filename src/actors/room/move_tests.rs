@@ -16,8 +16,8 @@ use crate::config::Config;
 use crate::protocol::ErrorCode;
 use crate::protocol::cluster::{Register, Request, RoomRequest, request, room_request};
 use crate::protocol::v1::Send;
-use crate::storage::MemberRecord;
 use crate::storage::memory::MemoryStores;
+use crate::storage::{MemberRecord, RoomChange, RoomWrite};
 
 /// The view turns to and fro while the log is held up at times: pipelined sends are stored once, in their order, and
 /// none is refused.
@@ -208,7 +208,7 @@ async fn what_another_activation_did_to_the_membership_is_found_out() {
     let memory = MemoryStores::default();
     let node = Node::start("left", &memory).await;
     let room = group(&memory, 1, vec![2]).await;
-    let (rooms, other) = (node.actors.rooms(), memory.stores().conversations);
+    let (rooms, other) = (node.actors.rooms(), memory.stores().rooms);
     let send = |number: u32| Send {
         conversation_id: room,
         client_id: number.to_string(),
@@ -217,8 +217,11 @@ async fn what_another_activation_did_to_the_membership_is_found_out() {
     };
     let member = |user_id| MemberRecord { conversation_id: room, user_id, ..MemberRecord::default() };
     rooms.send(2, send(0)).await.expect("a member may send");
-    other.remove_member(room, 2, 5).await.expect("memory answers");
-    other.add_members(&[member(3)]).await.expect("memory answers");
+    let change = async |writes: Vec<RoomWrite>| {
+        let change = RoomChange { conversation_id: room, now_ms: 5, conditions: Vec::new(), writes };
+        assert_eq!(other.change_room(&change).await, Ok(None));
+    };
+    change(vec![RoomWrite::Remove(2), RoomWrite::Add(vec![member(3)])]).await;
     rooms.send(2, send(1)).await.expect("nobody has told the room");
     // A link is made: whatever the room remembers is in doubt.
     node.actors.inner.doubts.fetch_add(1, Ordering::Relaxed);
@@ -226,7 +229,7 @@ async fn what_another_activation_did_to_the_membership_is_found_out() {
     assert_eq!(refused.code, ErrorCode::PermissionDenied);
     rooms.send(3, send(3)).await.expect("one who was added may");
     // Without any sign, one who was added is refused for a second at most.
-    other.add_members(&[member(4)]).await.expect("memory answers");
+    change(vec![RoomWrite::Add(vec![member(4)])]).await;
     let accepted = async {
         while rooms.send(4, send(4)).await.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;

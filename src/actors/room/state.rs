@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::domain::{Error, Result};
 use crate::protocol::v1::{Message, Send, Sent};
-use crate::protocol::{ConversationKind, MemberRole, MessageKind};
+use crate::protocol::{MemberRole, MessageKind};
 use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord};
 
 /// Bounds of a room, from `cluster.toml`.
@@ -156,24 +156,14 @@ impl<W> Room<W> {
     /// The member, or why the user may do nothing here.
     pub fn require_member(&self, user_id: u64) -> Result<&MemberRecord> {
         self.members.get(&user_id).ok_or_else(|| {
+            if self.conversation.rules.dissolved_at_ms != 0 {
+                return Error::precondition("this group was dissolved; nothing can be done in it any more");
+            }
             Error::denied(format!(
                 "you are not a member of conversation {}; join it or ask a member to add you",
                 self.conversation.id
             ))
         })
-    }
-
-    /// The member, if it may change the group.
-    pub fn require_manager(&self, user_id: u64) -> Result<()> {
-        if self.conversation.kind == ConversationKind::Direct {
-            return Err(Error::precondition(
-                "the members of a direct conversation can't be changed; create a group",
-            ));
-        }
-        match self.require_member(user_id)?.role {
-            MemberRole::Owner | MemberRole::Admin => Ok(()),
-            MemberRole::Member => Err(Error::denied("only the owner and admins of the group may do this")),
-        }
     }
 
     /// Takes a send of a member. The waiter is answered by an effect, now or after storing.
@@ -505,12 +495,37 @@ impl<W> Room<W> {
             .map(|member| member.user_id)
     }
 
-    /// Ownership has passed on (as stored).
-    pub fn crown(&mut self, user_id: u64) {
-        self.conversation.owner_id = user_id;
-        if let Some(member) = self.members.get_mut(&user_id) {
-            member.role = MemberRole::Owner;
+    /// The record has changed (as stored). If the past was opened, members see it from the beginning.
+    pub fn put_conversation(&mut self, conversation: ConversationRecord) {
+        if conversation.rules.history_open && !self.conversation.rules.history_open {
+            self.members.values_mut().for_each(|member| member.first_seq = 1);
         }
+        self.conversation = conversation;
+    }
+
+    /// A membership has changed (as stored).
+    pub fn change_member(&mut self, user_id: u64, change: impl FnOnce(&mut MemberRecord)) {
+        if let Some(member) = self.members.get_mut(&user_id) {
+            change(member);
+        }
+    }
+
+    /// The owner and admins, by id; the first `most` of them.
+    pub fn managers(&self, most: usize) -> Vec<u64> {
+        let managers = self.members.values().filter(|member| member.role != MemberRole::Member);
+        managers.map(|member| member.user_id).take(most).collect()
+    }
+
+    /// Whether a send of this name is stored, as far as it is remembered, or waits to be.
+    pub fn knows(&self, sender_id: u64, client_id: &str) -> bool {
+        self.recent.contains_key(&(sender_id, client_id.to_owned()))
+            || self.pending_of(sender_id).any(|message| message.client_id == client_id)
+    }
+
+    /// What a member has sent that waits to be stored.
+    pub fn pending_of(&self, sender_id: u64) -> impl Iterator<Item = &Message> {
+        let pending = self.in_flight.iter().chain(&self.queue).map(|pending| &pending.message);
+        pending.filter(move |message| message.sender_id == sender_id)
     }
 
     /// The seq that the next new member sees first. What waits to be stored while it joins counts as later: its seqs

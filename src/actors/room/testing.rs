@@ -13,9 +13,9 @@ use crate::actors::session::{Handler, OpenSession, Session, Socket, Transport};
 use crate::cluster::{Address, Cluster, NodeInfo, NodeState, ReplyTo, ViewNode};
 use crate::config::Config;
 use crate::domain::Result;
+use crate::protocol::JoinPolicy;
 use crate::protocol::codec::Format;
 use crate::protocol::v1::{ClientFrame, Message, Send, Sent};
-use crate::protocol::{JoinPolicy, MemberRole};
 use crate::storage::memory::MemoryStores;
 use crate::storage::{
     ClientKey, ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord,
@@ -98,18 +98,6 @@ impl ConversationStore for HeldCursors {
     }
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>> {
         self.conversations.member(conversation_id, user_id).await
-    }
-    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()> {
-        self.conversations.add_members(members).await
-    }
-    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool> {
-        self.conversations.remove_member(conversation_id, user_id, now_ms).await
-    }
-    async fn pass_on(&self, id: u64, owner_id: u64, heir_id: u64, now_ms: u64) -> StoreResult<bool> {
-        self.conversations.pass_on(id, owner_id, heir_id, now_ms).await
-    }
-    async fn set_role(&self, id: u64, user_id: u64, role: MemberRole, now_ms: u64) -> StoreResult<()> {
-        self.conversations.set_role(id, user_id, role, now_ms).await
     }
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {
         let mut open = self.open.clone();

@@ -9,7 +9,7 @@ use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use crate::domain::Error;
 use crate::protocol::v1::{Message, Send};
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
-use crate::storage::{ClientKey, ConversationRecord, MemberRecord};
+use crate::storage::{ClientKey, ConversationRecord, MemberRecord, RoomRules};
 
 const ROOM: u64 = 7;
 
@@ -24,6 +24,7 @@ fn conversation() -> ConversationRecord {
         join_policy: JoinPolicy::Open,
         created_at_ms: 0,
         updated_at_ms: 0,
+        rules: RoomRules::default(),
     }
 }
 

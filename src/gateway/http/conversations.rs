@@ -1,13 +1,14 @@
-//! `/conversations`: creating, listing, joining and leaving.
+//! `/conversations`: creating, listing, changing, dissolving and leaving.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, ServiceConfig, get, post};
+use actix_web::web::{Data, ServiceConfig, delete, get, patch, post};
 use serde::Deserialize;
 
-use super::extract::{ApiResult, Body, Caller, Id, Page, Query, list, wire};
+use super::extract::{ApiResult, Body, Caller, Id, Page, Query, list, number, wire};
 use super::resource;
 use crate::domain::Error;
 use crate::gateway::Edge;
+use crate::protocol::cluster::ChangeRoom;
 use crate::protocol::json::lenient;
 use crate::protocol::{ConversationKind, JoinPolicy};
 use crate::services::conversations::GroupRequest;
@@ -16,8 +17,12 @@ use crate::services::conversations::GroupRequest;
 pub fn routes(service: &mut ServiceConfig) {
     service
         .service(resource("/conversations").route(get().to(conversations)).route(post().to(create)))
-        .service(resource("/conversations/{id}").route(get().to(conversation)))
-        .service(resource("/conversations/{id}/join").route(post().to(join)))
+        .service(
+            resource("/conversations/{id}")
+                .route(get().to(conversation))
+                .route(patch().to(change))
+                .route(delete().to(dissolve)),
+        )
         .service(resource("/conversations/{id}/leave").route(post().to(leave)));
 }
 
@@ -85,19 +90,58 @@ async fn create(edge: Data<Edge>, Caller(caller): Caller, Body(body): Body<Creat
     Ok(response.json(conversation))
 }
 
-async fn join(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id) -> ApiResult {
+async fn leave(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id) -> ApiResult {
     let conversations = edge.services.conversations.clone();
+    edge.on_main(async move { conversations.leave(caller.user_id, id).await }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Those that are not named, or `null`, stay as they are.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Change {
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(deserialize_with = "number")]
+    avatar_file_id: Option<u64>,
+    join_policy: Option<String>,
+    announcement: Option<String>,
+    read_only: Option<bool>,
+    #[serde(deserialize_with = "number")]
+    slow_mode_seconds: Option<u64>,
+    silence_all: Option<bool>,
+    history_open: Option<bool>,
+}
+
+async fn change(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(body): Body<Change>) -> ApiResult {
+    let policy = |word: String| {
+        JoinPolicy::from_str_name(&word)
+            .map(|policy| policy as u32)
+            .ok_or_else(|| Error::invalid("join_policy", "join_policy is open, approval or invite"))
+    };
+    let change = ChangeRoom {
+        name: body.name,
+        description: body.description,
+        avatar_file_id: body.avatar_file_id,
+        join_policy: body.join_policy.map(policy).transpose()?,
+        announcement: body.announcement,
+        read_only: body.read_only,
+        slow_mode_seconds: body.slow_mode_seconds,
+        silence_all: body.silence_all,
+        history_open: body.history_open,
+    };
+    let services = edge.services.clone();
     let conversation = edge
         .on_main(async move {
-            conversations.join(caller.user_id, id).await?;
-            conversations.get(caller.user_id, id).await
+            services.groups.change(caller.user_id, id, change).await?;
+            services.conversations.get(caller.user_id, id).await
         })
         .await?;
     Ok(HttpResponse::Ok().json(conversation))
 }
 
-async fn leave(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id) -> ApiResult {
-    let conversations = edge.services.conversations.clone();
-    edge.on_main(async move { conversations.leave(caller.user_id, id).await }).await?;
+async fn dissolve(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id) -> ApiResult {
+    let groups = edge.services.groups.clone();
+    edge.on_main(async move { groups.dissolve(caller.user_id, id).await }).await?;
     Ok(HttpResponse::NoContent().finish())
 }

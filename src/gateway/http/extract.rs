@@ -282,6 +282,17 @@ pub fn list_by_id<T>(
     list(rows.into_iter().map(item).collect(), next.unwrap_or_default())
 }
 
+/// A number, or one in a string, for fields that may be absent; `null` is absence too.
+pub fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct Number(u64);
+    impl<'de> Deserialize<'de> for Number {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            lenient(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<Number>::deserialize(deserializer)?.map(|number| number.0))
+}
+
 /// A wire object as JSON.
 pub fn wire(object: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(object).expect("generated types have string keys and no failing serialisers")

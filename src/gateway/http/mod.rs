@@ -7,6 +7,7 @@ mod blocks;
 mod contacts;
 mod conversations;
 pub mod extract;
+mod joining;
 mod life;
 mod members;
 mod messages;
@@ -55,6 +56,7 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
                         .configure(blocks::routes)
                         .configure(conversations::routes)
                         .configure(members::routes)
+                        .configure(joining::routes)
                         .configure(messages::routes)
                         .default_service(web::to(unknown)),
                 )

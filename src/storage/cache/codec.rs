@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
-use crate::storage::{ContactRecord, ConversationRecord, MemberRecord, UserRecord};
+use crate::storage::{ContactRecord, ConversationRecord, MemberRecord, RoomRules, UserRecord};
 
 /// A profile: an account without its password hash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub struct Group {
     join_policy: String,
     created_at_ms: u64,
     updated_at_ms: u64,
+    #[serde(default)]
+    rules: RoomRules,
 }
 
 impl From<ConversationRecord> for Group {
@@ -110,6 +112,7 @@ impl From<ConversationRecord> for Group {
             join_policy,
             created_at_ms,
             updated_at_ms,
+            rules,
         } = record;
         Self {
             conversation_id: id,
@@ -121,6 +124,7 @@ impl From<ConversationRecord> for Group {
             join_policy: join_policy.as_str_name().to_owned(),
             created_at_ms,
             updated_at_ms,
+            rules,
         }
     }
 }
@@ -138,6 +142,7 @@ impl Group {
             join_policy: JoinPolicy::from_str_name(&self.join_policy)?,
             created_at_ms: self.created_at_ms,
             updated_at_ms: self.updated_at_ms,
+            rules: self.rules.clone(),
         })
     }
 }

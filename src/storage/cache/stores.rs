@@ -10,7 +10,6 @@ use super::codec::{Contact, Group, Member, User};
 use super::counters::count;
 use super::keys::{self, Key};
 use super::{Cache, Cached, LIST_MAX};
-use crate::protocol::MemberRole;
 use crate::protocol::v1::Message;
 use crate::storage::{
     AccountStore, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
@@ -96,6 +95,7 @@ impl CachedStores {
             accounts: this.clone(),
             contacts: this.clone(),
             people: this.clone(),
+            rooms: this.clone(),
             conversations: this,
             messages,
         }
@@ -134,7 +134,11 @@ impl CachedStores {
         }
     }
 
-    async fn write_conversation<T, W>(&self, conversation_ids: Vec<u64>, write: W) -> StoreResult<T>
+    pub(super) async fn write_conversation<T, W>(
+        &self,
+        conversation_ids: Vec<u64>,
+        write: W,
+    ) -> StoreResult<T>
     where
         T: Send + 'static,
         W: Future<Output = StoreResult<T>> + Send + 'static,
@@ -385,43 +389,6 @@ impl ConversationStore for CachedStores {
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>> {
         self.count_plain();
         self.plain.conversations.member(conversation_id, user_id).await
-    }
-
-    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()> {
-        let (plain, members) = (self.plain.conversations.clone(), members.to_vec());
-        let mut ids: Vec<u64> = members.iter().map(|member| member.conversation_id).collect();
-        ids.dedup();
-        self.write_conversation(ids, async move { plain.add_members(&members).await }).await
-    }
-
-    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool> {
-        let plain = self.plain.conversations.clone();
-        let write = async move { plain.remove_member(conversation_id, user_id, now_ms).await };
-        self.write_conversation(vec![conversation_id], write).await
-    }
-
-    async fn pass_on(
-        &self,
-        conversation_id: u64,
-        owner_id: u64,
-        heir_id: u64,
-        now_ms: u64,
-    ) -> StoreResult<bool> {
-        let plain = self.plain.conversations.clone();
-        let write = async move { plain.pass_on(conversation_id, owner_id, heir_id, now_ms).await };
-        self.write_conversation(vec![conversation_id], write).await
-    }
-
-    async fn set_role(
-        &self,
-        conversation_id: u64,
-        user_id: u64,
-        role: MemberRole,
-        now_ms: u64,
-    ) -> StoreResult<()> {
-        let plain = self.plain.conversations.clone();
-        let write = async move { plain.set_role(conversation_id, user_id, role, now_ms).await };
-        self.write_conversation(vec![conversation_id], write).await
     }
 
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {

@@ -6,7 +6,7 @@ use super::MemoryStores;
 use super::state::State;
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::{
-    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
+    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup, RoomRules,
     StoreError, StoreResult,
 };
 
@@ -28,11 +28,6 @@ impl State {
         }
         self.conversations.insert(record.id, record.clone());
         record
-    }
-
-    /// The row of one who has not left.
-    fn present(&mut self, conversation_id: u64, user_id: u64) -> Option<&mut MemberRecord> {
-        self.members.get_mut(&(conversation_id, user_id)).filter(|member| member.removed_at_ms == 0)
     }
 
     fn row(&self, member: &MemberRecord) -> Option<ConversationRow> {
@@ -57,6 +52,11 @@ impl State {
             last_message,
             unread: others as u64,
             preferences: self.preferences.get(&(member.user_id, id)).cloned().unwrap_or_default(),
+            pending_requests: if member.role == MemberRole::Member || !is_present {
+                0
+            } else {
+                self.join_requests.range((id, 0)..=(id, u64::MAX)).count() as u64
+            },
         })
     }
 }
@@ -75,6 +75,7 @@ impl ConversationStore for MemoryStores {
                 join_policy: group.join_policy,
                 created_at_ms: group.now_ms,
                 updated_at_ms: group.now_ms,
+                rules: RoomRules::default(),
             };
             let mut members = vec![(group.owner_id, MemberRole::Owner)];
             members.extend(group.member_ids.iter().map(|id| (*id, MemberRole::Member)));
@@ -105,6 +106,7 @@ impl ConversationStore for MemoryStores {
                 join_policy: JoinPolicy::Invite,
                 created_at_ms: now_ms,
                 updated_at_ms: now_ms,
+                rules: RoomRules::default(),
             };
             let record = state.create(record, &[(key.0, MemberRole::Member), (key.1, MemberRole::Member)]);
             state.directs.insert(key, record.id);
@@ -124,93 +126,6 @@ impl ConversationStore for MemoryStores {
 
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>> {
         self.read(|state| state.members.get(&(conversation_id, user_id)).cloned())
-    }
-
-    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()> {
-        self.write(|state| {
-            for record in members {
-                let key = (record.conversation_id, record.user_id);
-                let mut record = MemberRecord { removed_at_ms: 0, ..record.clone() };
-                let now_ms = record.updated_at_ms.max(record.joined_at_ms);
-                match state.members.get(&key) {
-                    Some(old) if old.removed_at_ms == 0 => {}
-                    old => {
-                        if let Some(old) = old {
-                            record.delivered_seq = record.delivered_seq.max(old.delivered_seq);
-                            record.read_seq = record.read_seq.max(old.read_seq);
-                            record.muted_until_ms = old.muted_until_ms;
-                            record.pinned = old.pinned;
-                        }
-                        state.members.insert(key, record);
-                    }
-                }
-                if let Some(conversation) = state.conversations.get_mut(&key.0) {
-                    conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
-                }
-            }
-            Ok(())
-        })
-    }
-
-    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool> {
-        self.write(|state| {
-            let Some(member) = state.present(conversation_id, user_id) else { return Ok(false) };
-            member.removed_at_ms = now_ms;
-            member.updated_at_ms = now_ms;
-            if let Some(conversation) = state.conversations.get_mut(&conversation_id) {
-                conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
-            }
-            Ok(true)
-        })
-    }
-
-    async fn pass_on(
-        &self,
-        conversation_id: u64,
-        owner_id: u64,
-        heir_id: u64,
-        now_ms: u64,
-    ) -> StoreResult<bool> {
-        self.write(|state| {
-            let both = [owner_id, heir_id].map(|user_id| state.present(conversation_id, user_id).is_some());
-            if both != [true, true] || owner_id == heir_id {
-                return Ok(false);
-            }
-            if let Some(owner) = state.present(conversation_id, owner_id) {
-                owner.removed_at_ms = now_ms;
-                owner.updated_at_ms = now_ms;
-            }
-            if let Some(heir) = state.present(conversation_id, heir_id) {
-                heir.role = MemberRole::Owner;
-                heir.updated_at_ms = now_ms;
-            }
-            if let Some(conversation) = state.conversations.get_mut(&conversation_id) {
-                conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
-                conversation.owner_id = heir_id;
-            }
-            Ok(true)
-        })
-    }
-
-    async fn set_role(
-        &self,
-        conversation_id: u64,
-        user_id: u64,
-        role: MemberRole,
-        now_ms: u64,
-    ) -> StoreResult<()> {
-        self.write(|state| {
-            let Some(member) = state.present(conversation_id, user_id) else { return Ok(()) };
-            member.role = role;
-            member.updated_at_ms = now_ms;
-            if let Some(conversation) = state.conversations.get_mut(&conversation_id) {
-                conversation.updated_at_ms = conversation.updated_at_ms.max(now_ms);
-                if role == MemberRole::Owner {
-                    conversation.owner_id = user_id;
-                }
-            }
-            Ok(())
-        })
     }
 
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {

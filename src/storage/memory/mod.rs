@@ -5,6 +5,7 @@
 
 mod conversations;
 mod people;
+mod rooms;
 mod state;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ impl MemoryStores {
             contacts: this.clone(),
             conversations: this.clone(),
             people: this.clone(),
+            rooms: this.clone(),
             messages: this,
         }
     }

@@ -209,6 +209,7 @@ impl PeopleStore for MemoryStores {
             state.presences.remove(&user_id);
             state.preferences.retain(|(owner, _), _| *owner != user_id);
             state.line_given.retain(|(owner, _), _| *owner != user_id);
+            state.join_requests.retain(|(_, asker), _| *asker != user_id);
             Ok(())
         })
     }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::protocol::v1::Message;
 use crate::storage::{
-    BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, PreferenceRecord,
-    PresenceRecord, PrivacyRecord, StoreError, StoreResult, UserRecord,
+    BanRecord, BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, InviteRecord,
+    JoinRequestRecord, MemberRecord, PreferenceRecord, PresenceRecord, PrivacyRecord, StoreError,
+    StoreResult, UserRecord,
 };
 
 /// All that is stored.
@@ -38,6 +39,12 @@ pub struct State {
     pub preferences: BTreeMap<(u64, u64), PreferenceRecord>,
     /// By conversation and user.
     pub members: BTreeMap<(u64, u64), MemberRecord>,
+    /// By conversation and user.
+    pub join_requests: BTreeMap<(u64, u64), JoinRequestRecord>,
+    /// By conversation and user.
+    pub bans: BTreeMap<(u64, u64), BanRecord>,
+    /// By code.
+    pub invites: BTreeMap<String, InviteRecord>,
     /// By conversation and seq.
     pub messages: BTreeMap<(u64, u64), Message>,
     /// Seqs of the messages that have a `client_id`.

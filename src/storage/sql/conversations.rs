@@ -1,14 +1,14 @@
 //! [`ConversationStore`]: conversations and memberships. The list of a user's conversations is in [`super::list`].
-//!
-//! Transactions that change a membership change the conversation's row first: it is the lock that orders them.
+//! What changes in groups is in [`super::rooms`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use sea_orm::sea_query::{Expr, Values};
+use sea_orm::sea_query::Values;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr,
-    EntityTrait as _, QueryFilter as _, QueryOrder as _, Statement, Value,
+    ActiveValue::Set, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, Statement, Value,
 };
 
 use super::SqlStores;
@@ -18,7 +18,7 @@ use super::ladder::{cut, padded};
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
-    StoreError, StoreResult,
+    ROSTER_MAX, RoomRules, RoomStore as _, StoreError, StoreResult,
 };
 
 #[async_trait]
@@ -34,6 +34,7 @@ impl ConversationStore for SqlStores {
             join_policy: group.join_policy,
             created_at_ms: group.now_ms,
             updated_at_ms: group.now_ms,
+            rules: RoomRules::default(),
         };
         let mut user_ids = group.member_ids.clone();
         user_ids.retain(|id| *id != group.owner_id);
@@ -62,6 +63,7 @@ impl ConversationStore for SqlStores {
             join_policy: JoinPolicy::Invite,
             created_at_ms: now_ms,
             updated_at_ms: now_ms,
+            rules: RoomRules::default(),
         };
         let members = [a.min(b), a.max(b)].map(|id| first_member(id, MemberRole::Member, now_ms)).to_vec();
         match self.create(record, Some(key.clone()), members).await {
@@ -101,6 +103,15 @@ impl ConversationStore for SqlStores {
             .await
     }
 
+    async fn roster(&self, conversation_id: u64) -> StoreResult<Arc<Vec<MemberRecord>>> {
+        let mut rows = self.members_page(conversation_id, 0, ROSTER_MAX as u32 + 1).await?;
+        for row in &mut rows {
+            (row.delivered_seq, row.read_seq, row.muted_until_ms, row.pinned) = (0, 0, 0, false);
+            (row.updated_at_ms, row.silenced_until_ms) = (0, 0);
+        }
+        Ok(Arc::new(rows))
+    }
+
     async fn members_among(&self, conversation_id: u64, user_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
         let mut ids: Vec<i64> = user_ids.iter().map(|id| int(*id)).collect();
         ids.sort_unstable();
@@ -131,111 +142,6 @@ impl ConversationStore for SqlStores {
             .read(|db| async move {
                 let row = member::Entity::find_by_id((int(conversation_id), int(user_id))).one(&db).await?;
                 row.map(MemberRecord::try_from).transpose()
-            })
-            .await
-    }
-
-    async fn add_members(&self, members: &[MemberRecord]) -> StoreResult<()> {
-        let mut by_conversation: BTreeMap<u64, BTreeMap<u64, &MemberRecord>> = BTreeMap::new();
-        for record in members {
-            by_conversation.entry(record.conversation_id).or_default().insert(record.user_id, record);
-        }
-        let by_conversation = &by_conversation;
-        self.database
-            .write(|attempt| async move {
-                if by_conversation.is_empty() {
-                    return Ok(());
-                }
-                let transaction = attempt.begin().await?;
-                for (conversation_id, records) in by_conversation {
-                    let now_ms = records.values().map(|r| r.updated_at_ms.max(r.joined_at_ms)).max();
-                    move_updated_at(&transaction, *conversation_id, now_ms.unwrap_or(0), None).await?;
-                    add_to(&transaction, *conversation_id, records).await?;
-                }
-                attempt.commit(transaction).await
-            })
-            .await
-    }
-
-    async fn remove_member(&self, conversation_id: u64, user_id: u64, now_ms: u64) -> StoreResult<bool> {
-        self.database
-            .write(|attempt| async move {
-                let transaction = attempt.begin().await?;
-                move_updated_at(&transaction, conversation_id, now_ms, None).await?;
-                let removed = member::Entity::update_many()
-                    .col_expr(member::Column::RemovedAtMs, Expr::value(int(now_ms)))
-                    .col_expr(member::Column::UpdatedAtMs, Expr::value(int(now_ms)))
-                    .filter(is_member(conversation_id, user_id))
-                    .exec(&transaction)
-                    .await?;
-                if removed.rows_affected == 0 {
-                    transaction.rollback().await?;
-                    return Ok(false);
-                }
-                attempt.commit(transaction).await?;
-                Ok(true)
-            })
-            .await
-    }
-
-    async fn pass_on(
-        &self,
-        conversation_id: u64,
-        owner_id: u64,
-        heir_id: u64,
-        now_ms: u64,
-    ) -> StoreResult<bool> {
-        if owner_id == heir_id {
-            return Ok(false);
-        }
-        self.database
-            .write(|attempt| async move {
-                let transaction = attempt.begin().await?;
-                move_updated_at(&transaction, conversation_id, now_ms, Some(heir_id)).await?;
-                let removed = member::Entity::update_many()
-                    .col_expr(member::Column::RemovedAtMs, Expr::value(int(now_ms)))
-                    .col_expr(member::Column::UpdatedAtMs, Expr::value(int(now_ms)))
-                    .filter(is_member(conversation_id, owner_id))
-                    .exec(&transaction)
-                    .await?;
-                let crowned = member::Entity::update_many()
-                    .col_expr(member::Column::Role, Expr::value(MemberRole::Owner as i16))
-                    .col_expr(member::Column::UpdatedAtMs, Expr::value(int(now_ms)))
-                    .filter(is_member(conversation_id, heir_id))
-                    .exec(&transaction)
-                    .await?;
-                if removed.rows_affected == 0 || crowned.rows_affected == 0 {
-                    transaction.rollback().await?;
-                    return Ok(false);
-                }
-                attempt.commit(transaction).await?;
-                Ok(true)
-            })
-            .await
-    }
-
-    async fn set_role(
-        &self,
-        conversation_id: u64,
-        user_id: u64,
-        role: MemberRole,
-        now_ms: u64,
-    ) -> StoreResult<()> {
-        self.database
-            .write(|attempt| async move {
-                let transaction = attempt.begin().await?;
-                let owner = (role == MemberRole::Owner).then_some(user_id);
-                move_updated_at(&transaction, conversation_id, now_ms, owner).await?;
-                let changed = member::Entity::update_many()
-                    .col_expr(member::Column::Role, Expr::value(role as i16))
-                    .col_expr(member::Column::UpdatedAtMs, Expr::value(int(now_ms)))
-                    .filter(is_member(conversation_id, user_id))
-                    .exec(&transaction)
-                    .await?;
-                if changed.rows_affected == 0 {
-                    return transaction.rollback().await;
-                }
-                attempt.commit(transaction).await
             })
             .await
     }
@@ -363,82 +269,6 @@ fn first_member(user_id: u64, role: MemberRole, now_ms: u64) -> MemberRecord {
         updated_at_ms: now_ms,
         ..MemberRecord::default()
     }
-}
-
-/// The row of one who has not left.
-fn is_member(conversation_id: u64, user_id: u64) -> Condition {
-    Condition::all()
-        .add(member::Column::ConversationId.eq(int(conversation_id)))
-        .add(member::Column::UserId.eq(int(user_id)))
-        .add(member::Column::RemovedAtMs.eq(0))
-}
-
-/// Moves a conversation's `updated_at_ms` forward, and so locks it until the transaction ends.
-async fn move_updated_at(
-    transaction: &DatabaseTransaction,
-    conversation_id: u64,
-    now_ms: u64,
-    owner: Option<u64>,
-) -> Result<(), DbErr> {
-    use sea_orm::sea_query::ExprTrait as _;
-    let stored = Expr::col(conversation::Column::UpdatedAtMs);
-    let forward = Expr::case(stored.clone().lt(int(now_ms)), int(now_ms)).finally(stored);
-    let mut update = conversation::Entity::update_many()
-        .col_expr(conversation::Column::UpdatedAtMs, forward.into())
-        .filter(conversation::Column::Id.eq(int(conversation_id)));
-    if let Some(owner) = owner {
-        update = update.col_expr(conversation::Column::OwnerId, Expr::value(int(owner)));
-    }
-    update.exec(transaction).await?;
-    Ok(())
-}
-
-/// Inserts those who have no row, and replaces the rows of those who had left. Their cursors stay, because cursors
-/// never move back, and so do their own preferences.
-async fn add_to(
-    transaction: &DatabaseTransaction,
-    conversation_id: u64,
-    records: &BTreeMap<u64, &MemberRecord>,
-) -> Result<(), DbErr> {
-    let user_ids: Vec<i64> = records.keys().map(|id| int(*id)).collect();
-    let mut there: HashMap<u64, member::Model> = HashMap::new();
-    for list in padded(&user_ids) {
-        let rows = member::Entity::find()
-            .filter(member::Column::ConversationId.eq(int(conversation_id)))
-            .filter(member::Column::UserId.is_in(list))
-            .all(transaction)
-            .await?;
-        there.extend(rows.into_iter().map(|row| (uint(row.user_id), row)));
-    }
-    let returning: Vec<i64> =
-        there.values().filter(|row| row.removed_at_ms != 0).map(|row| row.user_id).collect();
-    for list in padded(&returning) {
-        member::Entity::delete_many()
-            .filter(member::Column::ConversationId.eq(int(conversation_id)))
-            .filter(member::Column::UserId.is_in(list))
-            .exec(transaction)
-            .await?;
-    }
-    let mut rows = Vec::new();
-    for (user_id, record) in records {
-        let mut row = new_member(record);
-        row.removed_at_ms = Set(0);
-        match there.get(user_id) {
-            Some(old) if old.removed_at_ms == 0 => continue,
-            Some(old) => {
-                row.delivered_seq = Set(old.delivered_seq.max(int(record.delivered_seq)));
-                row.read_seq = Set(old.read_seq.max(int(record.read_seq)));
-                row.muted_until_ms = Set(old.muted_until_ms);
-                row.pinned = Set(old.pinned);
-            }
-            None => {}
-        }
-        rows.push(row);
-    }
-    for run in cut(&rows, |_| 0) {
-        member::Entity::insert_many(run.iter().cloned()).exec_without_returning(transaction).await?;
-    }
-    Ok(())
 }
 
 /// One UPDATE that moves the cursors of many rows. An UPDATE that joins a list of values has no common form in the

@@ -8,7 +8,7 @@ use super::entity::{contact, conversation, device, member, message, user};
 use crate::domain::limits::username_key;
 use crate::protocol::v1::{Attachment, Message};
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole, MessageKind};
-use crate::storage::{ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, UserRecord};
+use crate::storage::{ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, RoomRules, UserRecord};
 
 /// An id, seq or time as the databases hold it. All of them are below 2^53; a bound such as `u64::MAX`, which stands
 /// for "no bound", becomes the largest value.
@@ -130,6 +130,14 @@ impl TryFrom<conversation::Model> for ConversationRecord {
                 .map_err(|_| unknown("join policy", row.join_policy))?,
             created_at_ms: uint(row.created_at_ms),
             updated_at_ms: uint(row.updated_at_ms),
+            rules: RoomRules {
+                announcement: row.announcement,
+                read_only: row.read_only,
+                slow_mode_seconds: uint(row.slow_mode_seconds),
+                silence_all: row.silence_all,
+                history_open: row.history_open,
+                dissolved_at_ms: uint(row.dissolved_at_ms),
+            },
         })
     }
 }
@@ -148,6 +156,7 @@ pub fn new_member(record: &MemberRecord) -> member::ActiveModel {
         muted_until_ms: Set(int(record.muted_until_ms)),
         pinned: Set(record.pinned),
         updated_at_ms: Set(int(record.updated_at_ms)),
+        silenced_until_ms: Set(int(record.silenced_until_ms)),
     }
 }
 
@@ -166,6 +175,7 @@ impl TryFrom<member::Model> for MemberRecord {
             muted_until_ms: uint(row.muted_until_ms),
             pinned: row.pinned,
             updated_at_ms: uint(row.updated_at_ms),
+            silenced_until_ms: uint(row.silenced_until_ms),
         })
     }
 }

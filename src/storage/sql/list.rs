@@ -14,10 +14,10 @@ use sea_orm::{
 
 use super::SqlStores;
 use super::convert::{int, uint};
-use super::entity::{conversation, member, message, preference};
+use super::entity::{conversation, join_request, member, message, preference};
 use super::ladder::padded;
-use crate::protocol::ConversationKind;
 use crate::protocol::v1::Message;
+use crate::protocol::{ConversationKind, MemberRole};
 use crate::storage::{ConversationRow, PreferenceRecord, StoreResult};
 
 /// A membership whose place in the list is known, but not yet all that its row shows.
@@ -173,6 +173,7 @@ async fn rows(
     let mut last_messages = last_messages(db, &entries).await?;
     let unread = unread(db, user_id, &entries).await?;
     let counts = member_counts(db, &entries).await?;
+    let requests = join_requests(db, &entries).await?;
     let mut peers = peers(db, user_id, &entries).await?;
     entries
         .into_iter()
@@ -190,9 +191,33 @@ async fn rows(
                     .map(PreferenceRecord::try_from)
                     .transpose()?
                     .unwrap_or_default(),
+                pending_requests: requests.get(&id).copied().map_or(0, uint),
             })
         })
         .collect()
+}
+
+/// How many wait to be let in, where the user is one of those who decide it.
+async fn join_requests(db: &DatabaseConnection, entries: &[Entry]) -> Result<HashMap<i64, i64>, DbErr> {
+    let ids: Vec<i64> = entries
+        .iter()
+        .filter(|entry| entry.member.role != MemberRole::Member as i16 && entry.member.removed_at_ms == 0)
+        .map(|entry| entry.member.conversation_id)
+        .collect();
+    let mut counts = HashMap::new();
+    for list in padded(&ids) {
+        let rows: Vec<(i64, i64)> = join_request::Entity::find()
+            .select_only()
+            .column(join_request::Column::ConversationId)
+            .column_as(join_request::Column::UserId.count(), "requests")
+            .filter(join_request::Column::ConversationId.is_in(list))
+            .group_by(join_request::Column::ConversationId)
+            .into_tuple()
+            .all(db)
+            .await?;
+        counts.extend(rows);
+    }
+    Ok(counts)
 }
 
 async fn last_messages(db: &DatabaseConnection, entries: &[Entry]) -> Result<HashMap<i64, Message>, DbErr> {

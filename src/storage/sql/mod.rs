@@ -20,6 +20,7 @@ mod messages;
 mod migration;
 mod people;
 mod pools;
+mod rooms;
 
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ impl SqlStores {
             contacts: this.clone(),
             conversations: this.clone(),
             people: this.clone(),
+            rooms: this.clone(),
             messages: this,
         }
     }

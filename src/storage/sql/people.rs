@@ -13,7 +13,7 @@ use super::SqlStores;
 use super::conversations::direct_key;
 use super::convert::{ERASED, display_key, int, uint, unknown};
 use super::entity::{
-    block, contact, device, line_given, member, message, preference, presence, privacy, user,
+    block, contact, device, join_request, line_given, member, message, preference, presence, privacy, user,
 };
 use super::ladder::{cut, padded};
 use crate::domain::limits::username_key;
@@ -410,6 +410,8 @@ impl PeopleStore for SqlStores {
                 presence::Entity::delete_by_id(id).exec(on).await?;
                 preference::Entity::delete_many().filter(preference::Column::UserId.eq(id)).exec(on).await?;
                 line_given::Entity::delete_many().filter(line_given::Column::UserId.eq(id)).exec(on).await?;
+                let asked = join_request::Column::UserId.eq(id);
+                join_request::Entity::delete_many().filter(asked).exec(on).await?;
                 attempt.commit(transaction).await
             })
             .await

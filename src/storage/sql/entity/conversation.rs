@@ -27,6 +27,18 @@ pub struct Model {
     pub created_at_ms: i64,
     /// Last change of the row or of its membership.
     pub updated_at_ms: i64,
+    /// May be empty.
+    pub announcement: String,
+    /// Only the owner and admins write.
+    pub read_only: bool,
+    /// 0: no slow mode.
+    pub slow_mode_seconds: i64,
+    /// Members are silenced for now.
+    pub silence_all: bool,
+    /// New members see the past.
+    pub history_open: bool,
+    /// 0: it goes on.
+    pub dissolved_at_ms: i64,
 }
 
 /// None that SeaORM need know.

@@ -30,6 +30,8 @@ pub struct Model {
     pub pinned: bool,
     /// Last change but for the cursors.
     pub updated_at_ms: i64,
+    /// 0, or until when the member may not write.
+    pub silenced_until_ms: i64,
 }
 
 /// None that SeaORM need know.

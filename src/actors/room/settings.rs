@@ -1,0 +1,154 @@
+//! What a group is called and what holds in it; and its end.
+
+use super::actor::RoomState;
+use super::members::{Changed, done, refused};
+use crate::clock;
+use crate::domain::Error;
+use crate::domain::permissions::Act;
+use crate::protocol::cluster::ChangeRoom;
+use crate::protocol::v1::server_frame::Body;
+use crate::protocol::v1::{Conversation, ServerFrame};
+use crate::protocol::{ConversationKind, JoinPolicy};
+use crate::storage::{Condition, ConversationRecord, RoomWrite, SettingsChange};
+
+impl RoomState {
+    pub(super) async fn change_settings(&mut self, by: u64, wanted: &ChangeRoom) -> Changed {
+        let room = self.known()?;
+        let before = room.conversation().clone();
+        let silences = wanted.silence_all.is_some();
+        let changes_rest = *wanted != ChangeRoom { silence_all: wanted.silence_all, ..ChangeRoom::default() };
+        let mut role = None;
+        if silences {
+            role = Some(self.authorize(by, Act::SilenceAll)?);
+        }
+        if changes_rest || !silences {
+            role = Some(self.authorize(by, Act::ChangeRoom)?);
+        }
+        let change = news(wanted, &before)?;
+        if change == SettingsChange::default() {
+            return done();
+        }
+        let conditions = role.map(|role| Condition::Role(by, role)).into_iter().collect();
+        if let Some(unmet) = self.store(conditions, vec![RoomWrite::Settings(change.clone())]).await? {
+            return refused(unmet, by);
+        }
+        let mut after = before;
+        after.change(&change);
+        after.updated_at_ms = after.updated_at_ms.max(clock::now_ms());
+        if let Some(room) = &mut self.room {
+            room.put_conversation(after);
+        }
+        for text in told(&change) {
+            self.announce(by, text, Vec::new());
+        }
+        self.describe_to_all();
+        done()
+    }
+
+    pub(super) async fn dissolve(&mut self, by: u64) -> Changed {
+        let role = self.authorize(by, Act::Dissolve)?;
+        self.end_for_all(by, vec![Condition::Role(by, role)]).await
+    }
+
+    /// Ends the group for all who are in it.
+    pub(super) async fn end_for_all(&mut self, by: u64, conditions: Vec<Condition>) -> Changed {
+        if let Some(unmet) = self.store(conditions, vec![RoomWrite::Dissolve]).await? {
+            return refused(unmet, by);
+        }
+        let Some(room) = &mut self.room else { return done() };
+        let members = room.member_ids();
+        let mut ended = room.conversation().clone();
+        ended.rules.dissolved_at_ms = clock::now_ms();
+        ended.updated_at_ms = ended.updated_at_ms.max(ended.rules.dissolved_at_ms);
+        let event = ServerFrame { reply_to: 0, body: Some(Body::Conversation(epitaph(&ended))) };
+        // Whoever waits for a send to be stored is told so.
+        let effects = room.refresh(ended, Vec::new());
+        self.perform(effects);
+        self.announce(by, "dissolved the group".to_owned(), Vec::new());
+        // The same for all: however many they are, it is one event.
+        self.actors.fan_out(&members, 0, event, ConversationKind::Group);
+        done()
+    }
+}
+
+/// What is left of a group for those who were in it.
+fn epitaph(record: &ConversationRecord) -> Conversation {
+    Conversation {
+        conversation_id: record.id,
+        kind: record.kind as i32,
+        name: record.name.clone(),
+        description: record.description.clone(),
+        avatar_file_id: record.avatar_file_id,
+        owner_id: record.owner_id,
+        join_policy: record.join_policy as i32,
+        updated_at_ms: record.updated_at_ms,
+        removed: true,
+        dissolved: true,
+        ..Conversation::default()
+    }
+}
+
+/// What of a change is new.
+fn news(wanted: &ChangeRoom, now: &ConversationRecord) -> Result<SettingsChange, Error> {
+    fn new<T: PartialEq + Clone>(wanted: &Option<T>, now: &T) -> Option<T> {
+        wanted.as_ref().filter(|wanted| *wanted != now).cloned()
+    }
+    let policy = |number: u32| {
+        let policy = i32::try_from(number).ok().and_then(|number| JoinPolicy::try_from(number).ok());
+        policy.ok_or_else(|| Error::invalid("join_policy", "join_policy is open, approval or invite"))
+    };
+    Ok(SettingsChange {
+        name: new(&wanted.name, &now.name),
+        description: new(&wanted.description, &now.description),
+        avatar_file_id: new(&wanted.avatar_file_id, &now.avatar_file_id),
+        join_policy: new(&wanted.join_policy.map(policy).transpose()?, &now.join_policy),
+        announcement: new(&wanted.announcement, &now.rules.announcement),
+        read_only: new(&wanted.read_only, &now.rules.read_only),
+        slow_mode_seconds: new(&wanted.slow_mode_seconds, &now.rules.slow_mode_seconds),
+        silence_all: new(&wanted.silence_all, &now.rules.silence_all),
+        history_open: new(&wanted.history_open, &now.rules.history_open),
+    })
+}
+
+/// What the log says of a change, one message for each.
+fn told(change: &SettingsChange) -> Vec<String> {
+    let mut told = Vec::new();
+    if let Some(name) = &change.name {
+        told.push(format!("renamed the group to {name}"));
+    }
+    if change.description.is_some() {
+        told.push("changed the description".to_owned());
+    }
+    if change.avatar_file_id.is_some() {
+        told.push("changed the picture".to_owned());
+    }
+    if let Some(policy) = change.join_policy {
+        told.push(
+            match policy {
+                JoinPolicy::Open => "lets everybody join from now on",
+                JoinPolicy::Approval => "lets in those who ask from now on",
+                JoinPolicy::Invite => "lets in only those who are invited from now on",
+            }
+            .to_owned(),
+        );
+    }
+    match change.announcement.as_deref() {
+        None => {}
+        Some("") => told.push("took the announcement back".to_owned()),
+        Some(text) => told.push(format!("announced: {text}")),
+    }
+    let mut flag = |value: Option<bool>, on: &str, off: &str| {
+        if let Some(value) = value {
+            told.push(if value { on } else { off }.to_owned());
+        }
+    };
+    flag(change.read_only, "made the group read-only", "lets members write again");
+    flag(change.silence_all, "silenced all members", "ended the silence");
+    flag(change.history_open, "opened the past to all members", "closed the past to new members");
+    match change.slow_mode_seconds {
+        None => {}
+        Some(0) => told.push("ended slow mode".to_owned()),
+        Some(seconds) => told.push(format!("set slow mode: one message in {seconds} s")),
+    }
+    told
+}

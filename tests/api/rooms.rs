@@ -43,7 +43,7 @@ impl Person {
         self.posts(&format!("/invites/{code}"), json!({})).await
     }
 
-    async fn lists(&self, id: u64, what: &str) -> Vec<Value> {
+    async fn lists_of_room(&self, id: u64, what: &str) -> Vec<Value> {
         let page = self.gets(&format!("/conversations/{id}/{what}?limit=200")).await.is(200);
         items(&page).clone()
     }
@@ -51,7 +51,7 @@ impl Person {
     /// The roles of the members, by id.
     pub async fn knows_roles(&self, id: u64) -> Vec<(u64, String)> {
         let role = |row: &Value| (number(row, "user_id"), row["role"].as_str().expect("a word").to_owned());
-        let mut roles: Vec<_> = self.lists(id, "members").await.iter().map(role).collect();
+        let mut roles: Vec<_> = self.lists_of_room(id, "members").await.iter().map(role).collect();
         roles.sort();
         roles
     }
@@ -59,7 +59,7 @@ impl Person {
 
 impl Live {
     /// News of a conversation that is as it should be.
-    pub async fn hears_that(&mut self, id: u64, is: impl Fn(&Conversation) -> bool) -> Conversation {
+    pub async fn hears_room(&mut self, id: u64, is: impl Fn(&Conversation) -> bool) -> Conversation {
         self.hears("news of the conversation", |event| match event {
             Body::Conversation(news) if news.conversation_id == id && is(&news) => Some(news),
             _ => None,
@@ -108,7 +108,9 @@ async fn settings_are_changed_told_and_kept() {
         let message = bob_live.hears_of_system(told).await;
         assert_eq!(message.sender_id, ada.id);
     }
-    bob_live.hears_that(id, |news| news.history_open && news.silence_all && news.slow_mode_seconds == 30).await;
+    bob_live
+        .hears_room(id, |news| news.history_open && news.silence_all && news.slow_mode_seconds == 30)
+        .await;
     // What is absent or null stays.
     let before = bob.sees(id).await;
     ada.changes_room(id, json!({"name": null, "read_only": null, "slow_mode_seconds": null})).await.is(200);
@@ -167,7 +169,7 @@ async fn roles_are_given_taken_and_handed_over() {
     let mut bob_live = bob.opens(Transport::WebSocketJson).await;
     let member = ada.changes_member(id, &bob, json!({"role": "admin"})).await.is(200);
     assert_eq!((&member["role"], number(&member, "user_id")), (&json!("admin"), bob.id));
-    bob_live.hears_that(id, |news| news.role == 1).await;
+    bob_live.hears_room(id, |news| news.role == 1).await;
     bob.changes_member(id, &cleo, json!({"silenced_until_ms": FOR_EVER})).await.is(200);
     ada.changes_member(id, &bob, json!({"role": "member"})).await.is(200);
     bob.changes_member(id, &cleo, json!({"silenced_until_ms": 0})).await.is_refused(403, "permission_denied");
@@ -178,7 +180,8 @@ async fn roles_are_given_taken_and_handed_over() {
     ada.changes_member(id, &ada, json!({"role": "owner"})).await.is(200);
     // Cleo is silenced, which no owner is.
     ada.posts(&format!("/conversations/{id}/transfer"), json!({"user_id": cleo.id})).await.is(200);
-    let roles = [(ada.id, "admin"), (bob.id, "member"), (cleo.id, "owner")].map(|(id, role)| (id, role.to_owned()));
+    let roles =
+        [(ada.id, "admin"), (bob.id, "member"), (cleo.id, "owner")].map(|(id, role)| (id, role.to_owned()));
     assert_eq!(bob.knows_roles(id).await, roles);
     assert_eq!(number(&bob.sees(id).await, "owner_id"), cleo.id);
     cleo.opens(Transport::Tcp).await.says(id, "mine").await;
@@ -198,13 +201,13 @@ async fn who_asks_is_let_in_or_not_by_those_who_decide() {
     let path = format!("/conversations/{id}/join");
     let answer = bob.posts(&path, json!({"message": "I caw"})).await.is(202);
     assert_eq!((&answer["state"], number(&answer, "conversation_id")), (&json!("requested"), id));
-    ada_live.hears_that(id, |news| news.pending_requests == 1).await;
+    ada_live.hears_room(id, |news| news.pending_requests == 1).await;
     cleo.posts(&path, json!({})).await.is(202);
-    ada_live.hears_that(id, |news| news.pending_requests == 2).await;
+    ada_live.hears_room(id, |news| news.pending_requests == 2).await;
     bob.posts(&path, json!({"message": "I caw loudly"})).await.is(202);
     assert_eq!(number(&ada.sees(id).await, "pending_requests"), 2, "one asks once");
     assert_eq!(number(&dora.sees(id).await, "pending_requests"), 0, "members are not told");
-    let requests = ada.lists(id, "requests").await;
+    let requests = ada.lists_of_room(id, "requests").await;
     let named: Vec<_> = requests.iter().map(|row| (number(row, "user_id"), row["message"].clone())).collect();
     assert_eq!(named, [(bob.id, json!("I caw loudly")), (cleo.id, json!(""))]);
     assert_eq!(requests[0]["username"], json!(bob.name));
@@ -217,13 +220,13 @@ async fn who_asks_is_let_in_or_not_by_those_who_decide() {
     let mut bob_live = bob.opens(Transport::WebSocketJson).await;
     let requests = format!("/conversations/{id}/requests");
     ada.posts(&format!("{requests}/{}/accept", bob.id), json!({})).await.is(204);
-    bob_live.hears_that(id, |news| !news.removed && news.member_count == 3).await;
+    bob_live.hears_room(id, |news| !news.removed && news.member_count == 3).await;
     bob_live.says(id, "here I am").await;
     ada.posts(&format!("{requests}/{}/accept", bob.id), json!({})).await.is_refused(404, "not_found");
     ada.posts(&format!("{requests}/{}/decline", cleo.id), json!({})).await.is(204);
     ada.posts(&format!("{requests}/{}/accept", cleo.id), json!({})).await.is_refused(404, "not_found");
-    assert!(ada.lists(id, "requests").await.is_empty());
-    ada_live.hears_that(id, |news| news.pending_requests == 0).await;
+    assert!(ada.lists_of_room(id, "requests").await.is_empty());
+    ada_live.hears_room(id, |news| news.pending_requests == 0).await;
     // Asked again, and taken back; somebody else's can't be.
     cleo.posts(&path, json!({})).await.is(202);
     let own = format!("{requests}/{}/decline", cleo.id);
@@ -233,7 +236,7 @@ async fn who_asks_is_let_in_or_not_by_those_who_decide() {
     // One who is added has nothing to ask for any more.
     cleo.posts(&path, json!({})).await.is(202);
     ada.posts(&format!("/conversations/{id}/members"), json!({"user_id": cleo.id})).await.is(204);
-    assert!(ada.lists(id, "requests").await.is_empty());
+    assert!(ada.lists_of_room(id, "requests").await.is_empty());
     cleo.posts(&path, json!({})).await.is(200);
 }
 
@@ -250,14 +253,14 @@ async fn a_code_lets_in_as_often_and_as_long_as_it_says() {
     cleo.uses_code(&once).await.is_refused(412, "failed_precondition");
     let short = ada.makes_a_code(id, json!({"expires_in_seconds": 1})).await;
     eventually("the code expires", async || {
-        let listed = ada.lists(id, "invites").await;
+        let listed = ada.lists_of_room(id, "invites").await;
         listed.iter().all(|row| row["code"] != json!(short)).then_some(())
     })
     .await;
     cleo.uses_code(&short).await.is_refused(412, "failed_precondition");
     let in_an_hour = now_ms() + 3_600_000;
     let many = ada.makes_a_code(id, json!({"expires_at_ms": in_an_hour})).await;
-    let listed = ada.lists(id, "invites").await;
+    let listed = ada.lists_of_room(id, "invites").await;
     assert_eq!((listed.len(), &listed[0]["code"]), (1, &json!(many)), "{listed:?}");
     assert_eq!(number(&listed[0], "expires_at_ms"), in_an_hour);
     ada.deletes(&format!("/conversations/{id}/invites/{many}")).await.is(204);
@@ -269,7 +272,7 @@ async fn a_code_lets_in_as_often_and_as_long_as_it_says() {
     let code = ada.makes_a_code(id, json!({})).await;
     cleo.uses_code(&code).await.is(200);
     cleo.opens(Transport::Tcp).await.says(id, "in").await;
-    assert_eq!(number(&ada.lists(id, "invites").await[0], "uses"), 1);
+    assert_eq!(number(&ada.lists_of_room(id, "invites").await[0], "uses"), 1);
 }
 
 #[tokio::test]
@@ -280,9 +283,9 @@ async fn who_is_banned_comes_back_by_no_way_until_it_is_taken_back() {
     let mut bob_live = bob.opens(Transport::WebSocketProto).await;
     let ban = format!("/conversations/{id}/bans/{}", bob.id);
     ada.puts(&ban, json!({"reason": "cawing"})).await.is(204);
-    bob_live.hears_that(id, |news| news.removed).await;
+    bob_live.hears_room(id, |news| news.removed).await;
     bob_live.is_refused(Request::Send(a_text(id, "but"))).await;
-    let bans = ada.lists(id, "bans").await;
+    let bans = ada.lists_of_room(id, "bans").await;
     assert_eq!(bans.len(), 1);
     assert_eq!((number(&bans[0], "user_id"), number(&bans[0], "banned_by")), (bob.id, ada.id));
     assert_eq!((&bans[0]["reason"], &bans[0]["username"]), (&json!("cawing"), &json!(bob.name)));
@@ -320,7 +323,7 @@ async fn a_dissolved_group_is_over_for_everybody() {
     let known = a_text(id, "known");
     bob_live.sends(known.clone()).await;
     ada.deletes(&format!("/conversations/{id}")).await.is(204);
-    let news = bob_live.hears_that(id, |news| news.removed).await;
+    let news = bob_live.hears_room(id, |news| news.removed).await;
     assert!(news.dissolved && news.name == "club", "{news:?}");
     for person in [&ada, &bob] {
         let live = person.opens(Transport::Tcp).await;
@@ -394,8 +397,8 @@ async fn in_a_large_room_membership_is_told_to_those_concerned_only() {
     let mut bob_live = bob.opens(Transport::Tcp).await;
     let mut dora_live = dora.opens(Transport::Tcp).await;
     dora.wants_into(id).await.is(200);
-    ada_live.hears_that(id, |news| news.member_count == 4).await;
-    dora_live.hears_that(id, |news| !news.removed).await;
+    ada_live.hears_room(id, |news| news.member_count == 4).await;
+    dora_live.hears_room(id, |news| !news.removed).await;
     // Settings are told in the log, which all get; bob hears of nothing before that.
     ada.changes_room(id, json!({"name": "The Club"})).await.is(200);
     let first = bob_live
@@ -406,7 +409,11 @@ async fn in_a_large_room_membership_is_told_to_those_concerned_only() {
         })
         .await;
     assert_eq!(first, "renamed the group to The Club");
-    assert_eq!(number(&bob.sees(id).await, "last_seq"), 2, "the founding, as it was small then, and the name");
+    assert_eq!(
+        number(&bob.sees(id).await, "last_seq"),
+        2,
+        "the founding, as it was small then, and the name"
+    );
 }
 
 /// Times that tests wait for are generous, but a test may not wait for hours.

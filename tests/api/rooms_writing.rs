@@ -122,7 +122,10 @@ async fn slow_mode_lets_one_wait_and_says_how_long() {
     let again = bob.sends(known).await;
     assert!(again.duplicate && again.seq == first.seq, "{again:?}");
     let body = json!({"client_id": format!("k{}", unique()), "text": "three"});
-    club.bob.posts(&format!("/conversations/{id}/messages"), body).await.is_refused(429, "resource_exhausted");
+    club.bob
+        .posts(&format!("/conversations/{id}/messages"), body)
+        .await
+        .is_refused(429, "resource_exhausted");
     for exempt in [&club.ada, &club.admin] {
         let live = exempt.opens(Transport::Tcp).await;
         live.says(id, "one").await;

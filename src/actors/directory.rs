@@ -15,6 +15,9 @@ use super::presence::state::Shard;
 use crate::cluster::{Address, NodeState, View, ViewNode};
 use crate::protocol::cluster::{Register, SessionRecord};
 
+/// Of more users than this, those who are online are looked for, if they are fewer.
+const MANY: usize = 512;
+
 /// A shard that this node owns.
 struct Slot {
     shard: Shard,
@@ -216,43 +219,80 @@ impl Directory {
     /// Where events for these users have to go. With `may_forward` false (they were forwarded to us as the owner of
     /// their shards already) nothing is handed to another shard's owner again.
     pub fn routes(&self, user_ids: &[u64], own_name: &str, may_forward: bool) -> Routes {
+        let (places, now) = (self.places(), Instant::now());
+        if user_ids.len() > MANY && user_ids.is_sorted() && self.online() < user_ids.len() {
+            return self.routes_of_many(user_ids, own_name, may_forward, &places, now);
+        }
         let mut routes = Routes::default();
-        let places = self.places();
-        let now = Instant::now();
         for &user_id in user_ids {
             let shard = self.shard_of(user_id) as usize;
-            match &places[shard] {
-                // An owner that can't be reached would lose the event: everybody looks for himself.
-                Place::There(name, _, true) if may_forward => {
-                    routes.shards.entry(Arc::clone(name)).or_default().push(user_id);
-                    continue;
-                }
-                _ => {}
+            if let Some(name) = forwards(&places[shard], may_forward) {
+                routes.shards.entry(Arc::clone(name)).or_default().push(user_id);
+                continue;
             }
             let slot = self.slots[shard].read();
             match slot.as_ref() {
                 Some(slot) if now >= slot.complete_at => {
-                    let mut last: Option<&str> = None;
-                    for record in slot.shard.sessions_of(user_id) {
-                        if last == Some(record.node.as_str()) {
-                            continue;
-                        }
-                        last = Some(&record.node);
-                        let list = if record.node == own_name {
-                            &mut routes.here
-                        } else {
-                            routes.nodes.entry(record.node.clone()).or_default()
-                        };
-                        // A user's sessions are looked at together, so that a double is the last one.
-                        if list.last() != Some(&user_id) {
-                            list.push(user_id);
-                        }
-                    }
+                    routes.add(user_id, slot.shard.sessions_of(user_id), own_name);
                 }
                 _ => routes.everywhere.push(user_id),
             }
         }
         routes
+    }
+
+    /// The same for more users (in order) than are online: those who are are looked for among the users, so that an event of
+    /// a large room costs in proportion to those who are there. Users of other nodes' shards are sorted to them one by one.
+    fn routes_of_many(
+        &self,
+        user_ids: &[u64],
+        own_name: &str,
+        may_forward: bool,
+        places: &[Place],
+        now: Instant,
+    ) -> Routes {
+        let mut routes = Routes::default();
+        // By shard: its users are not looked for here, and where they go instead.
+        let mut elsewhere: Vec<Option<Option<&Arc<str>>>> = vec![None; places.len()];
+        for (shard, place) in places.iter().enumerate() {
+            if let Some(name) = forwards(place, may_forward) {
+                elsewhere[shard] = Some(Some(name));
+                continue;
+            }
+            let slot = self.slots[shard].read();
+            match slot.as_ref() {
+                Some(slot) if now >= slot.complete_at => {
+                    let online = slot.shard.users();
+                    for (user_id, sessions) in online.filter(|(id, _)| user_ids.binary_search(id).is_ok()) {
+                        routes.add(user_id, sessions, own_name);
+                    }
+                }
+                _ => elsewhere[shard] = Some(None),
+            }
+        }
+        if elsewhere.iter().any(Option::is_some) {
+            let mut by_shard: Vec<Vec<u64>> = vec![Vec::new(); places.len()];
+            for &user_id in user_ids {
+                by_shard[self.shard_of(user_id) as usize].push(user_id);
+            }
+            for (users, elsewhere) in by_shard.into_iter().zip(elsewhere) {
+                match elsewhere {
+                    Some(Some(name)) => routes.shards.entry(Arc::clone(name)).or_default().extend(users),
+                    Some(None) => routes.everywhere.extend(users),
+                    None => {}
+                }
+            }
+            // Whoever routes for them looks for them in order too.
+            routes.shards.values_mut().for_each(|users| users.sort_unstable());
+        }
+        routes
+    }
+
+    /// Users online in the shards that are here.
+    fn online(&self) -> usize {
+        let users =
+            |slot: &RwLock<Option<Slot>>| slot.read().as_ref().map_or(0, |slot| slot.shard.counts().0);
+        self.slots.iter().map(users).sum()
     }
 
     fn new_slot(&self, alone: bool) -> Slot {
@@ -262,6 +302,36 @@ impl Directory {
 
     fn index(&self, shard: u64) -> usize {
         (shard % self.shards()) as usize
+    }
+}
+
+impl Routes {
+    /// Adds a user by the nodes that hold sessions of his.
+    fn add(&mut self, user_id: u64, sessions: &[SessionRecord], own_name: &str) {
+        let mut last: Option<&str> = None;
+        for record in sessions {
+            if last == Some(record.node.as_str()) {
+                continue;
+            }
+            last = Some(&record.node);
+            let list = if record.node == own_name {
+                &mut self.here
+            } else {
+                self.nodes.entry(record.node.clone()).or_default()
+            };
+            // A user's sessions are looked at together, so that a double is the last one.
+            if list.last() != Some(&user_id) {
+                list.push(user_id);
+            }
+        }
+    }
+}
+
+/// The node that routes for a shard. An owner that can't be reached would lose the event: everybody looks for himself.
+fn forwards(place: &Place, may_forward: bool) -> Option<&Arc<str>> {
+    match place {
+        Place::There(name, _, true) if may_forward => Some(name),
+        _ => None,
     }
 }
 
@@ -295,6 +365,51 @@ mod tests {
         };
         let nodes = vec![node("here", NodeState::Up, 1), node("other", other, incarnation)];
         View::new(1, nodes, "here")
+    }
+
+    #[test]
+    fn a_crowd_is_routed_as_each_of_it_would_be() {
+        let directory = Directory::new(8, Duration::ZERO);
+        directory.take_view(&view(NodeState::Up, 5), "here");
+        for user_id in (0..4000u64).step_by(7) {
+            let record = |session_id: u64, node: &str, incarnation| SessionRecord {
+                user_id,
+                session_id,
+                node: node.to_owned(),
+                incarnation,
+                ..SessionRecord::default()
+            };
+            let mut sessions = vec![record(user_id * 2, if user_id % 2 == 0 { "here" } else { "other" }, 1)];
+            if user_id % 3 == 0 {
+                sessions.push(record(user_id * 2 + 1, "other", 5));
+            }
+            // Also of shards that are not here: they are not to be looked at.
+            directory.register(directory.shard_of(user_id), Register { sessions, ..Register::default() });
+        }
+        // One that is not complete yet.
+        directory.slots[3].write().as_mut().expect("it was registered to").complete_at =
+            Instant::now() + Duration::from_secs(600);
+        let crowd: Vec<u64> = (1000..5000).filter(|id| id % 5 != 0).collect();
+        for may_forward in [true, false] {
+            let mut expected = Routes::default();
+            for user_id in &crowd {
+                let one = directory.routes(&[*user_id], "here", may_forward);
+                expected.here.extend(one.here);
+                expected.everywhere.extend(one.everywhere);
+                one.nodes
+                    .into_iter()
+                    .for_each(|(node, ids)| expected.nodes.entry(node).or_default().extend(ids));
+                one.shards
+                    .into_iter()
+                    .for_each(|(node, ids)| expected.shards.entry(node).or_default().extend(ids));
+            }
+            let mut routes = directory.routes(&crowd, "here", may_forward);
+            let lists = [&mut routes.here, &mut routes.everywhere].into_iter();
+            lists.chain(routes.nodes.values_mut()).for_each(|list| list.sort_unstable());
+            assert_eq!(routes, expected);
+            assert!(!routes.here.is_empty() && !routes.everywhere.is_empty() && !routes.nodes.is_empty());
+            assert_eq!(routes.shards.is_empty(), !may_forward);
+        }
     }
 
     #[test]

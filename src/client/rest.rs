@@ -74,6 +74,36 @@ pub struct Member {
     pub silenced_until_ms: u64,
 }
 
+/// One who wants to join.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct JoinRequest {
+    /// Who.
+    pub user_id: u64,
+    /// The account's name.
+    pub username: String,
+    /// What the request says.
+    pub message: String,
+    /// Unix time, milliseconds.
+    pub created_at_ms: u64,
+}
+
+/// A code that lets into a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Invite {
+    /// What [`Rest::use_invite`] takes.
+    pub code: String,
+    /// Into which group.
+    pub conversation_id: u64,
+    /// Unix time, milliseconds; 0: never.
+    pub expires_at_ms: u64,
+    /// 0: as often as one likes.
+    pub uses_max: u64,
+    /// How often it was used.
+    pub uses: u64,
+}
+
 /// One page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -254,9 +284,89 @@ impl Rest {
         self.call_empty(Method::DELETE, &path, None).await
     }
 
-    /// `POST /conversations/{id}/join`.
-    pub async fn join(&self, conversation_id: u64) -> Answer<()> {
-        self.call_empty(Method::POST, &format!("/conversations/{conversation_id}/join"), None).await
+    /// `PATCH /conversations/{id}`: an object of the settings to change.
+    pub async fn change_conversation(
+        &self,
+        conversation_id: u64,
+        change: &serde_json::Value,
+    ) -> Answer<v1::Conversation> {
+        self.call(Method::PATCH, &format!("/conversations/{conversation_id}"), Some(change)).await
+    }
+
+    /// `DELETE /conversations/{id}`: ends a group for all.
+    pub async fn dissolve(&self, conversation_id: u64) -> Answer<()> {
+        self.call_empty(Method::DELETE, &format!("/conversations/{conversation_id}"), None).await
+    }
+
+    /// `PATCH /conversations/{id}/members/{user_id}`: an object of `role` and `silenced_until_ms`.
+    pub async fn change_member(
+        &self,
+        conversation_id: u64,
+        user_id: u64,
+        change: &serde_json::Value,
+    ) -> Answer<Member> {
+        let path = format!("/conversations/{conversation_id}/members/{user_id}");
+        self.call(Method::PATCH, &path, Some(change)).await
+    }
+
+    /// `PUT /conversations/{id}/bans/{user_id}`.
+    pub async fn ban(&self, conversation_id: u64, user_id: u64, reason: &str) -> Answer<()> {
+        let path = format!("/conversations/{conversation_id}/bans/{user_id}");
+        self.call_empty(Method::PUT, &path, Some(&json!({"reason": reason}))).await
+    }
+
+    /// `DELETE /conversations/{id}/bans/{user_id}`.
+    pub async fn unban(&self, conversation_id: u64, user_id: u64) -> Answer<()> {
+        let path = format!("/conversations/{conversation_id}/bans/{user_id}");
+        self.call_empty(Method::DELETE, &path, None).await
+    }
+
+    /// `POST /conversations/{id}/join`, with what a request says where one is needed; whether it came to a request only.
+    pub async fn ask_to_join(&self, conversation_id: u64, message: &str) -> Answer<bool> {
+        let body = json!({"message": message});
+        let path = format!("/conversations/{conversation_id}/join");
+        let (status, _) = self.exchange(Method::POST, &path, Some(&body)).await?;
+        Ok(status == StatusCode::ACCEPTED)
+    }
+
+    /// The same without a word.
+    pub async fn join(&self, conversation_id: u64) -> Answer<bool> {
+        self.ask_to_join(conversation_id, "").await
+    }
+
+    /// `GET /conversations/{id}/requests`: one page of those who want to join.
+    pub async fn join_requests(&self, conversation_id: u64, cursor: &str) -> Answer<Page<JoinRequest>> {
+        self.call(Method::GET, &list(&format!("/conversations/{conversation_id}/requests"), cursor), None)
+            .await
+    }
+
+    /// `POST /conversations/{id}/requests/{user_id}/accept` or `…/decline`.
+    pub async fn answer_join_request(&self, conversation_id: u64, user_id: u64, accept: bool) -> Answer<()> {
+        let word = if accept { "accept" } else { "decline" };
+        let path = format!("/conversations/{conversation_id}/requests/{user_id}/{word}");
+        self.call_empty(Method::POST, &path, None).await
+    }
+
+    /// `POST /conversations/{id}/invites`: a code; 0: it does not expire, or may be used as often as one likes.
+    pub async fn make_invite(
+        &self,
+        conversation_id: u64,
+        expires_in_seconds: u64,
+        uses_max: u64,
+    ) -> Answer<Invite> {
+        let body = json!({"expires_in_seconds": expires_in_seconds, "uses_max": uses_max});
+        self.call(Method::POST, &format!("/conversations/{conversation_id}/invites"), Some(&body)).await
+    }
+
+    /// `DELETE /conversations/{id}/invites/{code}`.
+    pub async fn drop_invite(&self, conversation_id: u64, code: &str) -> Answer<()> {
+        let path = format!("/conversations/{conversation_id}/invites/{}", percent_encode(code));
+        self.call_empty(Method::DELETE, &path, None).await
+    }
+
+    /// `POST /invites/{code}`: joins the group of a code.
+    pub async fn use_invite(&self, code: &str) -> Answer<v1::Conversation> {
+        self.call(Method::POST, &format!("/invites/{}", percent_encode(code)), None).await
     }
 
     /// `POST /conversations/{id}/leave`.

@@ -65,6 +65,11 @@ impl Shard {
         self.users.get(&user_id).map_or(&[], Vec::as_slice)
     }
 
+    /// The users who are online, with their sessions, in any order.
+    pub fn users(&self) -> impl Iterator<Item = (u64, &[SessionRecord])> {
+        self.users.iter().map(|(user_id, sessions)| (*user_id, sessions.as_slice()))
+    }
+
     /// How many users are online, and in how many sessions.
     pub fn counts(&self) -> (usize, usize) {
         (self.users.len(), self.sessions)

@@ -10,6 +10,7 @@ use super::testing::{Answers, Node, PATIENCE, eventually, group};
 use crate::cluster::ReplyTo;
 use crate::protocol::ErrorCode;
 use crate::protocol::MessageKind;
+use crate::protocol::cluster::Join;
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::{Cursor, Send};
 use crate::storage::memory::MemoryStores;

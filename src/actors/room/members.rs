@@ -108,7 +108,8 @@ impl RoomState {
         if room.last_seq() == 0 && room.pending() == 0 && room.conversation().kind == ConversationKind::Group
         {
             let text = format!("created the group {}", room.conversation().name);
-            self.announce_membership(by, text, others);
+            self.describe_to.extend(&others);
+            self.announce(by, text, others);
             self.describe_to_all();
         }
         done()

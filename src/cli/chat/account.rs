@@ -81,9 +81,12 @@ impl Account {
                 )
             }
             Command::JoinGroup { conversation_id } => {
-                self.rest.join(conversation_id).await?;
-                let title = self.names.conversation(conversation_id).await;
-                format!("joined {title}: write with 'sendgroup {conversation_id} TEXT'")
+                if self.rest.join(conversation_id).await? {
+                    "asked to join: the group's owner and admins let you in, or not".to_owned()
+                } else {
+                    let title = self.names.conversation(conversation_id).await;
+                    format!("joined {title}: write with 'sendgroup {conversation_id} TEXT'")
+                }
             }
             Command::LeaveGroup { conversation_id } => {
                 let title = self.names.conversation(conversation_id).await;

@@ -128,8 +128,10 @@ fn conversation() -> BoxedStrategy<Conversation> {
         updated_at_ms,
     });
     let preferences = (any::<bool>(), any::<bool>(), 0..3i32, prop::option::of(draft));
-    (head, seqs, peer, own, preferences)
-        .prop_map(|(head, seqs, peer, own, preferences)| Conversation {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let rules = (text(), id(), id(), id(), flags);
+    (head, seqs, peer, own, preferences, rules)
+        .prop_map(|(head, seqs, peer, own, preferences, rules)| Conversation {
             conversation_id: head.0,
             kind: head.1,
             name: head.2,
@@ -156,6 +158,14 @@ fn conversation() -> BoxedStrategy<Conversation> {
             hidden: preferences.1,
             notifications: preferences.2,
             draft: preferences.3,
+            announcement: rules.0,
+            slow_mode_seconds: rules.1,
+            silenced_until_ms: rules.2,
+            pending_requests: rules.3,
+            read_only: rules.4.0,
+            silence_all: rules.4.1,
+            history_open: rules.4.2,
+            dissolved: rules.4.3,
         })
         .boxed()
 }

@@ -255,3 +255,35 @@ fn role_of(number: u32) -> Result<MemberRole> {
     let role = i32::try_from(number).ok().and_then(|number| MemberRole::try_from(number).ok());
     role.ok_or_else(|| Error::invalid("role", "role is owner, admin or member"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(sender_id: u64, created_at_ms: u64, kind: MessageKind) -> Message {
+        Message { sender_id, created_at_ms, kind: kind as i32, ..Message::default() }
+    }
+
+    #[test]
+    fn each_waits_from_its_own_last_message() {
+        let mut pace = Pace::default();
+        pace.wrote(&message(1, 1000, MessageKind::Text), 10);
+        pace.wrote(&message(2, 9000, MessageKind::File), 10);
+        pace.wrote(&message(2, 9500, MessageKind::System), 10);
+        let waits = |pace: &Pace, now_ms| [1, 2, 3].map(|user_id| pace.wait_ms(user_id, 10, now_ms));
+        assert_eq!(waits(&pace, 9000), [2000, 10_000, 0]);
+        assert_eq!(waits(&pace, 11_000), [0, 8000, 0]);
+        assert_eq!(pace.wait_ms(2, 10, 0), 10_000, "a clock that was set back does not make it longer");
+        pace.wrote(&message(3, 12_000, MessageKind::Text), 0);
+        assert_eq!(waits(&pace, 12_000), [0, 0, 0], "it was ended");
+    }
+
+    #[test]
+    fn those_whose_time_is_over_are_forgotten() {
+        let mut pace = Pace::default();
+        for user_id in 0..100_000 {
+            pace.wrote(&message(user_id, user_id, MessageKind::Text), 1);
+        }
+        assert!(pace.wrote.len() <= 4 * 1000, "{}", pace.wrote.len());
+    }
+}

@@ -455,7 +455,7 @@ impl RoomState {
 
     fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
         if let Err(error) = self.may_write(user_id, &send.client_id) {
-            return self.deny(user_id, send, error, waiter);
+            return self.refuse(user_id, send.client_id, error, waiter);
         }
         let Some(room) = &mut self.room else { return };
         let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
@@ -463,26 +463,20 @@ impl RoomState {
         self.pump();
     }
 
-    /// Refuses a send of one who may not write, unless it repeats one that was stored when he might; off the room's own
-    /// task, so that strangers hold up nobody.
-    fn deny(&self, user_id: u64, send: SendRequest, error: Error, waiter: Waiter) {
-        let is_member = self.room.as_ref().is_some_and(|room| room.member(user_id).is_some());
+    /// Refuses what would be stored, unless it repeats something that was when it was still allowed; off the room's own
+    /// task, so that those who are refused hold up nobody.
+    fn refuse(&self, user_id: u64, client_id: String, error: Error, waiter: Waiter) {
         let Ok(turn) = Arc::clone(&self.actors.inner.denials).try_acquire_owned() else {
-            let error = "too many who may not write here send; try again in a moment";
+            let error = "too much that is not allowed is asked; try again in a moment";
             return waiter.answer(Err(Error::exhausted(error, SWEEP_EVERY)));
         };
         let (actors, conversation_id) = (self.actors.clone(), self.conversation_id());
         self.actors.inner.runtime.spawn(async move {
             let _turn = turn;
             let stores = &actors.inner.stores;
-            let key = ClientKey { conversation_id, sender_id: user_id, client_id: send.client_id };
-            let was_member = if is_member {
-                Ok(true)
-            } else {
-                stores.conversations.member(conversation_id, user_id).await.map(|found| found.is_some())
-            };
-            let found = match was_member {
-                Ok(true) => stores.messages.stored(std::slice::from_ref(&key)).await,
+            let key = ClientKey { conversation_id, sender_id: user_id, client_id };
+            let found = match stores.conversations.member(conversation_id, user_id).await {
+                Ok(Some(_)) => stores.messages.stored(std::slice::from_ref(&key)).await,
                 other => other.map(|_| Vec::new()),
             };
             waiter.answer(match found {

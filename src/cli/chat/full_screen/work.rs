@@ -171,7 +171,9 @@ impl Worker {
     pub(super) fn join(&self, conversation_id: u64) {
         let rest = self.rest.clone();
         self.spawn(async move {
-            rest.join(conversation_id).await?;
+            if rest.join(conversation_id).await? {
+                return Ok(Some(Told::Note("its owner and admins have been asked to let you in".to_owned())));
+            }
             Ok(Some(Told::Open(conversation_id)))
         });
     }

@@ -30,6 +30,8 @@ pub struct Config {
     pub session: SessionConfig,
     /// Room actors.
     pub room: RoomConfig,
+    /// What may be done with messages.
+    pub messages: MessagesConfig,
     /// Presence shards.
     pub presence: PresenceConfig,
     /// Accounts, passwords and tokens.
@@ -296,6 +298,20 @@ section! {
         /// Messages younger than this are pushed again by a room's new owner, in case the old one died before it could.
         #[serde(with = "humantime_serde")]
         repush_window: Duration = Duration::from_secs(10);
+    }
+}
+
+section! {
+    /// What may be done with messages.
+    MessagesConfig {
+        /// How long a message can be edited by its sender; 0: for ever.
+        #[serde(with = "humantime_serde")]
+        edit_window: Duration = Duration::ZERO;
+        /// How long a message can be taken back by its sender; 0: for ever. Admins of a group always can.
+        #[serde(with = "humantime_serde")]
+        recall_window: Duration = Duration::from_secs(120);
+        /// Most different emoji with which a message is reacted to.
+        reactions_max: usize = 20;
     }
 }
 

@@ -35,6 +35,10 @@ pub const BLOCKS_MAX: u64 = 10_000;
 pub const DRAFT_MAX: usize = 4096;
 /// Longest platform of a device.
 pub const PLATFORM_MAX: usize = 32;
+/// Longest emoji of a reaction, in bytes: a family with skin tones takes some forty.
+pub const EMOJI_BYTES_MAX: usize = 64;
+/// Most users named with each emoji of a message; `count` tells how many there are.
+pub const REACTORS_SHOWN: u32 = 100;
 
 /// Checks a username: 1 to 32 letters, digits, `_`, `.` or `-`, the first a letter or digit.
 pub fn check_username(username: &str) -> Result<()> {
@@ -73,6 +77,17 @@ pub fn check_client_id(client_id: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Checks the emoji of a reaction: 1 to [`EMOJI_BYTES_MAX`] bytes without spaces and control characters. Which emoji there
+/// are changes every year, so nothing more is asked.
+pub fn check_emoji(emoji: &str) -> Result<()> {
+    let plain = !emoji.chars().any(|c| c.is_whitespace() || c.is_control());
+    if !emoji.is_empty() && emoji.len() <= EMOJI_BYTES_MAX && plain {
+        return Ok(());
+    }
+    let rule = format!("a reaction's emoji has 1 to {EMOJI_BYTES_MAX} bytes, without spaces; send one emoji");
+    Err(Error::invalid("emoji", rule))
 }
 
 /// Checks an optional text of at most `max` characters.

@@ -21,7 +21,7 @@ use crate::domain::{Error, Result};
 use crate::protocol::MessageKind;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{
-    Conversation, HistoryPage, HistoryRequest, Message, Send, Sent, SyncPage, SyncRequest,
+    Conversation, HistoryPage, HistoryRequest, Message, Reaction, Send, Sent, SyncPage, SyncRequest,
 };
 use crate::storage::{MemberRecord, Stores};
 
@@ -30,13 +30,13 @@ type Directs = Cache<(u64, u64), u64, UnitWeighter, RandomState>;
 /// Messages, for every edge. Cheap to clone.
 #[derive(Clone)]
 pub struct Messages {
-    stores: Stores,
-    rooms: Rooms,
-    events: Events,
+    pub(super) stores: Stores,
+    pub(super) rooms: Rooms,
+    pub(super) events: Events,
     /// (lower id, higher id) → the direct conversation of the two, which never changes.
     directs: Arc<Directs>,
     /// `None` until [`Messages::behind`].
-    gate: Option<Gate>,
+    pub(super) gate: Option<Gate>,
     text_bytes_max: usize,
     list_page_max: u32,
     sync_page: u32,
@@ -54,6 +54,8 @@ const SYNC_TOLD_MAX: usize = 100;
 const MESSAGE_JSON_BYTES: usize = 420;
 /// The same for an attachment, beside its name.
 const ATTACHMENT_JSON_BYTES: usize = 160;
+/// The same for a reaction, beside its emoji and users.
+const REACTION_JSON_BYTES: usize = 64;
 /// The same for a conversation, beside its texts and last message.
 const CONVERSATION_JSON_BYTES: usize = 800;
 /// Room in a frame for what stands around its lists.
@@ -322,12 +324,7 @@ impl Messages {
         if send.text.is_empty() && send.attachments.is_empty() {
             return Err(Error::invalid("text", "the message has neither text nor attachments"));
         }
-        if send.text.len() > self.text_bytes_max {
-            return Err(Error::invalid(
-                "text",
-                format!("the text has {} bytes; {} is the most", send.text.len(), self.text_bytes_max),
-            ));
-        }
+        self.check_text(&send.text)?;
         let long_name = |name: &str| name.chars().count() > crate::domain::limits::DESCRIPTION_MAX;
         if send.attachments.iter().any(|file| long_name(&file.name) || long_name(&file.mime)) {
             return Err(Error::invalid(
@@ -350,7 +347,18 @@ impl Messages {
         Ok(())
     }
 
-    async fn member(&self, user_id: u64, conversation_id: u64) -> Result<MemberRecord> {
+    pub(super) fn check_text(&self, text: &str) -> Result<()> {
+        if text.len() > self.text_bytes_max {
+            return Err(Error::invalid(
+                "text",
+                format!("the text has {} bytes; {} is the most", text.len(), self.text_bytes_max),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The membership of one who has not left.
+    pub(super) async fn member(&self, user_id: u64, conversation_id: u64) -> Result<MemberRecord> {
         let store = &self.stores.conversations;
         match store.member(conversation_id, user_id).await? {
             Some(member) if member.removed_at_ms == 0 => Ok(member),
@@ -526,6 +534,11 @@ fn json_bytes(message: &Message) -> usize {
         + escaped_bytes(&message.emoji)
         + attachments
         + message.mentions.len() * 20
+        + message.reactions.iter().map(reaction_bytes).sum::<usize>()
+}
+
+fn reaction_bytes(reaction: &Reaction) -> usize {
+    REACTION_JSON_BYTES + escaped_bytes(&reaction.emoji) + reaction.user_ids.len() * 20
 }
 
 /// The length of a string in JSON: control characters take up to six bytes, quotes and backslashes two.

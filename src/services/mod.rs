@@ -1,6 +1,7 @@
 //! What REST, sockets and lines all call.
 
 pub mod accounts;
+pub mod changes;
 pub mod contacts;
 pub mod conversations;
 pub mod gate;

@@ -129,7 +129,7 @@ pub trait PeopleStore: Send + Sync {
     /// Replaces the draft of one who has not left, which moves `changed_at_ms` too; whether there is such a member.
     async fn set_draft(&self, user_id: u64, conversation_id: u64, draft: Draft) -> StoreResult<bool>;
     /// Empties what a user wrote in a conversation at `from_seq <= seq < to_seq`: texts and attachments go, and the
-    /// message counts as recalled. Seqs, client ids and reactions stay.
+    /// message counts as recalled. Seqs and client ids stay, and entries without words: recalls and reactions.
     async fn erase_messages(
         &self,
         conversation_id: u64,

@@ -27,6 +27,7 @@ mod lines;
 mod lines_pull;
 mod live;
 mod members;
+mod messages_edit;
 mod operators;
 mod outage;
 mod outage_commits;

@@ -2,6 +2,7 @@
 //! a real MariaDB. What concerns databases alone (opening, outages, several processes) has files of its own.
 
 mod accounts;
+mod changes;
 mod contacts;
 mod conversations;
 mod faults;
@@ -52,6 +53,12 @@ macro_rules! contract {
                 a_device_is_found_by_its_token_until_it_is_deleted
                 the_owners_of_many_tokens_are_found_at_once
                 what_a_line_device_was_given_is_replaced_by_conversation
+            }
+            changes {
+                messages_are_what_their_log_has_made_of_them
+                what_is_not_stored_changes_nothing
+                of_many_who_react_the_first_are_named_and_all_are_counted
+                the_list_shows_messages_and_counts_them_only
             }
             contacts {
                 both_sides_are_written_and_removed_together

@@ -47,7 +47,7 @@ pub async fn every_field_comes_back(stores: &Stores) {
     let derived = Message {
         edited_at_ms: 9,
         recalled: true,
-        reactions: vec![Reaction { emoji: "x".to_owned(), user_ids: vec![1] }],
+        reactions: vec![Reaction { emoji: "x".to_owned(), user_ids: vec![1], count: 1 }],
         ..message(1, 4, 5, "derived")
     };
     stores.messages.append(&[derived]).await.expect("it is stored");

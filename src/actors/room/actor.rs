@@ -12,6 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::changes::entry_of;
 use super::cursors::Cursors;
 use super::leaving::{Leaving, Stay, Wish};
 use super::recent::Recent;
@@ -192,7 +193,7 @@ impl RoomState {
                 {
                     return Some(RoomMessage::Request(asked));
                 }
-                if asked.request.command.as_ref().is_some_and(changes_members) {
+                if asked.request.command.as_ref().is_some_and(may_wait) {
                     return Some(RoomMessage::Request(asked));
                 }
                 self.vitals.handle(clock::now_ms());
@@ -259,13 +260,18 @@ impl RoomState {
         {
             return asked.waiter.answer(Err(error));
         }
-        if !asked.request.command.as_ref().is_some_and(changes_members) {
+        if !asked.request.command.as_ref().is_some_and(may_wait) {
             return self.carry_out(asked);
         }
-        if let Some(command) = asked.request.command {
-            let outcome = self.change_members(asked.request.user_id, command).await;
-            self.pump();
-            asked.waiter.answer(outcome.map(|()| done()));
+        let Asked { request, waiter, .. } = asked;
+        let Some(command) = request.command else { return };
+        match entry_of(request.user_id, command) {
+            Ok(entry) => self.change_message(request.session_id, entry, waiter).await,
+            Err(command) => {
+                let outcome = self.change_members(request.user_id, *command).await;
+                self.pump();
+                waiter.answer(outcome.map(|()| done()));
+            }
         }
     }
 
@@ -382,17 +388,19 @@ impl RoomState {
         let members = stores.conversations.members(conversation_id).await?;
         let recent = stores.messages.before(conversation_id, u64::MAX >> 1, 1, LOAD_MESSAGES).await?;
         let last_seq = recent.last().map_or(0, |message| message.seq);
-        let config = &actors.inner.config.room;
-        let bounds = Bounds {
-            pending_sends: config.pending_sends,
-            group_messages: config.group_messages,
-            recent_sends: config.recent_sends,
-        };
+        let bounds = Bounds::of(&actors.inner.config);
         // The owner before us may have died between storing and pushing; sessions drop what they have had.
         let young = self.young_ms();
         let repush: Vec<Message> =
             recent.iter().filter(|message| message.created_at_ms > young).cloned().collect();
-        let loaded = Loaded { conversation, members, last_seq, unpushed: recent, stored: Vec::new() };
+        let loaded = Loaded {
+            conversation,
+            members,
+            last_seq,
+            unpushed: recent,
+            stored: Vec::new(),
+            targets: Vec::new(),
+        };
         let room = Room::new(loaded, bounds);
         for message in repush {
             self.push_message(&room.member_ids(), room.conversation().kind, message, 0);
@@ -422,6 +430,7 @@ impl RoomState {
         let stores = &self.actors.inner.stores;
         let conversation_id = self.vitals.address.key;
         let (pushed_seq, pending) = (room.pushed_seq(), room.pending_keys());
+        let changed = room.pending_targets();
         let answer: StoreResult<Option<Loaded>> = async {
             let Some(conversation) = stores.conversations.conversation(conversation_id).await? else {
                 return Ok(None);
@@ -430,8 +439,12 @@ impl RoomState {
             // What is pushed is read last, so that nothing found stored before is left out of it.
             let stored = stores.messages.stored(&pending).await?;
             let last_seq = stores.messages.last_seq(conversation_id).await?;
+            let mut targets = Vec::new();
+            for seq in changed {
+                targets.extend(stores.messages.after(conversation_id, seq - 1, 1).await?);
+            }
             let unpushed = stores.messages.after(conversation_id, pushed_seq, REPUSH_MAX).await?;
-            Ok(Some(Loaded { conversation, members, last_seq, unpushed, stored }))
+            Ok(Some(Loaded { conversation, members, last_seq, unpushed, stored, targets }))
         }
         .await;
         let effects = match answer {
@@ -451,29 +464,60 @@ impl RoomState {
 
     fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
         let Some(room) = &mut self.room else { return };
-        if room.member(user_id).is_none() {
-            return self.deny(user_id, send, waiter);
+        if let Err(error) = room.require_member(user_id) {
+            return self.refuse(user_id, send.client_id, error, waiter);
         }
         let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
     }
 
-    /// Refuses a send of one who is not a member, unless it repeats one that was stored when he was; off the room's own
-    /// task, so that strangers hold up nobody.
-    fn deny(&self, user_id: u64, send: SendRequest, waiter: Waiter) {
-        let Some(Err(error)) = self.room.as_ref().map(|room| room.require_member(user_id).map(|_| ())) else {
-            return;
-        };
+    /// Changes a message by an entry about it. The room waits for the message if it has not had to do with it lately, as later
+    /// entries must be judged behind this one.
+    async fn change_message(&mut self, session_id: u64, entry: Message, waiter: Waiter) {
+        let (by, target_seq) = (entry.sender_id, entry.target_seq);
+        let Some(room) = &self.room else { return };
+        if let Err(error) = room.require_member(by) {
+            return self.refuse(by, entry.client_id, error, waiter);
+        }
+        let known = room.targets.knows(target_seq) || room.repeated(by, &entry.client_id).is_some();
+        if !known && (1..=room.last_seq()).contains(&target_seq) {
+            let log = self.actors.inner.stores.messages.clone();
+            let found = match self.present() {
+                Ok(()) => log.after(self.conversation_id(), target_seq - 1, 1).await.map_err(Error::from),
+                Err(away) => Err(away),
+            };
+            self.note(&found);
+            match (found, &mut self.room) {
+                (Ok(found), Some(room)) => found.into_iter().for_each(|target| room.targets.learn(target)),
+                (Err(error), _) => return waiter.answer(Err(error)),
+                _ => return,
+            }
+        }
+        let Some(room) = &mut self.room else { return };
+        let client_id = entry.client_id.clone();
+        match room.change(session_id, entry, waiter, clock::now_ms()) {
+            Ok(effect) => {
+                self.perform(effect.into_iter().collect());
+                self.pump();
+            }
+            Err((waiter, error)) if error.is_retryable() => waiter.answer(Err(error)),
+            Err((waiter, error)) => self.refuse(by, client_id, error, waiter),
+        }
+    }
+
+    /// Refuses what would be stored, unless it repeats something that was when it was still allowed; off the room's own
+    /// task, so that those who are refused hold up nobody.
+    fn refuse(&self, user_id: u64, client_id: String, error: Error, waiter: Waiter) {
         let Ok(turn) = Arc::clone(&self.actors.inner.denials).try_acquire_owned() else {
-            let error = "too many who are no members send; try again in a moment";
+            let error = "too much that is not allowed is asked; try again in a moment";
             return waiter.answer(Err(Error::exhausted(error, SWEEP_EVERY)));
         };
         let (actors, conversation_id) = (self.actors.clone(), self.conversation_id());
         self.actors.inner.runtime.spawn(async move {
             let _turn = turn;
             let stores = &actors.inner.stores;
-            let key = ClientKey { conversation_id, sender_id: user_id, client_id: send.client_id };
+            let key = ClientKey { conversation_id, sender_id: user_id, client_id };
             let found = match stores.conversations.member(conversation_id, user_id).await {
                 Ok(Some(_)) => stores.messages.stored(std::slice::from_ref(&key)).await,
                 other => other.map(|_| Vec::new()),
@@ -625,8 +669,8 @@ pub(super) fn room(answer: room_reply::Reply) -> Reply {
     Reply { reply: Some(reply::Reply::Room(RoomReply { reply: Some(answer) })) }
 }
 
-/// Whether carrying it out waits for storage.
-fn changes_members(command: &room_request::Command) -> bool {
+/// Whether carrying it out may wait for storage.
+fn may_wait(command: &room_request::Command) -> bool {
     use room_request::Command;
     matches!(
         command,
@@ -635,6 +679,9 @@ fn changes_members(command: &room_request::Command) -> bool {
             | Command::RemoveMember(_)
             | Command::Join(_)
             | Command::Leave(_)
+            | Command::Edit(_)
+            | Command::Recall(_)
+            | Command::React(_)
     )
 }
 

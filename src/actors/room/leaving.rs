@@ -17,7 +17,7 @@ use super::actor::{Asked, RoomMessage, RoomState, Waiter};
 use super::state::Phase;
 use crate::cluster::ReplyTo;
 use crate::domain::Error;
-use crate::protocol::cluster::{Request, RoomRequest, request, room_request};
+use crate::protocol::cluster::{Request, RoomRequest, request};
 
 /// Whether a room takes requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -232,8 +232,8 @@ impl RoomState {
         let sends: Vec<Asked> = room
             .take_queue()
             .into_iter()
-            .map(|(user_id, session_id, send, waiter)| {
-                let command = Some(room_request::Command::Send(send));
+            .map(|(user_id, session_id, command, waiter)| {
+                let command = Some(command);
                 Asked {
                     request: RoomRequest { user_id, session_id, command },
                     waiter,

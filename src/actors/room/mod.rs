@@ -1,6 +1,7 @@
 //! Room actors: the only sequencers of their conversations' logs.
 
 pub mod actor;
+pub mod changes;
 mod cursors;
 #[cfg(test)]
 mod lane_tests;
@@ -52,7 +53,18 @@ impl Rooms {
     /// `session_id` is the sender's own session, which gets no push of the message.
     pub fn post_send(&self, by: u64, session_id: u64, send: v1::Send, reply: ReplyTo<v1::Sent>) {
         let conversation_id = send.conversation_id;
-        let command = Some(room_request::Command::Send(send));
+        self.post_entry(by, session_id, conversation_id, room_request::Command::Send(send), reply);
+    }
+
+    /// The same for any command that makes an entry of the log: a send, an edit, a recall, a reaction.
+    pub fn post_entry(
+        &self,
+        by: u64,
+        session_id: u64,
+        conversation_id: u64,
+        command: room_request::Command,
+        reply: ReplyTo<v1::Sent>,
+    ) {
         // One continuation, not one in another, as this is what every message takes.
         let reply = ReplyTo::new(move |answer: Result<Reply>| {
             reply.send(answer.and_then(|answer| match room_reply_of(answer)? {
@@ -60,7 +72,8 @@ impl Rooms {
                 _ => Err(surprised()),
             }));
         });
-        self.actors.ask_room(conversation_id, RoomRequest { user_id: by, session_id, command }, reply);
+        let request = RoomRequest { user_id: by, session_id, command: Some(command) };
+        self.actors.ask_room(conversation_id, request, reply);
     }
 
     /// All up to seq were delivered to a device of `by`.

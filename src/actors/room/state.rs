@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::changes::{ChangeRules, Targets, command_of};
+use crate::domain::changes::is_change;
 use crate::domain::{Error, Result};
+use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::{Message, Send, Sent};
 use crate::protocol::{ConversationKind, MemberRole, MessageKind};
 use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord};
@@ -22,6 +25,8 @@ pub struct Bounds {
     pub group_messages: usize,
     /// Answers remembered for repeats.
     pub recent_sends: usize,
+    /// What is asked of edits, recalls and reactions.
+    pub changes: ChangeRules,
 }
 
 /// Whether the room knows its log's end.
@@ -37,11 +42,11 @@ pub enum Phase {
 
 /// A send that has no answer yet.
 #[derive(Debug)]
-struct Pending<W> {
+pub(super) struct Pending<W> {
     /// The message; its seq and time are set when its group forms.
-    message: Message,
+    pub message: Message,
     /// The first waiter, its session, and those who repeated the send meanwhile.
-    waiters: Vec<(W, u64)>,
+    pub waiters: Vec<(W, u64)>,
 }
 
 /// What the actor has to do, in this order.
@@ -66,6 +71,8 @@ pub struct Loaded {
     pub unpushed: Vec<Message>,
     /// Which of [`Room::pending_keys`] are stored, with seq and time.
     pub stored: Vec<(ClientKey, u64, u64)>,
+    /// The messages of [`Room::pending_targets`].
+    pub targets: Vec<Message>,
 }
 
 /// The state of one conversation's sequencer.
@@ -79,12 +86,14 @@ pub struct Room<W> {
     pushed_seq: u64,
     last_created_at_ms: u64,
     phase: Phase,
-    queue: VecDeque<Pending<W>>,
-    in_flight: Vec<Pending<W>>,
-    recent: HashMap<(u64, String), (u64, u64)>,
+    pub(super) queue: VecDeque<Pending<W>>,
+    pub(super) in_flight: Vec<Pending<W>>,
+    pub(super) recent: HashMap<(u64, String), (u64, u64)>,
     recent_order: VecDeque<(u64, String)>,
     dirty: BTreeMap<u64, u64>,
-    bounds: Bounds,
+    /// Messages that were changed lately.
+    pub targets: Targets,
+    pub(super) bounds: Bounds,
 }
 
 impl<W> Room<W> {
@@ -104,6 +113,7 @@ impl<W> Room<W> {
             recent: HashMap::new(),
             recent_order: VecDeque::new(),
             dirty: BTreeMap::new(),
+            targets: Targets::default(),
             bounds,
         };
         room.put_members(loaded.members);
@@ -193,11 +203,7 @@ impl<W> Room<W> {
             first.waiters.push((waiter, session_id));
             return None;
         }
-        if self.pending() >= self.bounds.pending_sends {
-            let error = Error::exhausted(
-                format!("{} sends wait in this conversation already; send more slowly", self.pending()),
-                std::time::Duration::from_millis(200),
-            );
+        if let Err(error) = self.has_room() {
             return Some(Effect::Answer(waiter, Err(error)));
         }
         let message = Message {
@@ -213,6 +219,17 @@ impl<W> Room<W> {
         };
         self.queue.push_back(Pending { message, waiters: vec![(waiter, session_id)] });
         None
+    }
+
+    /// Whether one more may wait.
+    pub(super) fn has_room(&self) -> Result<()> {
+        if self.pending() < self.bounds.pending_sends {
+            return Ok(());
+        }
+        Err(Error::exhausted(
+            format!("{} sends wait in this conversation already; send more slowly", self.pending()),
+            std::time::Duration::from_millis(200),
+        ))
     }
 
     /// Queues a message of the room's own about `about`, in the name of `by`.
@@ -277,6 +294,7 @@ impl<W> Room<W> {
     /// The fate of the group in flight is unknown, or somebody else wrote to the log: it waits for [`Room::reload`].
     pub fn unsettle(&mut self) {
         self.phase = Phase::Unsettled;
+        self.targets.forget();
         for pending in std::mem::take(&mut self.in_flight).into_iter().rev() {
             self.queue.push_front(pending);
         }
@@ -325,6 +343,8 @@ impl<W> Room<W> {
             }
         }
         self.queue = queue;
+        self.targets.replace(loaded.targets);
+        self.judge_again(&mut effects);
         // Answers and pushes in the log's order.
         let pushed_seq = self.pushed_seq;
         for message in loaded.unpushed.into_iter().filter(|m| m.seq > pushed_seq) {
@@ -406,26 +426,15 @@ impl<W> Room<W> {
         effects
     }
 
-    /// The queued sends, for another activation to take.
-    pub fn take_queue(&mut self) -> Vec<(u64, u64, Send, W)> {
-        let mut sends = Vec::new();
-        for pending in std::mem::take(&mut self.queue) {
-            let message = pending.message;
-            for (waiter, session_id) in pending.waiters {
-                let send = Send {
-                    conversation_id: message.conversation_id,
-                    client_id: message.client_id.clone(),
-                    kind: message.kind,
-                    text: message.text.clone(),
-                    attachments: message.attachments.clone(),
-                    reply_to_seq: message.reply_to_seq,
-                    mentions: message.mentions.clone(),
-                    ..Send::default()
-                };
-                sends.push((message.sender_id, session_id, send, waiter));
+    /// What is queued, as it was asked for, for another activation to take.
+    pub fn take_queue(&mut self) -> Vec<(u64, u64, Command, W)> {
+        let mut commands = Vec::new();
+        for Pending { message, waiters } in std::mem::take(&mut self.queue) {
+            for (waiter, session_id) in waiters {
+                commands.push((message.sender_id, session_id, command_of(&message), waiter));
             }
         }
-        sends
+        commands
     }
 
     /// Moves a member's cursors forward, `read` carrying `delivered` with it; whether one moved.
@@ -522,7 +531,9 @@ impl<W> Room<W> {
     fn finish(&mut self, pending: Pending<W>, duplicate: bool, push: bool, effects: &mut Vec<Effect<W>>) {
         let message = pending.message;
         self.remember(&message);
-        if let Some(sender) = self.members.get_mut(&message.sender_id)
+        if is_change(&message) {
+            self.targets.stored(&message);
+        } else if let Some(sender) = self.members.get_mut(&message.sender_id)
             && sender.read_seq < message.seq
         {
             // Sending counts as having read up to one's own message.
@@ -541,7 +552,7 @@ impl<W> Room<W> {
         }
     }
 
-    fn sent(&self, seq: u64, client_id: String, created_at_ms: u64, duplicate: bool) -> Sent {
+    pub(super) fn sent(&self, seq: u64, client_id: String, created_at_ms: u64, duplicate: bool) -> Sent {
         Sent { conversation_id: self.conversation.id, seq, client_id, created_at_ms, duplicate }
     }
 

@@ -4,6 +4,7 @@
 //! call goes to the main runtime by [`crate::gateway::Edge::on_main`].
 
 mod blocks;
+mod changes;
 mod contacts;
 mod conversations;
 pub mod extract;
@@ -56,6 +57,7 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
                         .configure(conversations::routes)
                         .configure(members::routes)
                         .configure(messages::routes)
+                        .configure(changes::routes)
                         .default_service(web::to(unknown)),
                 )
                 .default_service(web::to(unknown)),

@@ -297,7 +297,7 @@ impl MessageStore for MemoryStores {
         self.read(|state| {
             let from = (conversation_id, after_seq.saturating_add(1));
             let behind = state.messages.range(from..=(conversation_id, u64::MAX));
-            behind.map(|(_, message)| message.clone()).take(limit as usize).collect()
+            behind.map(|(_, message)| State::shown(message)).take(limit as usize).collect()
         })
     }
 
@@ -314,7 +314,7 @@ impl MessageStore for MemoryStores {
             }
             let range = state.messages.range((conversation_id, first_seq)..(conversation_id, before_seq));
             let mut page: Vec<Message> =
-                range.rev().map(|(_, message)| message.clone()).take(limit as usize).collect();
+                range.rev().map(|(_, message)| State::shown(message)).take(limit as usize).collect();
             page.reverse();
             page
         })

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryStores;
 use super::state::State;
+use crate::domain::changes::{empty, is_written};
 use crate::domain::limits::username_key;
 use crate::domain::privacy::Relation;
 use crate::protocol::{ContactState, MessageKind, PresenceStatus};
@@ -169,12 +170,13 @@ impl PeopleStore for MemoryStores {
             }
             let range = (conversation_id, from_seq)..(conversation_id, to_seq);
             for (_, message) in state.messages.range_mut(range) {
-                let is_system = message.kind == MessageKind::System as i32;
-                if message.sender_id == user_id && !is_system {
+                if message.sender_id != user_id {
+                    continue;
+                }
+                if is_written(message) {
+                    empty(message);
+                } else if message.kind == MessageKind::Edit as i32 {
                     message.text.clear();
-                    message.attachments.clear();
-                    message.mentions.clear();
-                    message.recalled = message.kind < MessageKind::System as i32;
                 }
             }
             Ok(())

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use crate::domain::changes::{apply, is_change};
+use crate::domain::limits::REACTORS_SHOWN;
+use crate::protocol::MessageKind;
 use crate::protocol::v1::Message;
 use crate::storage::{
     BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, PreferenceRecord,
@@ -77,10 +80,38 @@ impl State {
             if let Some(key) = client_key(message) {
                 self.client_keys.insert(key, message.seq);
             }
-            let kept = Message { edited_at_ms: 0, recalled: false, reactions: Vec::new(), ..message.clone() };
+            let removed = message.recalled && message.kind == MessageKind::Reaction as i32;
+            let kept =
+                Message { edited_at_ms: 0, recalled: removed, reactions: Vec::new(), ..message.clone() };
             self.messages.insert((message.conversation_id, message.seq), kept);
         }
+        for entry in messages.iter().filter(|message| is_change(message)) {
+            self.change(entry);
+        }
         Ok(())
+    }
+
+    /// Does to the message that an entry names what the entry says.
+    fn change(&mut self, entry: &Message) {
+        let id = entry.conversation_id;
+        if let Some(target) = self.messages.get_mut(&(id, entry.target_seq)) {
+            apply(target, entry);
+        }
+        if entry.kind() == MessageKind::Recall {
+            let later = self.messages.range_mut((id, entry.target_seq)..=(id, entry.seq));
+            for (_, edit) in later.filter(|(_, other)| other.target_seq == entry.target_seq) {
+                edit.text.clear();
+            }
+        }
+    }
+
+    /// A message as it is shown: of each emoji, some of the users.
+    pub fn shown(message: &Message) -> Message {
+        let mut shown = message.clone();
+        for reaction in &mut shown.reactions {
+            reaction.user_ids.truncate(REACTORS_SHOWN as usize);
+        }
+        shown
     }
 
     /// The newest message at or after `first_seq`.

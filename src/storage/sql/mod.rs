@@ -8,6 +8,7 @@
 mod accounts;
 mod append;
 mod away;
+mod changes;
 mod contacts;
 mod conversations;
 mod convert;

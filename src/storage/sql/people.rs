@@ -66,6 +66,10 @@ impl TryFrom<preference::Model> for PreferenceRecord {
     }
 }
 
+/// What has no words, and without which the log could not be read: whether a reaction is put on or taken off stands where
+/// others have their attachments.
+const NOT_ERASED: [MessageKind; 3] = [MessageKind::System, MessageKind::Recall, MessageKind::Reaction];
+
 /// A row that says nothing yet.
 fn no_preferences(user_id: u64, conversation_id: u64, now_ms: u64) -> preference::ActiveModel {
     preference::ActiveModel {
@@ -371,7 +375,7 @@ impl PeopleStore for SqlStores {
                     .filter(message::Column::Seq.gte(int(from_seq)))
                     .filter(message::Column::Seq.lt(int(to_seq)))
                     .filter(message::Column::SenderId.eq(int(user_id)))
-                    .filter(message::Column::Kind.ne(MessageKind::System as i16))
+                    .filter(message::Column::Kind.is_not_in(NOT_ERASED.map(|kind| kind as i16)))
                     .exec(attempt.single())
                     .await?;
                 Ok(())

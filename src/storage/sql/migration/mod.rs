@@ -7,6 +7,7 @@
 
 mod m0001_spine;
 mod m0002_people;
+mod m0004_messages;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -35,7 +36,11 @@ struct Migrator;
 #[async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_spine::Migration), Box::new(m0002_people::Migration)]
+        vec![
+            Box::new(m0001_spine::Migration),
+            Box::new(m0002_people::Migration),
+            Box::new(m0004_messages::Migration),
+        ]
     }
 }
 

@@ -1,0 +1,41 @@
+//! What changes messages: the edits of each, so that a recall finds their texts, and the reactions that stand. The
+//! messages' own rows hold the rest.
+
+use sea_orm_migration::prelude::*;
+
+use super::tables::{Columns, NewTable};
+
+/// The migration; its name is this file's.
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let of = Columns::of(manager);
+        for table in [edits(of), reactions(of)] {
+            table.create(manager).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("what users said is not thrown away; go on with this version".to_owned()))
+    }
+}
+
+fn edits(of: Columns) -> NewTable {
+    let columns = vec![of.int("conversation_id"), of.int("target_seq"), of.int("seq")];
+    NewTable::new(of, "edits", columns).primary_key(["conversation_id", "target_seq", "seq"])
+}
+
+fn reactions(of: Columns) -> NewTable {
+    let columns = vec![
+        of.int("conversation_id"),
+        of.int("target_seq"),
+        of.bytes("emoji", 64),
+        of.int("user_id"),
+        of.int("seq"),
+    ];
+    NewTable::new(of, "reactions", columns).primary_key(["conversation_id", "target_seq", "emoji", "user_id"])
+}

@@ -2,6 +2,8 @@
 
 pub mod actor;
 pub mod changes;
+#[cfg(test)]
+mod changes_tests;
 mod cursors;
 #[cfg(test)]
 mod lane_tests;

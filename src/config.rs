@@ -312,6 +312,9 @@ section! {
         recall_window: Duration = Duration::from_secs(120);
         /// Most different emoji with which a message is reacted to.
         reactions_max: usize = 20;
+        /// Who is said to be typing, and is not said so again for this long, has stopped.
+        #[serde(with = "humantime_serde")]
+        typing_timeout: Duration = Duration::from_secs(6);
     }
 }
 

@@ -18,6 +18,8 @@ pub const MEMBER_IDS_MAX: usize = 1000;
 pub const ATTACHMENTS_MAX: usize = 20;
 /// Most mentions in a message.
 pub const MENTIONS_MAX: usize = 100;
+/// What stands for all members among a message's mentions. No user has it.
+pub const MENTION_ALL: u64 = 0;
 /// Most conversations named by the cursors of one sync.
 pub const SYNC_CURSORS_MAX: usize = 1000;
 /// Most messages in one page of history.

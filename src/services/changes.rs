@@ -4,6 +4,7 @@ use super::messages::Messages;
 use crate::cluster::ReplyTo;
 use crate::domain::limits::{check_client_id, check_emoji};
 use crate::domain::{Error, Result};
+use crate::protocol::cluster::ReaderList;
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::{Edit, React, Recall, Send, Sent};
 
@@ -80,6 +81,18 @@ impl Messages {
         }
         self.rooms.post_entry(by, session_id, conversation_id, change.command(), reply(conversation_id));
         Ok(())
+    }
+
+    /// Whom a message has reached and who has read it, its sender left out.
+    pub async fn readers(&self, by: u64, conversation_id: u64, seq: u64) -> Result<ReaderList> {
+        let member = self.member(by, conversation_id).await?;
+        let none = || Error::not_found(format!("there is no message {seq} in this conversation for you"));
+        if seq < member.first_seq.max(1) {
+            return Err(none());
+        }
+        let found = self.stores.messages.after(conversation_id, seq - 1, 1).await?;
+        let message = found.first().filter(|message| message.seq == seq).ok_or_else(none)?;
+        self.rooms.readers(by, conversation_id, seq, message.sender_id).await
     }
 
     fn check_change(&self, change: &Change) -> Result<()> {

@@ -52,6 +52,8 @@ pub struct PreferenceRecord {
     pub archived: bool,
     /// 0, or one more than the newest seq when the user hid the conversation: a later message shows it again.
     pub hidden_before_seq: u64,
+    /// 0, or one more than `read_seq` when the user marked the conversation as unread: to read further takes it off.
+    pub unread_before_seq: u64,
     /// What the user is notified of.
     pub notifications: NotificationLevel,
     /// What the user has begun to write.
@@ -83,6 +85,8 @@ pub struct PreferenceChange {
     pub archived: Option<bool>,
     /// See [`PreferenceRecord::hidden_before_seq`].
     pub hidden_before_seq: Option<u64>,
+    /// See [`PreferenceRecord::unread_before_seq`].
+    pub unread_before_seq: Option<u64>,
     /// What the user is notified of.
     pub notifications: Option<NotificationLevel>,
 }

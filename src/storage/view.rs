@@ -54,6 +54,7 @@ impl From<ConversationRow> for v1::Conversation {
             last_message,
             updated_at_ms,
             removed: member.removed_at_ms != 0,
+            marked_unread: preferences.unread_before_seq > member.read_seq,
             archived: preferences.archived,
             notifications: preferences.notifications as i32,
             draft: (!preferences.draft.is_empty()).then(|| preferences.draft.into()),

@@ -17,6 +17,7 @@ use super::cursors::Cursors;
 use super::leaving::{Leaving, Stay, Wish};
 use super::recent::Recent;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
+use super::typing::Typists;
 use crate::actors::registry::Vitals;
 use crate::actors::{Actors, AnyReply};
 use crate::clock;
@@ -73,6 +74,8 @@ pub enum RoomMessage {
     FlushLazily,
     /// Tell members how the conversation looks now.
     Describe,
+    /// Somebody may have typed for too long.
+    TypingOver,
     /// See who has waited for too long, and try again what storage did not take.
     Sweep,
     /// A link or a node was lost or has come back: push again what was stored since then, Unix milliseconds.
@@ -134,6 +137,7 @@ pub struct RoomState {
     pub(super) receipts: BTreeMap<u64, u64>,
     /// Who is to be told how the conversation looks, once for all changes of a moment.
     pub(super) describe_to: Vec<u64>,
+    pub(super) typists: Typists,
 }
 
 impl Actor for RoomActor {
@@ -160,6 +164,7 @@ impl Actor for RoomActor {
             sweep_armed: false,
             receipts: BTreeMap::new(),
             describe_to: Vec::new(),
+            typists: Typists::default(),
         })
     }
 
@@ -216,6 +221,7 @@ impl RoomState {
             RoomMessage::Flush => self.flush(),
             RoomMessage::FlushLazily => self.flush_lazily(),
             RoomMessage::Describe => self.describe_members(),
+            RoomMessage::TypingOver => self.typing_over(),
             RoomMessage::Sweep => self.sweep().await,
             RoomMessage::PushAgain(since_ms) => {
                 self.vitals.handle(self.vitals.last_active_ms());
@@ -290,6 +296,7 @@ impl RoomState {
             Some(Command::Read(cursor)) => self.read(user_id, session_id, cursor.seq, waiter),
             Some(Command::Typing(typing)) => waiter.answer(self.typing(user_id, session_id, &typing)),
             Some(Command::Describe(_)) => self.describe(user_id, waiter),
+            Some(Command::Readers(asked)) => waiter.answer(self.readers(user_id, &asked)),
             Some(Command::Inspect(_)) => waiter.answer(Ok(self.inspect())),
             _ => waiter.answer(Err(Error::internal("a room request without a command"))),
         }
@@ -465,6 +472,9 @@ impl RoomState {
     fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
         let Some(room) = &mut self.room else { return };
         if let Err(error) = room.require_member(user_id) {
+            return self.refuse(user_id, send.client_id, error, waiter);
+        }
+        if let Err(error) = room.admits_references(user_id, &send) {
             return self.refuse(user_id, send.client_id, error, waiter);
         }
         let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::state::{Bounds, Effect, Pending, Room};
 use crate::domain::changes::{apply, is_change, is_written};
+use crate::domain::limits::MENTION_ALL;
 use crate::domain::permissions::{Act, allows, outranks, require};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
@@ -131,6 +132,40 @@ pub fn command_of(message: &Message) -> Command {
 }
 
 impl<W> Room<W> {
+    /// Whether what a send refers to is there for its sender: the message that it answers, and whom it mentions. A repeat of
+    /// what is stored or waits is not asked again.
+    pub fn admits_references(&self, sender_id: u64, send: &Send) -> Result<()> {
+        if send.reply_to_seq == 0 && send.mentions.is_empty() {
+            return Ok(());
+        }
+        let key = (sender_id, &send.client_id);
+        let same = |pending: &Pending<W>| (pending.message.sender_id, &pending.message.client_id) == key;
+        let is_known = self.recent.contains_key(&(sender_id, send.client_id.clone()))
+            || self.in_flight.iter().chain(&self.queue).any(same);
+        if is_known {
+            return Ok(());
+        }
+        let by = self.require_member(sender_id)?;
+        let seq = send.reply_to_seq;
+        if seq != 0 && !(by.first_seq..=self.last_seq()).contains(&seq) {
+            let why = format!("there is no message {seq} in this conversation for you to reply to");
+            return Err(Error::invalid("reply_to_seq", why));
+        }
+        for user_id in &send.mentions {
+            if *user_id == MENTION_ALL {
+                if self.conversation().kind == ConversationKind::Group {
+                    require(by.role, Act::MentionAll)?;
+                }
+            } else if self.member(*user_id).is_none() {
+                let why = format!(
+                    "user {user_id} is not a member of this conversation; mention members, or 0 for all"
+                );
+                return Err(Error::invalid("mentions", why));
+            }
+        }
+        Ok(())
+    }
+
     /// The answer to a repeat of what was stored lately.
     pub fn repeated(&self, sender_id: u64, client_id: &str) -> Option<Sent> {
         let (seq, created_at_ms) = *self.recent.get(&(sender_id, client_id.to_owned()))?;

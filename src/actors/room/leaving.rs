@@ -155,6 +155,7 @@ impl RoomState {
             self.push_again(since_ms);
         }
         self.tell_receipts();
+        self.end_typing();
         self.start_storing_cursors();
         self.pump();
     }
@@ -322,6 +323,7 @@ impl RoomState {
     fn end(&mut self) {
         if self.actors.inner.rooms.remove_if_empty(self.vitals.address, self.vitals.activation) {
             self.describe_members();
+            self.end_typing();
             self.myself.stop(None);
         } else if self.leaving.wish == Some(Wish::Idle) {
             self.leaving.wish = None;

@@ -11,12 +11,14 @@ mod leaving;
 mod members;
 #[cfg(test)]
 mod move_tests;
+mod readers;
 mod recent;
 pub mod state;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod typing;
 
 use ractor::ActorRuntime;
 use tokio::time::Instant;
@@ -27,8 +29,8 @@ use super::{Actors, AnyReply};
 use crate::cluster::{Address, ReplyTo, Turn};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    AddMembers, Describe, Inspect, Join, Leave, Opened, RemoveMember, Reply, Request, RoomRequest, reply,
-    request, room_reply, room_request,
+    AddMembers, Describe, Inspect, Join, Leave, Opened, ReaderList, Readers, RemoveMember, Reply, Request,
+    RoomRequest, reply, request, room_reply, room_request,
 };
 use crate::protocol::v1;
 
@@ -132,6 +134,21 @@ impl Rooms {
     pub async fn describe(&self, by: u64, conversation_id: u64) -> Result<v1::Conversation> {
         match self.ask(by, conversation_id, room_request::Command::Describe(Describe {})).await? {
             room_reply::Reply::Conversation(conversation) => Ok(conversation),
+            _ => Err(surprised()),
+        }
+    }
+
+    /// Whom a message by `sender_id` has reached, and who has read it.
+    pub async fn readers(
+        &self,
+        by: u64,
+        conversation_id: u64,
+        seq: u64,
+        sender_id: u64,
+    ) -> Result<ReaderList> {
+        let command = room_request::Command::Readers(Readers { seq, sender_id });
+        match self.ask(by, conversation_id, command).await? {
+            room_reply::Reply::Readers(list) => Ok(list),
             _ => Err(surprised()),
         }
     }

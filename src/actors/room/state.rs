@@ -158,6 +158,11 @@ impl<W> Room<W> {
         self.members.get(&user_id)
     }
 
+    /// All of them, by id.
+    pub(super) fn members(&self) -> &BTreeMap<u64, MemberRecord> {
+        &self.members
+    }
+
     /// Whether nothing would be lost by forgetting the room.
     pub fn is_idle(&self) -> bool {
         self.pending() == 0 && self.phase == Phase::Settled && self.dirty.is_empty()

@@ -1,8 +1,9 @@
 //! `/conversations/{id}/messages/{seq}` and its reactions: edit, take back, react.
 
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path, ServiceConfig, delete, patch, put};
+use actix_web::web::{Data, Path, ServiceConfig, delete, get, patch, put};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::extract::{ApiResult, Body, Caller, Query, TwoIds};
 use super::resource;
@@ -17,6 +18,7 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(
             resource("/conversations/{id}/messages/{seq}").route(patch().to(edit)).route(delete().to(recall)),
         )
+        .service(resource("/conversations/{id}/messages/{seq}/readers").route(get().to(readers)))
         .service(
             resource("/conversations/{id}/messages/{seq}/reactions/{emoji}")
                 .route(put().to(put_on))
@@ -108,4 +110,18 @@ async fn carry_out(edge: &Edge, by: u64, change: Change) -> ApiResult {
     let messages = edge.services.messages.clone();
     let sent = edge.on_main(async move { messages.change(by, change).await }).await?;
     Ok(HttpResponse::Ok().json(sent))
+}
+
+async fn readers(edge: Data<Edge>, Caller(caller): Caller, TwoIds(id, seq): TwoIds) -> ApiResult {
+    let messages = edge.services.messages.clone();
+    let list = edge.on_main(async move { messages.readers(caller.user_id, id, seq).await }).await?;
+    let mut body = json!({
+        "conversation_id": id, "seq": seq, "read_count": list.read_count,
+        "delivered_count": list.delivered_count,
+    });
+    if !list.counts_only {
+        body["read"] = list.read.into();
+        body["delivered"] = list.delivered.into();
+    }
+    Ok(HttpResponse::Ok().json(body))
 }

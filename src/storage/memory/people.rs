@@ -139,6 +139,7 @@ impl PeopleStore for MemoryStores {
             let record = state.preferences.entry((user_id, conversation_id)).or_default();
             record.archived = change.archived.unwrap_or(record.archived);
             record.hidden_before_seq = change.hidden_before_seq.unwrap_or(record.hidden_before_seq);
+            record.unread_before_seq = change.unread_before_seq.unwrap_or(record.unread_before_seq);
             record.notifications = change.notifications.unwrap_or(record.notifications);
             record.changed_at_ms = record.changed_at_ms.max(now_ms);
             Ok(true)

@@ -54,6 +54,7 @@ impl TryFrom<preference::Model> for PreferenceRecord {
         Ok(Self {
             archived: row.archived,
             hidden_before_seq: uint(row.hidden_before_seq),
+            unread_before_seq: uint(row.unread_before_seq),
             notifications: NotificationLevel::try_from(i32::from(row.notifications))
                 .map_err(|_| unknown("notification level", row.notifications))?,
             draft: Draft {
@@ -77,6 +78,7 @@ fn no_preferences(user_id: u64, conversation_id: u64, now_ms: u64) -> preference
         conversation_id: Set(int(conversation_id)),
         archived: Set(false),
         hidden_before_seq: Set(0),
+        unread_before_seq: Set(0),
         notifications: Set(NotificationLevel::All as i16),
         draft: Set(String::new()),
         draft_reply_to_seq: Set(0),
@@ -327,6 +329,10 @@ impl PeopleStore for SqlStores {
         if let Some(seq) = change.hidden_before_seq {
             row.hidden_before_seq = Set(int(seq));
             columns.push(preference::Column::HiddenBeforeSeq);
+        }
+        if let Some(seq) = change.unread_before_seq {
+            row.unread_before_seq = Set(int(seq));
+            columns.push(preference::Column::UnreadBeforeSeq);
         }
         if let Some(level) = change.notifications {
             row.notifications = Set(level as i16);

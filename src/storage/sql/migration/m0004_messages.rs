@@ -16,6 +16,12 @@ impl MigrationTrait for Migration {
         for table in [edits(of), reactions(of)] {
             table.create(manager).await?;
         }
+        // Neither database has a form of ADD COLUMN that may be repeated in all its versions.
+        if !manager.has_column("preferences", "unread_before_seq").await? {
+            let mut mark = of.int("unread_before_seq").default(0).to_owned();
+            let add = Table::alter().table("preferences").add_column(&mut mark).to_owned();
+            manager.alter_table(add).await?;
+        }
         Ok(())
     }
 

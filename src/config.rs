@@ -312,6 +312,16 @@ section! {
         recall_window: Duration = Duration::from_secs(120);
         /// Most different emoji with which a message is reacted to.
         reactions_max: usize = 20;
+        /// Most pinned messages of a conversation.
+        pins_max: usize = 50;
+        /// Most messages that a user may have scheduled.
+        scheduled_max: usize = 200;
+        /// How far ahead a message can be scheduled.
+        #[serde(with = "humantime_serde")]
+        schedule_ahead: Duration = Duration::from_secs(365 * 24 * 3600);
+        /// How often a node looks for messages whose time to be sent, or to expire, has come.
+        #[serde(with = "humantime_serde")]
+        timer_interval: Duration = Duration::from_secs(1);
         /// Who is said to be typing, and is not said so again for this long, has stopped.
         #[serde(with = "humantime_serde")]
         typing_timeout: Duration = Duration::from_secs(6);

@@ -21,6 +21,7 @@ pub fn empty(message: &mut Message) {
     message.mentions.clear();
     message.reactions.clear();
     message.edited_at_ms = 0;
+    message.marks = None;
     message.recalled = true;
 }
 

@@ -37,6 +37,12 @@ pub const BLOCKS_MAX: u64 = 10_000;
 pub const DRAFT_MAX: usize = 4096;
 /// Longest platform of a device.
 pub const PLATFORM_MAX: usize = 32;
+/// Most messages hidden, or forwarded, in one call.
+pub const SEQS_MAX: usize = 100;
+/// Longest `client_id` of a forwarding, so that each copy's own can be made of it.
+pub const FORWARD_ID_MAX: usize = 58;
+/// Longest time after which a message expires, in seconds: a year.
+pub const EXPIRES_IN_MAX_S: u64 = 366 * 24 * 3600;
 /// Longest emoji of a reaction, in bytes: a family with skin tones takes some forty.
 pub const EMOJI_BYTES_MAX: usize = 64;
 /// Most users named with each emoji of a message; `count` tells how many there are.

@@ -15,7 +15,7 @@ use crate::protocol::v1::{
 use crate::services::accounts::Accounts;
 use crate::services::changes::Change;
 use crate::services::messages::Messages;
-use crate::services::{Presences, Services};
+use crate::services::{Presences, Schedule, Services};
 
 /// Handles the frames of all sessions of a node.
 pub struct Dispatch {
@@ -23,6 +23,7 @@ pub struct Dispatch {
     rooms: crate::actors::room::Rooms,
     accounts: Accounts,
     presence: Presences,
+    schedule: Schedule,
     /// Bytes of the largest frame, which bounds pages.
     frame_bytes_max: usize,
 }
@@ -35,6 +36,7 @@ impl Dispatch {
             rooms,
             accounts: services.accounts.clone(),
             presence: services.presence.clone(),
+            schedule: services.schedule.clone(),
             frame_bytes_max,
         }
     }
@@ -52,6 +54,10 @@ impl Dispatch {
 
     /// Posts a send. Its answer goes straight from the room to the outbox, in the conversation's order.
     async fn send(&self, session: &Session, id: u64, send: Send) {
+        if Schedule::is_for_later(&send) {
+            let kept = self.schedule.add(session.user_id(), send).await.map(Body::Scheduled);
+            return session.answer(id, kept.unwrap_or_else(|error| Body::Error(error.into())));
+        }
         let reply = |conversation_id| answer_to(session, id, conversation_id);
         if let Err(error) = self.messages.post(session.user_id(), session.id(), send, reply).await {
             session.answer(id, Body::Error(error.into()));

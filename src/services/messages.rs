@@ -15,7 +15,7 @@ use crate::clock;
 use crate::cluster::ReplyTo;
 use crate::config::Config;
 use crate::domain::limits::{
-    ATTACHMENTS_MAX, HISTORY_PAGE_MAX, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
+    ATTACHMENTS_MAX, EXPIRES_IN_MAX_S, HISTORY_PAGE_MAX, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
 };
 use crate::domain::{Error, Result};
 use crate::protocol::MessageKind;
@@ -56,6 +56,8 @@ const MESSAGE_JSON_BYTES: usize = 420;
 const ATTACHMENT_JSON_BYTES: usize = 160;
 /// The same for a reaction, beside its emoji and users.
 const REACTION_JSON_BYTES: usize = 64;
+/// The same for a message's marks.
+const MARKS_JSON_BYTES: usize = 240;
 /// The same for a conversation, beside its texts and last message.
 const CONVERSATION_JSON_BYTES: usize = 800;
 /// Room in a frame for what stands around its lists.
@@ -118,7 +120,8 @@ impl Messages {
         mut send: Send,
         reply: impl FnOnce(u64) -> ReplyTo<Sent>,
     ) -> Result<Option<Send>> {
-        if !self.may_write_now(by, send.conversation_id, send.to_user_id) {
+        // What is for later is no matter of the moment.
+        if send.send_at_ms != 0 || !self.may_write_now(by, send.conversation_id, send.to_user_id) {
             return Ok(Some(send));
         }
         if send.conversation_id == 0 {
@@ -172,6 +175,7 @@ impl Messages {
         };
         let (messages, more) = self.messages_after(by, &request, limit as usize, &mut room).await?;
         let mut page = SyncPage { messages, more, ..SyncPage::default() };
+        self.veil(by, page.messages.iter_mut().collect()).await?;
         // While messages remain the client asks again anyway: the list comes with the last of them.
         if !more || !request.page.is_empty() {
             let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
@@ -217,12 +221,15 @@ impl Messages {
             }
             page.messages.reverse();
         }
+        self.veil(by, page.messages.iter_mut().collect()).await?;
         Ok(page)
     }
 
     /// The conversation as `by` sees it.
     pub async fn conversation(&self, by: u64, conversation_id: u64) -> Result<Conversation> {
-        self.rooms.describe(by, conversation_id).await
+        let mut conversation = self.rooms.describe(by, conversation_id).await?;
+        self.veil(by, conversation.last_message.iter_mut().collect()).await?;
+        Ok(conversation)
     }
 
     /// The conversation list of `by`, newest first; `cursor` is an earlier answer's second part (empty: from the top).
@@ -280,7 +287,7 @@ impl Messages {
     }
 
     /// Checks a send and gives it its conversation.
-    async fn resolve(&self, by: u64, session_id: u64, mut send: Send) -> Result<Send> {
+    pub(super) async fn resolve(&self, by: u64, session_id: u64, mut send: Send) -> Result<Send> {
         self.check(&send)?;
         if let Some(gate) = &self.gate
             && (send.to_user_id == 0) != (send.conversation_id == 0)
@@ -336,6 +343,12 @@ impl Messages {
             return Err(Error::invalid(
                 "attachments",
                 format!("a message has at most {ATTACHMENTS_MAX} attachments"),
+            ));
+        }
+        if send.expires_in_seconds > EXPIRES_IN_MAX_S {
+            return Err(Error::invalid(
+                "expires_in_seconds",
+                format!("a message expires after {EXPIRES_IN_MAX_S} s at most"),
             ));
         }
         if send.mentions.len() > MENTIONS_MAX {
@@ -435,6 +448,8 @@ impl Messages {
                 conversations.push(conversation);
             }
         }
+        let previews = conversations.iter_mut().filter_map(|row| row.last_message.as_mut());
+        self.veil(by, previews.collect()).await?;
         let next = match last {
             Some((activity_ms, id)) if more => format!("{activity_ms}-{id}"),
             _ => String::new(),
@@ -534,6 +549,7 @@ fn json_bytes(message: &Message) -> usize {
         + escaped_bytes(&message.emoji)
         + attachments
         + message.mentions.len() * 20
+        + message.marks.map_or(0, |_| MARKS_JSON_BYTES)
         + message.reactions.iter().map(reaction_bytes).sum::<usize>()
 }
 

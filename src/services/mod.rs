@@ -7,6 +7,7 @@ pub mod conversations;
 pub mod gate;
 pub mod life;
 pub mod lines;
+mod marks;
 pub mod messages;
 pub mod operations;
 pub mod passwords;
@@ -14,6 +15,7 @@ pub mod preferences;
 pub mod presence;
 #[cfg(test)]
 mod tests;
+pub mod timers;
 mod token_lookups;
 pub mod tokens;
 
@@ -37,6 +39,7 @@ pub use messages::Messages;
 pub use operations::Operations;
 pub use preferences::OwnViews;
 pub use presence::Presences;
+pub use timers::Schedule;
 use tokens::Forgetting;
 pub use tokens::Identity;
 
@@ -59,6 +62,8 @@ pub struct Services {
     pub messages: Messages,
     /// What operators ask.
     pub operations: Operations,
+    /// Messages that wait for their time.
+    pub schedule: Schedule,
     /// Who is there.
     pub presence: Presences,
     /// The node's cache, for the operators.
@@ -126,6 +131,7 @@ impl Services {
             ),
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
             lines: Lines::new(&readers, rooms),
+            schedule: Schedule::new(arbiters.marks.clone(), messages.clone(), &config.messages),
             messages,
             operations,
             presence: presences,

@@ -6,6 +6,7 @@
 //! when it may have stored: the caller of a write settles that by reading back.
 
 pub mod cache;
+mod marks;
 pub mod memory;
 mod people;
 pub mod sql;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
+pub use self::marks::{MarkStore, PinRecord, ScheduledRecord};
 pub use self::people::{
     BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
 };
@@ -434,6 +436,8 @@ pub struct Stores {
     pub conversations: Arc<dyn ConversationStore>,
     /// What is each user's own.
     pub people: Arc<dyn PeopleStore>,
+    /// What stands beside the logs.
+    pub marks: Arc<dyn MarkStore>,
     /// Logs.
     pub messages: Arc<dyn MessageStore>,
 }

@@ -37,6 +37,7 @@ mod outage_scene;
 mod preferences;
 mod presence;
 mod raw;
+mod receipts;
 mod refusals;
 mod sign_in;
 mod sign_off;

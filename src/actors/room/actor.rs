@@ -24,8 +24,10 @@ use crate::clock;
 use crate::cluster::refusals;
 use crate::domain::{Error, Result};
 use crate::protocol::ErrorCode;
-use crate::protocol::cluster::{Done, Reply, RoomReply, RoomRequest, reply, room_reply, room_request};
-use crate::protocol::v1::{Message, Send as SendRequest, Sent};
+use crate::protocol::cluster::{
+    Done, Forward, Reply, RoomReply, RoomRequest, reply, room_reply, room_request,
+};
+use crate::protocol::v1::{ForwardedFrom, Message, Send as SendRequest, Sent};
 use crate::storage::{ClientKey, StoreError, StoreResult};
 
 /// A request and who waits for its answer.
@@ -261,8 +263,10 @@ impl RoomState {
             return asked.waiter.answer(Err(error));
         }
         use room_request::Command;
-        if !matches!(asked.request.command, Some(Command::Join(_) | Command::Inspect(_)) | None)
-            && let Err(error) = self.look_for(asked.request.user_id).await
+        if !matches!(
+            asked.request.command,
+            Some(Command::Join(_) | Command::Inspect(_) | Command::Expire(_)) | None
+        ) && let Err(error) = self.look_for(asked.request.user_id).await
         {
             return asked.waiter.answer(Err(error));
         }
@@ -274,7 +278,10 @@ impl RoomState {
         match entry_of(request.user_id, command) {
             Ok(entry) => self.change_message(request.session_id, entry, waiter).await,
             Err(command) => {
-                let outcome = self.change_members(request.user_id, *command).await;
+                let outcome = match *command {
+                    Command::Pin(pin) => self.pin(request.user_id, pin).await,
+                    command => self.change_members(request.user_id, command).await,
+                };
                 self.pump();
                 waiter.answer(outcome.map(|()| done()));
             }
@@ -289,7 +296,10 @@ impl RoomState {
         match request.command {
             // Looked at here, when it takes its place in the order: the earlier one may have been refused while both waited.
             Some(Command::Send(_)) if waiter.reply.is_void() => waiter.answer(Err(refusals::void())),
-            Some(Command::Send(send)) => self.send(user_id, session_id, send, waiter),
+            Some(Command::Send(send)) => self.send(user_id, session_id, send, None, waiter),
+            Some(Command::Forward(Forward { send: Some(send), from })) => {
+                self.send(user_id, session_id, send, from, waiter)
+            }
             Some(Command::Delivered(cursor)) => {
                 waiter.answer(self.advance(user_id, session_id, cursor.seq, 0).map(|_| done()));
             }
@@ -469,7 +479,14 @@ impl RoomState {
         Ok(())
     }
 
-    fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
+    fn send(
+        &mut self,
+        user_id: u64,
+        session_id: u64,
+        send: SendRequest,
+        forwarded_from: Option<ForwardedFrom>,
+        waiter: Waiter,
+    ) {
         let Some(room) = &mut self.room else { return };
         if let Err(error) = room.require_member(user_id) {
             return self.refuse(user_id, send.client_id, error, waiter);
@@ -477,17 +494,20 @@ impl RoomState {
         if let Err(error) = room.admits_references(user_id, &send) {
             return self.refuse(user_id, send.client_id, error, waiter);
         }
-        let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
+        let effects = room.send_copy(user_id, session_id, send, forwarded_from, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
     }
 
     /// Changes a message by an entry about it. The room waits for the message if it has not had to do with it lately, as later
     /// entries must be judged behind this one.
-    async fn change_message(&mut self, session_id: u64, entry: Message, waiter: Waiter) {
+    async fn change_message(&mut self, session_id: u64, mut entry: Message, waiter: Waiter) {
+        entry.conversation_id = self.conversation_id();
         let (by, target_seq) = (entry.sender_id, entry.target_seq);
         let Some(room) = &self.room else { return };
-        if let Err(error) = room.require_member(by) {
+        if by != 0
+            && let Err(error) = room.require_member(by)
+        {
             return self.refuse(by, entry.client_id, error, waiter);
         }
         let known = room.targets.knows(target_seq) || room.repeated(by, &entry.client_id).is_some();
@@ -511,7 +531,7 @@ impl RoomState {
                 self.perform(effect.into_iter().collect());
                 self.pump();
             }
-            Err((waiter, error)) if error.is_retryable() => waiter.answer(Err(error)),
+            Err((waiter, error)) if error.is_retryable() || by == 0 => waiter.answer(Err(error)),
             Err((waiter, error)) => self.refuse(by, client_id, error, waiter),
         }
     }
@@ -692,6 +712,8 @@ fn may_wait(command: &room_request::Command) -> bool {
             | Command::Edit(_)
             | Command::Recall(_)
             | Command::React(_)
+            | Command::Expire(_)
+            | Command::Pin(_)
     )
 }
 

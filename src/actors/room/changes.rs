@@ -13,6 +13,7 @@ use crate::domain::limits::MENTION_ALL;
 use crate::domain::permissions::{Act, allows, outranks, require};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
+use crate::protocol::cluster::{Expire, Forward};
 use crate::protocol::v1::{Edit, Message, React, Recall, Send, Sent};
 use crate::protocol::{ConversationKind, MemberRole, MessageKind};
 
@@ -98,18 +99,23 @@ pub fn entry_of(by: u64, command: Command) -> std::result::Result<Message, Box<C
             recalled: remove,
             ..entry(MessageKind::Reaction, conversation_id, target_seq, client_id)
         },
+        // The server's own; the name makes it one, whoever asks how often.
+        Command::Expire(Expire { seq }) if by == 0 => {
+            entry(MessageKind::Recall, 0, seq, format!("expire-{seq}"))
+        }
         other => return Err(Box::new(other)),
     })
 }
 
 /// The command that a queued message came by.
-pub fn command_of(message: &Message) -> Command {
+pub fn command_of(message: &Message, expires_in_seconds: u64) -> Command {
     let Message { conversation_id, target_seq, .. } = *message;
     let client_id = message.client_id.clone();
     match message.kind() {
         MessageKind::Edit => {
             Command::Edit(Edit { conversation_id, target_seq, client_id, text: message.text.clone() })
         }
+        MessageKind::Recall if message.sender_id == 0 => Command::Expire(Expire { seq: target_seq }),
         MessageKind::Recall => Command::Recall(Recall { conversation_id, target_seq, client_id }),
         MessageKind::Reaction => Command::React(React {
             conversation_id,
@@ -118,16 +124,23 @@ pub fn command_of(message: &Message) -> Command {
             emoji: message.emoji.clone(),
             remove: message.recalled,
         }),
-        _ => Command::Send(Send {
-            conversation_id,
-            client_id,
-            kind: message.kind,
-            text: message.text.clone(),
-            attachments: message.attachments.clone(),
-            reply_to_seq: message.reply_to_seq,
-            mentions: message.mentions.clone(),
-            ..Send::default()
-        }),
+        _ => {
+            let send = Send {
+                conversation_id,
+                client_id,
+                kind: message.kind,
+                text: message.text.clone(),
+                attachments: message.attachments.clone(),
+                reply_to_seq: message.reply_to_seq,
+                mentions: message.mentions.clone(),
+                expires_in_seconds,
+                ..Send::default()
+            };
+            match message.marks.and_then(|marks| marks.forwarded_from) {
+                Some(from) => Command::Forward(Forward { send: Some(send), from: Some(from) }),
+                None => Command::Send(send),
+            }
+        }
     }
 }
 
@@ -194,16 +207,24 @@ impl<W> Room<W> {
         if let Err(error) = self.has_room().and_then(|()| self.admits(&entry, Some(now_ms))) {
             return Err((waiter, error));
         }
-        self.queue.push_back(Pending { message: entry, waiters: vec![(waiter, session_id)] });
+        self.queue.push_back(Pending {
+            message: entry,
+            expires_in_s: 0,
+            waiters: vec![(waiter, session_id)],
+        });
         Ok(None)
     }
 
     /// Whether an entry is admitted behind all that waits; `now_ms`: also by the time that its message has stood.
     pub(super) fn admits(&self, entry: &Message, now_ms: Option<u64>) -> Result<()> {
-        let by = self.require_member(entry.sender_id)?;
         let seq = entry.target_seq;
+        let server = entry.sender_id == 0;
+        let (role, first_seq) = match server {
+            true => (MemberRole::Member, 1),
+            false => self.require_member(entry.sender_id).map(|by| (by.role, by.first_seq))?,
+        };
         let unseen = || Error::not_found(format!("there is no message {seq} in this conversation for you"));
-        if seq < by.first_seq.max(1) {
+        if seq < first_seq.max(1) {
             return Err(unseen());
         }
         let mut target = self.targets.known.get(&seq).cloned().ok_or_else(unseen)?;
@@ -219,9 +240,10 @@ impl<W> Room<W> {
         }
         let age_ms = now_ms.map_or(0, |now_ms| now_ms.saturating_sub(target.created_at_ms));
         match entry.kind() {
-            MessageKind::Edit => self.admits_edit(by.role, entry, &target, age_ms)?,
-            MessageKind::Recall => self.admits_recall(by.role, entry, &target, age_ms)?,
-            _ => self.admits_reaction(by.role, entry, &target)?,
+            MessageKind::Edit => self.admits_edit(role, entry, &target, age_ms)?,
+            MessageKind::Recall if server => admits_expiry(&target, now_ms)?,
+            MessageKind::Recall => self.admits_recall(role, entry, &target, age_ms)?,
+            _ => self.admits_reaction(role, entry, &target)?,
         }
         if target.recalled {
             return Err(Error::precondition(format!("message {seq} was taken back; nothing is left of it")));
@@ -236,6 +258,10 @@ impl<W> Room<W> {
         }
         if target.kind() != MessageKind::Text {
             return Err(Error::precondition("only messages of kind text can be edited"));
+        }
+        if target.marks.is_some_and(|marks| marks.expires_at_ms != 0) {
+            // Else its text would stand in another entry, which has no time of its own.
+            return Err(Error::precondition("a message that expires can't be edited; take it back"));
         }
         within(self.bounds.changes.edit_window_ms, age_ms, "edited")
     }
@@ -300,6 +326,15 @@ impl<W> Room<W> {
         seqs.dedup();
         seqs
     }
+}
+
+/// Whether a message's time has come.
+fn admits_expiry(target: &Message, now_ms: Option<u64>) -> Result<()> {
+    let at_ms = target.marks.map_or(0, |marks| marks.expires_at_ms);
+    if !target.recalled && (at_ms == 0 || now_ms.is_some_and(|now_ms| now_ms < at_ms)) {
+        return Err(Error::precondition("the message has not expired"));
+    }
+    Ok(())
 }
 
 /// Whether a window is still open.

@@ -11,6 +11,7 @@ mod leaving;
 mod members;
 #[cfg(test)]
 mod move_tests;
+mod pins;
 mod readers;
 mod recent;
 pub mod state;
@@ -29,8 +30,8 @@ use super::{Actors, AnyReply};
 use crate::cluster::{Address, ReplyTo, Turn};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    AddMembers, Describe, Inspect, Join, Leave, Opened, ReaderList, Readers, RemoveMember, Reply, Request,
-    RoomRequest, reply, request, room_reply, room_request,
+    AddMembers, Describe, Expire, Forward, Inspect, Join, Leave, Opened, Pin, ReaderList, Readers,
+    RemoveMember, Reply, Request, RoomRequest, reply, request, room_reply, room_request,
 };
 use crate::protocol::v1;
 
@@ -136,6 +137,33 @@ impl Rooms {
             room_reply::Reply::Conversation(conversation) => Ok(conversation),
             _ => Err(surprised()),
         }
+    }
+
+    /// Whether this node is to look after the room.
+    pub fn is_here(&self, conversation_id: u64) -> bool {
+        self.actors.cluster().owns(&Address::room(conversation_id))
+    }
+
+    /// Stores a copy of another message.
+    pub async fn forward(&self, by: u64, send: v1::Send, from: v1::ForwardedFrom) -> Result<v1::Sent> {
+        let (reply, answer) = ReplyTo::channel();
+        let conversation_id = send.conversation_id;
+        let command = room_request::Command::Forward(Forward { send: Some(send), from: Some(from) });
+        self.post_entry(by, 0, conversation_id, command, reply);
+        answer.await
+    }
+
+    /// Empties a message that has expired. `failed_precondition`, `not_found`: nothing is left to be done.
+    pub async fn expire(&self, conversation_id: u64, seq: u64) -> Result<v1::Sent> {
+        let (reply, answer) = ReplyTo::channel();
+        let command = room_request::Command::Expire(Expire { seq });
+        self.post_entry(0, 0, conversation_id, command, reply);
+        answer.await
+    }
+
+    /// Pins a message in its conversation, or takes the pin off.
+    pub async fn pin(&self, by: u64, conversation_id: u64, seq: u64, remove: bool) -> Result<()> {
+        self.ask_done(by, conversation_id, room_request::Command::Pin(Pin { seq, remove })).await
     }
 
     /// Whom a message by `sender_id` has reached, and who has read it.

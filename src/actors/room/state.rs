@@ -12,7 +12,7 @@ use super::changes::{ChangeRules, Targets, command_of};
 use crate::domain::changes::is_change;
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
-use crate::protocol::v1::{Message, Send, Sent};
+use crate::protocol::v1::{ForwardedFrom, Marks, Message, Send, Sent};
 use crate::protocol::{ConversationKind, MemberRole, MessageKind};
 use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord};
 
@@ -45,6 +45,8 @@ pub enum Phase {
 pub(super) struct Pending<W> {
     /// The message; its seq and time are set when its group forms.
     pub message: Message,
+    /// Counted from its time on; 0: it stays.
+    pub expires_in_s: u64,
     /// The first waiter, its session, and those who repeated the send meanwhile.
     pub waiters: Vec<(W, u64)>,
 }
@@ -193,6 +195,18 @@ impl<W> Room<W> {
 
     /// Takes a send of a member. The waiter is answered by an effect, now or after storing.
     pub fn send(&mut self, sender_id: u64, session_id: u64, send: Send, waiter: W) -> Option<Effect<W>> {
+        self.send_copy(sender_id, session_id, send, None, waiter)
+    }
+
+    /// The same for a copy of another message.
+    pub fn send_copy(
+        &mut self,
+        sender_id: u64,
+        session_id: u64,
+        send: Send,
+        forwarded_from: Option<ForwardedFrom>,
+        waiter: W,
+    ) -> Option<Effect<W>> {
         let key = (sender_id, send.client_id);
         // What is stored is stored, even if its sender has left since.
         if let Some(&(seq, created_at_ms)) = self.recent.get(&key) {
@@ -220,9 +234,11 @@ impl<W> Room<W> {
             attachments: send.attachments,
             reply_to_seq: send.reply_to_seq,
             mentions: send.mentions,
+            marks: forwarded_from.map(|from| Marks { forwarded_from: Some(from), ..Marks::default() }),
             ..Message::default()
         };
-        self.queue.push_back(Pending { message, waiters: vec![(waiter, session_id)] });
+        let waiters = vec![(waiter, session_id)];
+        self.queue.push_back(Pending { message, expires_in_s: send.expires_in_seconds, waiters });
         None
     }
 
@@ -248,7 +264,15 @@ impl<W> Room<W> {
             mentions: about,
             ..Message::default()
         };
-        self.queue.push_back(Pending { message, waiters: Vec::new() });
+        self.queue.push_back(Pending { message, expires_in_s: 0, waiters: Vec::new() });
+    }
+
+    /// The same about a message.
+    pub fn announce_about(&mut self, by: u64, text: String, target_seq: u64, client_id: String) {
+        self.announce(by, text, Vec::new(), client_id);
+        if let Some(pending) = self.queue.back_mut() {
+            pending.message.target_seq = target_seq;
+        }
     }
 
     /// The next group to store, if one may leave now. Its fate is told by [`Room::stored`], [`Room::refused`] or
@@ -266,6 +290,10 @@ impl<W> Room<W> {
             seq += 1;
             pending.message.seq = seq;
             pending.message.created_at_ms = created_at_ms;
+            if pending.expires_in_s != 0 {
+                let marks = pending.message.marks.get_or_insert_default();
+                marks.expires_at_ms = created_at_ms + 1000 * pending.expires_in_s;
+            }
         }
         self.phase = Phase::InFlight;
         Some(self.in_flight.iter().map(|pending| pending.message.clone()).collect())
@@ -339,9 +367,7 @@ impl<W> Room<W> {
                     answered.insert(seq, (pending, !ours));
                 }
                 // One who was removed meanwhile may not send any more. That somebody has left is said in his name.
-                None if !self.members.contains_key(&pending.message.sender_id)
-                    && !is_announcement(&pending) =>
-                {
+                None if !self.members.contains_key(&pending.message.sender_id) && !is_by_server(&pending) => {
                     expel(pending, &mut effects);
                 }
                 None => queue.push_back(pending),
@@ -421,7 +447,7 @@ impl<W> Room<W> {
         self.conversation = conversation;
         self.put_members(members);
         let (stay, gone) = std::mem::take(&mut self.queue).into_iter().partition(|pending| {
-            self.members.contains_key(&pending.message.sender_id) || is_announcement(pending)
+            self.members.contains_key(&pending.message.sender_id) || is_by_server(pending)
         });
         self.queue = stay;
         let mut effects = Vec::new();
@@ -434,9 +460,10 @@ impl<W> Room<W> {
     /// What is queued, as it was asked for, for another activation to take.
     pub fn take_queue(&mut self) -> Vec<(u64, u64, Command, W)> {
         let mut commands = Vec::new();
-        for Pending { message, waiters } in std::mem::take(&mut self.queue) {
+        for Pending { message, expires_in_s, waiters } in std::mem::take(&mut self.queue) {
             for (waiter, session_id) in waiters {
-                commands.push((message.sender_id, session_id, command_of(&message), waiter));
+                let command = command_of(&message, expires_in_s);
+                commands.push((message.sender_id, session_id, command, waiter));
             }
         }
         commands
@@ -597,6 +624,11 @@ impl<W> Room<W> {
 /// A message of the room's own: nobody waits for an answer.
 fn is_announcement<W>(pending: &Pending<W>) -> bool {
     pending.message.kind == MessageKind::System as i32
+}
+
+/// A message of the room's own, or one in nobody's name: nobody need be a member for it.
+fn is_by_server<W>(pending: &Pending<W>) -> bool {
+    is_announcement(pending) || pending.message.sender_id == 0
 }
 
 /// The room's own messages, kept if the error may pass, and what to tell those who wait for the others.

@@ -41,6 +41,8 @@ struct Wanted {
 #[serde(default)]
 struct Named {
     client_id: String,
+    /// Of a DELETE: `me`, or all.
+    r#for: String,
 }
 
 /// The name that the client chose for this, or one that nothing else has: then a repeat is another entry.
@@ -71,6 +73,12 @@ async fn recall(
     Query(query): Query<Named>,
     Body(body): Body<Wanted>,
 ) -> ApiResult {
+    if query.r#for == "me" {
+        let messages = edge.services.messages.clone();
+        let seqs = vec![target_seq];
+        edge.on_main(async move { messages.hide(caller.user_id, conversation_id, seqs).await }).await?;
+        return Ok(HttpResponse::NoContent().finish());
+    }
     let client_id = name(body.client_id, query.client_id);
     let recall = Recall { conversation_id, target_seq, client_id };
     carry_out(&edge, caller.user_id, Change::Recall(recall)).await

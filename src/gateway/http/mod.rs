@@ -9,6 +9,7 @@ mod contacts;
 mod conversations;
 pub mod extract;
 mod life;
+mod marks;
 mod members;
 mod messages;
 mod preferences;
@@ -57,6 +58,7 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
                         .configure(conversations::routes)
                         .configure(members::routes)
                         .configure(messages::routes)
+                        .configure(marks::routes)
                         .configure(changes::routes)
                         .default_service(web::to(unknown)),
                 )

@@ -4,6 +4,7 @@
 //! database may: certainly, or leaving open whether a write was stored.
 
 mod conversations;
+mod marks;
 mod people;
 mod state;
 
@@ -53,6 +54,7 @@ impl MemoryStores {
             contacts: this.clone(),
             conversations: this.clone(),
             people: this.clone(),
+            marks: this.clone(),
             messages: this,
         }
     }

@@ -1,14 +1,14 @@
 //! The maps behind the stores, and what is the same for several methods.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::domain::changes::{apply, is_change};
 use crate::domain::limits::REACTORS_SHOWN;
 use crate::protocol::MessageKind;
 use crate::protocol::v1::Message;
 use crate::storage::{
-    BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, PreferenceRecord,
-    PresenceRecord, PrivacyRecord, StoreError, StoreResult, UserRecord,
+    BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, PinRecord,
+    PreferenceRecord, PresenceRecord, PrivacyRecord, ScheduledRecord, StoreError, StoreResult, UserRecord,
 };
 
 /// All that is stored.
@@ -43,6 +43,14 @@ pub struct State {
     pub members: BTreeMap<(u64, u64), MemberRecord>,
     /// By conversation and seq.
     pub messages: BTreeMap<(u64, u64), Message>,
+    /// By user, conversation and seq.
+    pub hidden: BTreeSet<(u64, u64, u64)>,
+    /// By conversation and seq.
+    pub pins: BTreeMap<(u64, u64), PinRecord>,
+    /// By id.
+    pub scheduled: BTreeMap<u64, ScheduledRecord>,
+    /// When messages expire, by conversation and seq.
+    pub expiries: BTreeMap<(u64, u64), u64>,
     /// Seqs of the messages that have a `client_id`.
     pub client_keys: HashMap<ClientKey, u64>,
 }
@@ -83,6 +91,9 @@ impl State {
             let removed = message.recalled && message.kind == MessageKind::Reaction as i32;
             let kept =
                 Message { edited_at_ms: 0, recalled: removed, reactions: Vec::new(), ..message.clone() };
+            if let Some(marks) = kept.marks.as_ref().filter(|marks| marks.expires_at_ms != 0) {
+                self.expiries.insert((message.conversation_id, message.seq), marks.expires_at_ms);
+            }
             self.messages.insert((message.conversation_id, message.seq), kept);
         }
         for entry in messages.iter().filter(|message| is_change(message)) {
@@ -98,6 +109,8 @@ impl State {
             apply(target, entry);
         }
         if entry.kind() == MessageKind::Recall {
+            self.pins.remove(&(id, entry.target_seq));
+            self.expiries.remove(&(id, entry.target_seq));
             let later = self.messages.range_mut((id, entry.target_seq)..=(id, entry.seq));
             for (_, edit) in later.filter(|(_, other)| other.target_seq == entry.target_seq) {
                 edit.text.clear();

@@ -22,6 +22,9 @@ const EDIT: &str = "UPDATE messages SET text = ?, \
 const EMPTY: &str = "UPDATE messages SET text = '', extra = ? WHERE conversation_id = ? AND seq = ?";
 const EMPTY_EDITS: &str = "UPDATE messages SET text = '' WHERE conversation_id = ? AND seq IN \
      (SELECT seq FROM edits WHERE conversation_id = ? AND target_seq = ?)";
+const NOTE_EXPIRY: &str = "INSERT INTO expiries (conversation_id, seq, expires_at_ms) VALUES (?, ?, ?)";
+const FORGET_EXPIRY: &str = "DELETE FROM expiries WHERE conversation_id = ? AND seq = ?";
+const UNPIN: &str = "DELETE FROM pins WHERE conversation_id = ? AND seq = ?";
 const TAKE_ALL_OFF: &str = "DELETE FROM reactions WHERE conversation_id = ? AND target_seq = ?";
 const MARK_REACTED: &str = "UPDATE messages SET extra = JSON_SET(COALESCE(extra, '{}'), '$.reacted', 1) \
      WHERE conversation_id = ? AND seq = ? AND (extra IS NULL OR extra <> ?)";
@@ -55,7 +58,9 @@ macro_rules! apply {
                 let emptied = sqlx::query(EMPTY).bind(ERASED).bind(id).bind(target);
                 emptied.execute(&mut *connection).await?;
                 sqlx::query(EMPTY_EDITS).bind(id).bind(id).bind(target).execute(&mut *connection).await?;
-                sqlx::query(TAKE_ALL_OFF).bind(id).bind(target).execute(&mut *connection).await?;
+                for clean_up in [TAKE_ALL_OFF, UNPIN, FORGET_EXPIRY] {
+                    sqlx::query(clean_up).bind(id).bind(target).execute(&mut *connection).await?;
+                }
             }
             MessageKind::Reaction if entry.recalled => {
                 let off = sqlx::query(TAKE_OFF).bind(id).bind(target).bind(emoji).bind(by);
@@ -78,18 +83,33 @@ macro_rules! apply {
                     .execute(&mut *connection)
                     .await?;
             }
-            _ => {}
+            _ => {
+                if let Some(at_ms) = expiry(entry) {
+                    let note = sqlx::query(NOTE_EXPIRY).bind(id).bind(seq).bind(int(at_ms));
+                    note.execute(&mut *connection).await?;
+                }
+            }
         }
     }};
 }
 
 /// Whether storing these changes more than the log's end.
 pub fn any(runs: &[&[Message]]) -> bool {
-    runs.iter().any(|run| run.iter().any(is_change))
+    runs.iter().any(|run| run.iter().any(says_more))
+}
+
+/// When a message expires, if it does.
+fn expiry(message: &Message) -> Option<u64> {
+    message.marks.as_ref().map(|marks| marks.expires_at_ms).filter(|at_ms| *at_ms != 0)
+}
+
+/// Whether there is more to store of it than its own row.
+fn says_more(message: &Message) -> bool {
+    is_change(message) || expiry(message).is_some()
 }
 
 fn changes_of<'a>(runs: &[&'a [Message]]) -> Vec<&'a Message> {
-    runs.iter().flat_map(|run| run.iter()).filter(|entry| is_change(entry)).collect()
+    runs.iter().flat_map(|run| run.iter()).filter(|entry| says_more(entry)).collect()
 }
 
 /// Applies those of the entries that are changes, in their order, after they were inserted.

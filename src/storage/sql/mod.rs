@@ -17,6 +17,7 @@ mod entity;
 mod failure;
 mod ladder;
 mod list;
+mod marks;
 mod messages;
 mod migration;
 mod people;
@@ -57,6 +58,7 @@ impl SqlStores {
             contacts: this.clone(),
             conversations: this.clone(),
             people: this.clone(),
+            marks: this.clone(),
             messages: this,
         }
     }

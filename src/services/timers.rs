@@ -17,6 +17,8 @@ use crate::storage::{MarkStore, ScheduledRecord};
 const PAGE: u32 = 200;
 /// Most pages of a round; what is left comes with the next.
 const PAGES_MAX: usize = 20;
+/// After so many failures a round ends.
+const FAILURES_MAX: usize = 10;
 
 /// What users have scheduled, for every edge. Cheap to clone.
 #[derive(Clone)]
@@ -90,12 +92,13 @@ impl Schedule {
     }
 
     async fn round(&self, now_ms: u64) -> Result<()> {
+        let mut failures = 0;
         let mut after = (0, 0);
         for _ in 0..PAGES_MAX {
             let page = self.marks.due(now_ms, after, PAGE).await?;
             for record in &page {
                 if self.messages.rooms.is_here(record.send.conversation_id) {
-                    self.send(record).await?;
+                    bear(&mut failures, self.send(record).await)?;
                 }
             }
             let Some(last) = page.last().filter(|_| page.len() == PAGE as usize) else { break };
@@ -106,7 +109,7 @@ impl Schedule {
             let page = self.marks.expired(now_ms, after, PAGE).await?;
             for &(conversation_id, seq) in &page {
                 if self.messages.rooms.is_here(conversation_id) {
-                    self.expire(conversation_id, seq).await?;
+                    bear(&mut failures, self.expire(conversation_id, seq).await)?;
                 }
             }
             let Some(last) = page.last().filter(|_| page.len() == PAGE as usize) else { break };
@@ -120,7 +123,6 @@ impl Schedule {
         let send = Send { send_at_ms: 0, ..record.send.clone() };
         match self.messages.send(record.user_id, send).await {
             Ok(_) => self.marks.unschedule(record.user_id, record.id).await.map(drop)?,
-            // The rest of the round would fare no better.
             Err(error) if error.is_retryable() => return Err(error),
             Err(error) => self.marks.note_failure(record.id, &error.message).await?,
         }
@@ -131,12 +133,18 @@ impl Schedule {
         match self.messages.rooms.expire(conversation_id, seq).await {
             // The entry takes the time out of the database with what it stores.
             Ok(sent) if !sent.duplicate => Ok(()),
-            Err(error) if error.is_retryable() => Err(error),
-            Err(error) if error.code == ErrorCode::Internal => Err(error),
+            Err(error) if error.is_retryable() || error.code == ErrorCode::Internal => Err(error),
             // It was emptied before, or went with its account.
             _ => Ok(self.marks.forget_expiry(conversation_id, seq).await?),
         }
     }
+}
+
+/// One that fails for now is left to the next round and holds up no other; when many do, the rest would fare no better.
+fn bear(failures: &mut usize, outcome: Result<()>) -> Result<()> {
+    let Err(error) = outcome else { return Ok(()) };
+    *failures += 1;
+    if *failures < FAILURES_MAX { Ok(()) } else { Err(error) }
 }
 
 /// One as clients see it.

@@ -141,7 +141,8 @@ pub trait PeopleStore: Send + Sync {
         from_seq: u64,
         to_seq: u64,
     ) -> StoreResult<()>;
-    /// Ends an account for good, in one transaction: devices, contacts, blocks, privacy, presence, preferences and drafts go;
+    /// Ends an account for good, in one transaction: devices, contacts, blocks, privacy, presence, preferences, drafts, what
+    /// it has hidden and what it has scheduled go;
     /// the user stays disabled and without a password, under these names, for its memberships and messages to name.
     async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()>;
 }

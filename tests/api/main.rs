@@ -28,6 +28,7 @@ mod lines_pull;
 mod live;
 mod members;
 mod messages_edit;
+mod messages_marks;
 mod operators;
 mod outage;
 mod outage_commits;

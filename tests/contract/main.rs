@@ -12,6 +12,7 @@ mod locks;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/mariadb.rs"]
 mod mariadb_server;
+mod marks;
 mod messages;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/mysql_proxy.rs"]
@@ -86,6 +87,12 @@ macro_rules! contract {
                 what_was_left_shows_only_to_those_who_ask_for_changes
                 pages_follow_each_other_without_gap
                 what_was_before_joining_is_not_shown
+            }
+            marks {
+                what_a_user_hides_is_hidden_from_that_user
+                a_pin_is_put_once_and_goes_with_its_message
+                what_is_scheduled_comes_due_in_the_order_of_its_time
+                a_message_expires_until_it_is_emptied
             }
             messages {
                 every_field_comes_back

@@ -212,6 +212,8 @@ impl PeopleStore for MemoryStores {
             state.presences.remove(&user_id);
             state.preferences.retain(|(owner, _), _| *owner != user_id);
             state.line_given.retain(|(owner, _), _| *owner != user_id);
+            state.scheduled.retain(|_, record| record.user_id != user_id);
+            state.hidden.retain(|(owner, _, _)| *owner != user_id);
             Ok(())
         })
     }

@@ -420,6 +420,11 @@ impl PeopleStore for SqlStores {
                 presence::Entity::delete_by_id(id).exec(on).await?;
                 preference::Entity::delete_many().filter(preference::Column::UserId.eq(id)).exec(on).await?;
                 line_given::Entity::delete_many().filter(line_given::Column::UserId.eq(id)).exec(on).await?;
+                for sql in ["DELETE FROM scheduled WHERE user_id = ?", "DELETE FROM hidden WHERE user_id = ?"]
+                {
+                    let backend = on.get_database_backend();
+                    on.execute_raw(Statement::from_sql_and_values(backend, sql, [id.into()])).await?;
+                }
                 attempt.commit(transaction).await
             })
             .await

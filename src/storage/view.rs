@@ -50,7 +50,9 @@ impl From<ConversationRow> for v1::Conversation {
             role: member.role as i32,
             muted_until_ms: member.muted_until_ms,
             pinned: member.pinned,
-            hidden: preferences.hidden_before_seq > newest.0,
+            // A reaction is no message that shows it again.
+            hidden: preferences.hidden_before_seq
+                > last_message.as_ref().map_or(0, |message: &v1::Message| message.seq),
             last_message,
             updated_at_ms,
             removed: member.removed_at_ms != 0,

@@ -3,10 +3,10 @@
 
 use super::actor::{RoomMessage, RoomState, Waiter, done, room};
 use crate::domain::{Error, Result};
-use crate::protocol::ConversationKind;
 use crate::protocol::cluster::room_reply;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{Message, Receipt, ServerFrame};
+use crate::protocol::{ConversationKind, MessageKind};
 use crate::storage::{CursorAdvance, StoreResult};
 
 /// Who waits for cursors to be stored.
@@ -240,6 +240,9 @@ impl RoomState {
         except_session_id: u64,
     ) {
         self.recent.push(&message, self.young_ms());
+        if message.kind() == MessageKind::Recall {
+            self.recent.take_back(message.target_seq);
+        }
         let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
         self.actors.fan_out(members, except_session_id, event, kind);
     }

@@ -36,9 +36,17 @@ pub fn apply(target: &mut Message, entry: &Message) {
             target.edited_at_ms = entry.created_at_ms;
         }
         MessageKind::Recall => empty(target),
-        MessageKind::Reaction if entry.recalled => take_off(target, &entry.emoji, entry.sender_id),
-        MessageKind::Reaction => put_on(target, &entry.emoji, entry.sender_id),
+        MessageKind::Reaction => react(target, entry),
         _ => {}
+    }
+}
+
+/// Puts a reaction on a message, or takes it off.
+pub fn react(target: &mut Message, entry: &Message) {
+    if entry.recalled {
+        take_off(target, &entry.emoji, entry.sender_id);
+    } else {
+        put_on(target, &entry.emoji, entry.sender_id);
     }
 }
 
@@ -59,9 +67,9 @@ fn take_off(target: &mut Message, emoji: &str, user_id: u64) {
     for reaction in target.reactions.iter_mut().filter(|reaction| reaction.emoji == emoji) {
         let before = reaction.user_ids.len();
         reaction.user_ids.retain(|id| *id != user_id);
-        reaction.count -= (before - reaction.user_ids.len()) as u64;
+        reaction.count = reaction.count.saturating_sub((before - reaction.user_ids.len()) as u64);
     }
-    target.reactions.retain(|reaction| reaction.count > 0);
+    target.reactions.retain(|reaction| reaction.count > 0 || !reaction.user_ids.is_empty());
 }
 
 #[cfg(test)]

@@ -525,6 +525,9 @@ impl RoomState {
             }
         }
         let Some(room) = &mut self.room else { return };
+        if waiter.reply.is_void() {
+            return waiter.answer(Err(refusals::void()));
+        }
         let client_id = entry.client_id.clone();
         match room.change(session_id, entry, waiter, clock::now_ms()) {
             Ok(effect) => {

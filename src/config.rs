@@ -30,6 +30,8 @@ pub struct Config {
     pub session: SessionConfig,
     /// Room actors.
     pub room: RoomConfig,
+    /// What may be done with messages.
+    pub messages: MessagesConfig,
     /// Presence shards.
     pub presence: PresenceConfig,
     /// Accounts, passwords and tokens.
@@ -296,6 +298,33 @@ section! {
         /// Messages younger than this are pushed again by a room's new owner, in case the old one died before it could.
         #[serde(with = "humantime_serde")]
         repush_window: Duration = Duration::from_secs(10);
+    }
+}
+
+section! {
+    /// What may be done with messages.
+    MessagesConfig {
+        /// How long a message can be edited by its sender; 0: for ever.
+        #[serde(with = "humantime_serde")]
+        edit_window: Duration = Duration::ZERO;
+        /// How long a message can be taken back by its sender; 0: for ever. Admins of a group always can.
+        #[serde(with = "humantime_serde")]
+        recall_window: Duration = Duration::from_secs(120);
+        /// Most different emoji with which a message is reacted to.
+        reactions_max: usize = 20;
+        /// Most pinned messages of a conversation.
+        pins_max: usize = 50;
+        /// Most messages that a user may have scheduled.
+        scheduled_max: usize = 200;
+        /// How far ahead a message can be scheduled.
+        #[serde(with = "humantime_serde")]
+        schedule_ahead: Duration = Duration::from_secs(365 * 24 * 3600);
+        /// How often a node looks for messages whose time to be sent, or to expire, has come.
+        #[serde(with = "humantime_serde")]
+        timer_interval: Duration = Duration::from_secs(1);
+        /// Who is said to be typing, and is not said so again for this long, has stopped.
+        #[serde(with = "humantime_serde")]
+        typing_timeout: Duration = Duration::from_secs(6);
     }
 }
 

@@ -66,6 +66,7 @@ impl Node {
         let cached = CachedStores::over(stores.stores(), cache.clone());
         let actors = Actors::new(cluster.name(), &config, cached.arbiters());
         let services = services(&config, &actors, &stores, &cached, cache)?;
+        services.schedule.start(config.messages.timer_interval);
         let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));
         let grace_period = config.node.grace_period;

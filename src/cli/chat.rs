@@ -241,7 +241,7 @@ impl Chat {
             Some(Event::Contact(contact)) => Some(signed_in.names.contact(&contact).await),
             Some(Event::Notice(notice)) => Some(format!("*** {}: {}", notice.title, notice.text)),
             Some(Event::Ended(error)) => Some(format!("signed out by the server: {error}")),
-            Some(Event::Receipt(_) | Event::Typing(_) | Event::Presence(_)) => None,
+            Some(Event::Receipt(_) | Event::Typing(_) | Event::Presence(_) | Event::Hidden(_)) => None,
         };
         if let Some(line) = line {
             self.screen.print(&line);

@@ -480,6 +480,7 @@ impl Driver {
             Body::Contact(contact) => Event::Contact(contact),
             Body::Typing(typing) => Event::Typing(typing),
             Body::Presence(presence) => Event::Presence(presence),
+            Body::Hidden(hidden) => Event::Hidden(hidden),
             Body::Notice(notice) => Event::Notice(notice),
             // An error about a frame without an id, and answers without a question: nothing to do about them.
             _ => return,

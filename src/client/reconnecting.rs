@@ -84,6 +84,8 @@ pub enum Event {
     Typing(v1::Typing),
     /// Somebody's presence changed.
     Presence(v1::Presence),
+    /// Messages are hidden from this user from now on, by whichever of its devices.
+    Hidden(v1::Hidden),
     /// The operators' notice.
     Notice(v1::Notice),
     /// The client has ended and does not come back: the token is refused, or the device connected elsewhere.

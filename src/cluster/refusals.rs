@@ -24,6 +24,12 @@ const REMEMBERED_MAX: usize = 1024;
 /// What is stored in order: what is sent to a conversation by a session.
 type Order = (u64, u64);
 
+/// Whether it is one of those that a session has stored in their order: sends, and changes of what was sent.
+fn makes_an_entry(command: &room_request::Command) -> bool {
+    use room_request::Command;
+    matches!(command, Command::Send(_) | Command::Edit(_) | Command::Recall(_) | Command::React(_))
+}
+
 /// Refusals given over a lane of a link.
 #[derive(Default)]
 pub struct Refusals {
@@ -80,7 +86,7 @@ impl Standing {
     pub fn of(to: Address, request: &Request, refusals: &Arc<Refusals>, heard: u64) -> Option<Self> {
         match &request.request {
             Some(request::Request::Room(room))
-                if room.session_id > 0 && matches!(room.command, Some(room_request::Command::Send(_))) =>
+                if room.session_id > 0 && room.command.as_ref().is_some_and(makes_an_entry) =>
             {
                 Some(Self { refusals: refusals.clone(), order: (to.key, room.session_id), heard })
             }

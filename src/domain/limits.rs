@@ -18,6 +18,8 @@ pub const MEMBER_IDS_MAX: usize = 1000;
 pub const ATTACHMENTS_MAX: usize = 20;
 /// Most mentions in a message.
 pub const MENTIONS_MAX: usize = 100;
+/// What stands for all members among a message's mentions. No user has it.
+pub const MENTION_ALL: u64 = 0;
 /// Most conversations named by the cursors of one sync.
 pub const SYNC_CURSORS_MAX: usize = 1000;
 /// Most messages in one page of history.
@@ -47,6 +49,16 @@ pub const INVITES_MAX: u64 = 100;
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Longest platform of a device.
 pub const PLATFORM_MAX: usize = 32;
+/// Most messages hidden, or forwarded, in one call.
+pub const SEQS_MAX: usize = 100;
+/// Longest `client_id` of a forwarding, so that each copy's own can be made of it.
+pub const FORWARD_ID_MAX: usize = 58;
+/// Longest time after which a message expires, in seconds: a year.
+pub const EXPIRES_IN_MAX_S: u64 = 366 * 24 * 3600;
+/// Longest emoji of a reaction, in bytes: a family with skin tones takes some forty.
+pub const EMOJI_BYTES_MAX: usize = 64;
+/// Most users named with each emoji of a message; `count` tells how many there are.
+pub const REACTORS_SHOWN: u32 = 100;
 
 /// Checks a username: 1 to 32 letters, digits, `_`, `.` or `-`, the first a letter or digit.
 pub fn check_username(username: &str) -> Result<()> {
@@ -85,6 +97,17 @@ pub fn check_client_id(client_id: &str) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// Checks the emoji of a reaction: 1 to [`EMOJI_BYTES_MAX`] bytes without spaces and control characters. Which emoji there
+/// are changes every year, so nothing more is asked.
+pub fn check_emoji(emoji: &str) -> Result<()> {
+    let plain = !emoji.chars().any(|c| c.is_whitespace() || c.is_control());
+    if !emoji.is_empty() && emoji.len() <= EMOJI_BYTES_MAX && plain {
+        return Ok(());
+    }
+    let rule = format!("a reaction's emoji has 1 to {EMOJI_BYTES_MAX} bytes, without spaces; send one emoji");
+    Err(Error::invalid("emoji", rule))
 }
 
 /// Checks an optional text of at most `max` characters.

@@ -13,8 +13,9 @@ use crate::protocol::v1::{
     ClientFrame, Ok as Done, Pong, Send, Sent, ServerFrame, TypingState, WatchPresence,
 };
 use crate::services::accounts::Accounts;
+use crate::services::changes::Change;
 use crate::services::messages::Messages;
-use crate::services::{Presences, Services};
+use crate::services::{Presences, Schedule, Services};
 
 /// Handles the frames of all sessions of a node.
 pub struct Dispatch {
@@ -22,6 +23,7 @@ pub struct Dispatch {
     rooms: crate::actors::room::Rooms,
     accounts: Accounts,
     presence: Presences,
+    schedule: Schedule,
     /// Bytes of the largest frame, which bounds pages.
     frame_bytes_max: usize,
 }
@@ -34,6 +36,7 @@ impl Dispatch {
             rooms,
             accounts: services.accounts.clone(),
             presence: services.presence.clone(),
+            schedule: services.schedule.clone(),
             frame_bytes_max,
         }
     }
@@ -51,13 +54,26 @@ impl Dispatch {
 
     /// Posts a send. Its answer goes straight from the room to the outbox, in the conversation's order.
     async fn send(&self, session: &Session, id: u64, send: Send) {
+        if Schedule::is_for_later(&send) {
+            let kept = self.schedule.add(session.user_id(), send).await.map(Body::Scheduled);
+            return session.answer(id, kept.unwrap_or_else(|error| Body::Error(error.into())));
+        }
         let reply = |conversation_id| answer_to(session, id, conversation_id);
         if let Err(error) = self.messages.post(session.user_id(), session.id(), send, reply).await {
             session.answer(id, Body::Error(error.into()));
         }
     }
 
-    /// The same without waiting; gives the send back if its conversation has to be looked up.
+    /// Posts a change of a message, which is an entry of the log as a send is.
+    async fn change(&self, session: &Session, id: u64, change: Change) {
+        let reply = |conversation_id| answer_to(session, id, conversation_id);
+        let posted = self.messages.post_change(session.user_id(), session.id(), change, reply).await;
+        if let Err(error) = posted {
+            session.answer(id, Body::Error(error.into()));
+        }
+    }
+
+    /// Posts a send that needs no waiting; gives the send back if its conversation has to be looked up.
     fn send_now(&self, session: &Session, id: u64, send: Send) -> Option<Send> {
         let reply = |conversation_id| answer_to(session, id, conversation_id);
         match self.messages.post_now(session.user_id(), session.id(), send, reply) {
@@ -166,9 +182,9 @@ impl Handler for Dispatch {
             Some(Request::Hello(_) | Request::Login(_)) => Err(Error::precondition(
                 "this connection is signed in already; open another one to sign in as somebody else",
             )),
-            Some(Request::Edit(_) | Request::Recall(_) | Request::React(_)) => {
-                Err(Error::precondition("this server does not offer this request yet; see its CHANGELOG"))
-            }
+            Some(Request::Edit(edit)) => return self.change(session, id, Change::Edit(edit)).await,
+            Some(Request::Recall(recall)) => return self.change(session, id, Change::Recall(recall)).await,
+            Some(Request::React(react)) => return self.change(session, id, Change::React(react)).await,
             None => Err(Error::invalid("request", "the frame names no request that this server knows")),
             // Done by `handle_now`.
             Some(Request::Delivered(_) | Request::Read(_) | Request::Ping(_)) => return,

@@ -228,6 +228,7 @@ frame!(v1::ServerFrame, reply_to, body: Body {
     PresencePage = "presence_page", Ok = "ok", Pong = "pong", Error = "error", Message = "message",
     Receipt = "receipt", Typing = "typing", Presence = "presence", Conversation = "conversation",
     Contact = "contact", Notice = "notice", GoAway = "go_away",
+    Scheduled = "scheduled", Hidden = "hidden",
 });
 
 /// Reads one JSON document; the error says where and why.

@@ -222,6 +222,17 @@ impl Life {
                 _ => break,
             }
         }
+        after_id = 0;
+        loop {
+            let page = self.stores.marks.scheduled(user_id, after_id, PAGE).await?;
+            for record in &page {
+                out.object("scheduled", &record.send).await?;
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => after_id = last.id,
+                _ => break,
+            }
+        }
         let mut pages = Pages::of(user_id, 1);
         while let Some(page) = pages.next(&self.stores).await? {
             for row in page {

@@ -15,13 +15,13 @@ use crate::clock;
 use crate::cluster::ReplyTo;
 use crate::config::Config;
 use crate::domain::limits::{
-    ATTACHMENTS_MAX, HISTORY_PAGE_MAX, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
+    ATTACHMENTS_MAX, EXPIRES_IN_MAX_S, HISTORY_PAGE_MAX, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
 };
 use crate::domain::{Error, Result};
 use crate::protocol::MessageKind;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{
-    Conversation, HistoryPage, HistoryRequest, Message, Send, Sent, SyncPage, SyncRequest,
+    Conversation, HistoryPage, HistoryRequest, Message, Reaction, Send, Sent, SyncPage, SyncRequest,
 };
 use crate::storage::{MemberRecord, Stores};
 
@@ -30,13 +30,13 @@ type Directs = Cache<(u64, u64), u64, UnitWeighter, RandomState>;
 /// Messages, for every edge. Cheap to clone.
 #[derive(Clone)]
 pub struct Messages {
-    stores: Stores,
-    rooms: Rooms,
-    events: Events,
+    pub(super) stores: Stores,
+    pub(super) rooms: Rooms,
+    pub(super) events: Events,
     /// (lower id, higher id) → the direct conversation of the two, which never changes.
     directs: Arc<Directs>,
     /// `None` until [`Messages::behind`].
-    gate: Option<Gate>,
+    pub(super) gate: Option<Gate>,
     text_bytes_max: usize,
     list_page_max: u32,
     sync_page: u32,
@@ -54,6 +54,10 @@ const SYNC_TOLD_MAX: usize = 100;
 const MESSAGE_JSON_BYTES: usize = 420;
 /// The same for an attachment, beside its name.
 const ATTACHMENT_JSON_BYTES: usize = 160;
+/// The same for a reaction, beside its emoji and users.
+const REACTION_JSON_BYTES: usize = 64;
+/// The same for a message's marks.
+const MARKS_JSON_BYTES: usize = 240;
 /// The same for a conversation, beside its texts and last message.
 const CONVERSATION_JSON_BYTES: usize = 1000;
 /// Room in a frame for what stands around its lists.
@@ -116,7 +120,8 @@ impl Messages {
         mut send: Send,
         reply: impl FnOnce(u64) -> ReplyTo<Sent>,
     ) -> Result<Option<Send>> {
-        if !self.may_write_now(by, send.conversation_id, send.to_user_id) {
+        // What is for later is no matter of the moment.
+        if send.send_at_ms != 0 || !self.may_write_now(by, send.conversation_id, send.to_user_id) {
             return Ok(Some(send));
         }
         if send.conversation_id == 0 {
@@ -170,6 +175,7 @@ impl Messages {
         };
         let (messages, more) = self.messages_after(by, &request, limit as usize, &mut room).await?;
         let mut page = SyncPage { messages, more, ..SyncPage::default() };
+        self.veil(by, page.messages.iter_mut().collect()).await?;
         // While messages remain the client asks again anyway: the list comes with the last of them.
         if !more || !request.page.is_empty() {
             let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
@@ -215,12 +221,15 @@ impl Messages {
             }
             page.messages.reverse();
         }
+        self.veil(by, page.messages.iter_mut().collect()).await?;
         Ok(page)
     }
 
     /// The conversation as `by` sees it.
     pub async fn conversation(&self, by: u64, conversation_id: u64) -> Result<Conversation> {
-        self.rooms.describe(by, conversation_id).await
+        let mut conversation = self.rooms.describe(by, conversation_id).await?;
+        self.veil(by, conversation.last_message.iter_mut().collect()).await?;
+        Ok(conversation)
     }
 
     /// The conversation list of `by`, newest first; `cursor` is an earlier answer's second part (empty: from the top).
@@ -278,7 +287,7 @@ impl Messages {
     }
 
     /// Checks a send and gives it its conversation.
-    async fn resolve(&self, by: u64, session_id: u64, mut send: Send) -> Result<Send> {
+    pub(super) async fn resolve(&self, by: u64, session_id: u64, mut send: Send) -> Result<Send> {
         self.check(&send)?;
         if let Some(gate) = &self.gate
             && (send.to_user_id == 0) != (send.conversation_id == 0)
@@ -322,12 +331,7 @@ impl Messages {
         if send.text.is_empty() && send.attachments.is_empty() {
             return Err(Error::invalid("text", "the message has neither text nor attachments"));
         }
-        if send.text.len() > self.text_bytes_max {
-            return Err(Error::invalid(
-                "text",
-                format!("the text has {} bytes; {} is the most", send.text.len(), self.text_bytes_max),
-            ));
-        }
+        self.check_text(&send.text)?;
         let long_name = |name: &str| name.chars().count() > crate::domain::limits::DESCRIPTION_MAX;
         if send.attachments.iter().any(|file| long_name(&file.name) || long_name(&file.mime)) {
             return Err(Error::invalid(
@@ -341,6 +345,12 @@ impl Messages {
                 format!("a message has at most {ATTACHMENTS_MAX} attachments"),
             ));
         }
+        if send.expires_in_seconds > EXPIRES_IN_MAX_S {
+            return Err(Error::invalid(
+                "expires_in_seconds",
+                format!("a message expires after {EXPIRES_IN_MAX_S} s at most"),
+            ));
+        }
         if send.mentions.len() > MENTIONS_MAX {
             return Err(Error::invalid(
                 "mentions",
@@ -350,7 +360,18 @@ impl Messages {
         Ok(())
     }
 
-    async fn member(&self, user_id: u64, conversation_id: u64) -> Result<MemberRecord> {
+    pub(super) fn check_text(&self, text: &str) -> Result<()> {
+        if text.len() > self.text_bytes_max {
+            return Err(Error::invalid(
+                "text",
+                format!("the text has {} bytes; {} is the most", text.len(), self.text_bytes_max),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The membership of one who has not left.
+    pub(super) async fn member(&self, user_id: u64, conversation_id: u64) -> Result<MemberRecord> {
         let store = &self.stores.conversations;
         match store.member(conversation_id, user_id).await? {
             Some(member) if member.removed_at_ms == 0 => Ok(member),
@@ -428,6 +449,8 @@ impl Messages {
                 conversations.push(conversation);
             }
         }
+        let previews = conversations.iter_mut().filter_map(|row| row.last_message.as_mut());
+        self.veil(by, previews.collect()).await?;
         let next = match last {
             Some((activity_ms, id)) if more => format!("{activity_ms}-{id}"),
             _ => String::new(),
@@ -527,6 +550,12 @@ fn json_bytes(message: &Message) -> usize {
         + escaped_bytes(&message.emoji)
         + attachments
         + message.mentions.len() * 20
+        + message.marks.map_or(0, |_| MARKS_JSON_BYTES)
+        + message.reactions.iter().map(reaction_bytes).sum::<usize>()
+}
+
+fn reaction_bytes(reaction: &Reaction) -> usize {
+    REACTION_JSON_BYTES + escaped_bytes(&reaction.emoji) + reaction.user_ids.len() * 20
 }
 
 /// The length of a string in JSON: control characters take up to six bytes, quotes and backslashes two.

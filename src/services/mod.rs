@@ -1,11 +1,13 @@
 //! What REST, sockets and lines all call.
 
 pub mod accounts;
+pub mod changes;
 pub mod contacts;
 pub mod conversations;
 pub mod gate;
 pub mod life;
 pub mod lines;
+mod marks;
 pub mod messages;
 pub mod operations;
 pub mod passwords;
@@ -14,6 +16,7 @@ pub mod presence;
 pub mod rooms;
 #[cfg(test)]
 mod tests;
+pub mod timers;
 mod token_lookups;
 pub mod tokens;
 
@@ -38,6 +41,7 @@ pub use operations::Operations;
 pub use preferences::OwnViews;
 pub use presence::Presences;
 pub use rooms::Groups;
+pub use timers::Schedule;
 use tokens::Forgetting;
 pub use tokens::Identity;
 
@@ -62,6 +66,8 @@ pub struct Services {
     pub messages: Messages,
     /// What operators ask.
     pub operations: Operations,
+    /// Messages that wait for their time.
+    pub schedule: Schedule,
     /// Who is there.
     pub presence: Presences,
     /// The node's cache, for the operators.
@@ -136,6 +142,7 @@ impl Services {
             ),
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
             lines: Lines::new(&readers, rooms),
+            schedule: Schedule::new(arbiters.marks.clone(), messages.clone(), &config.messages),
             messages,
             operations,
             presence: presences,

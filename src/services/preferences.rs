@@ -23,6 +23,8 @@ pub struct Preferences {
     pub archived: Option<bool>,
     /// Out of sight until the next message.
     pub hidden: Option<bool>,
+    /// To come back to, until more is read or this is taken off.
+    pub marked_unread: Option<bool>,
     /// What to be notified of.
     pub notifications: Option<NotificationLevel>,
 }
@@ -48,7 +50,7 @@ impl OwnViews {
         conversation_id: u64,
         wanted: Preferences,
     ) -> Result<v1::Conversation> {
-        let Preferences { muted_until_ms, pinned, archived, hidden, notifications } = wanted;
+        let Preferences { muted_until_ms, pinned, archived, hidden, marked_unread, notifications } = wanted;
         if muted_until_ms.is_some_and(|until| until > NUMBER_MAX) {
             return Err(Error::invalid(
                 "muted_until_ms",
@@ -60,7 +62,19 @@ impl OwnViews {
             Some(false) => Some(0),
             Some(true) => Some(self.messages.conversation(by, conversation_id).await?.last_seq + 1),
         };
-        let change = PreferenceChange { muted_until_ms, pinned, archived, hidden_before_seq, notifications };
+        let unread_before_seq = match marked_unread {
+            None => None,
+            Some(false) => Some(0),
+            Some(true) => Some(self.messages.conversation(by, conversation_id).await?.read_seq + 1),
+        };
+        let change = PreferenceChange {
+            muted_until_ms,
+            pinned,
+            archived,
+            hidden_before_seq,
+            unread_before_seq,
+            notifications,
+        };
         let stored = self.people.set_preferences(by, conversation_id, change, now_ms()).await;
         self.told(by, conversation_id, stored?).await
     }

@@ -6,6 +6,7 @@
 //! when it may have stored: the caller of a write settles that by reading back.
 
 pub mod cache;
+mod marks;
 pub mod memory;
 mod people;
 mod rooms;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 
+pub use self::marks::{MarkStore, PinRecord, ScheduledRecord};
 pub use self::people::{
     BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
 };
@@ -206,9 +208,12 @@ pub struct ConversationRow {
     pub peer: Option<MemberRecord>,
     /// Members who have not left.
     pub member_count: u64,
-    /// The newest message that the asker may see.
+    /// Seq and time of the newest entry that the asker may see; 0: none.
+    pub newest: (u64, u64),
+    /// The newest message that the asker may see: no edit, recall or reaction, if there is one not far behind the newest
+    /// entry.
     pub last_message: Option<Message>,
-    /// Others' messages after the asker's `read_seq`.
+    /// Others' messages after the asker's `read_seq`; edits, recalls and reactions are none.
     pub unread: u64,
     /// The asker's own preferences, beside those in `member`.
     pub preferences: PreferenceRecord,
@@ -219,8 +224,7 @@ pub struct ConversationRow {
 impl ConversationRow {
     /// The list's order, newest first: when something last happened in it.
     pub fn activity_ms(&self) -> u64 {
-        let last = self.last_message.as_ref().map_or(0, |m| m.created_at_ms);
-        last.max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
+        self.newest.1.max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
     }
 
     /// When anything in it last changed, the asker's own preferences included.
@@ -368,6 +372,9 @@ pub trait ConversationStore: Send + Sync {
 
 /// Rows of a roster that are cached.
 pub const ROSTER_MAX: usize = 1000;
+/// How far behind the newest entry of a log its newest message is looked for, in seqs: a message may have been followed by
+/// many reactions.
+pub const PREVIEW_BACK: u64 = 1000;
 
 /// What identifies a send to its sender.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -380,7 +387,8 @@ pub struct ClientKey {
     pub client_id: String,
 }
 
-/// The logs.
+/// The logs. A message that is read is as later entries of its log have made it ([`crate::domain::changes`]): what an
+/// append does to earlier messages is stored with it.
 #[async_trait]
 pub trait MessageStore: Send + Sync {
     /// Appends messages of any conversations in one transaction: all or none.
@@ -423,6 +431,8 @@ pub struct Stores {
     pub rooms: Arc<dyn RoomStore>,
     /// What is each user's own.
     pub people: Arc<dyn PeopleStore>,
+    /// What stands beside the logs.
+    pub marks: Arc<dyn MarkStore>,
     /// Logs.
     pub messages: Arc<dyn MessageStore>,
 }

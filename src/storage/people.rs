@@ -52,6 +52,8 @@ pub struct PreferenceRecord {
     pub archived: bool,
     /// 0, or one more than the newest seq when the user hid the conversation: a later message shows it again.
     pub hidden_before_seq: u64,
+    /// 0, or one more than `read_seq` when the user marked the conversation as unread: to read further takes it off.
+    pub unread_before_seq: u64,
     /// What the user is notified of.
     pub notifications: NotificationLevel,
     /// What the user has begun to write.
@@ -83,6 +85,8 @@ pub struct PreferenceChange {
     pub archived: Option<bool>,
     /// See [`PreferenceRecord::hidden_before_seq`].
     pub hidden_before_seq: Option<u64>,
+    /// See [`PreferenceRecord::unread_before_seq`].
+    pub unread_before_seq: Option<u64>,
     /// What the user is notified of.
     pub notifications: Option<NotificationLevel>,
 }
@@ -129,7 +133,7 @@ pub trait PeopleStore: Send + Sync {
     /// Replaces the draft of one who has not left, which moves `changed_at_ms` too; whether there is such a member.
     async fn set_draft(&self, user_id: u64, conversation_id: u64, draft: Draft) -> StoreResult<bool>;
     /// Empties what a user wrote in a conversation at `from_seq <= seq < to_seq`: texts and attachments go, and the
-    /// message counts as recalled. Seqs, client ids and reactions stay.
+    /// message counts as recalled. Seqs and client ids stay, and entries without words: recalls and reactions.
     async fn erase_messages(
         &self,
         conversation_id: u64,
@@ -137,7 +141,8 @@ pub trait PeopleStore: Send + Sync {
         from_seq: u64,
         to_seq: u64,
     ) -> StoreResult<()>;
-    /// Ends an account for good, in one transaction: devices, contacts, blocks, privacy, presence, preferences and drafts go;
+    /// Ends an account for good, in one transaction: devices, contacts, blocks, privacy, presence, preferences, drafts, what
+    /// it has hidden and what it has scheduled go;
     /// the user stays disabled and without a password, under these names, for its memberships and messages to name.
     async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()>;
 }

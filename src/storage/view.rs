@@ -1,6 +1,7 @@
 //! Storage's records as clients see them.
 
 use super::{ConversationRow, Draft, UserRecord};
+use crate::domain::changes::is_change;
 use crate::protocol::{ConversationKind, v1};
 
 impl From<ConversationRow> for v1::Conversation {
@@ -11,13 +12,16 @@ impl From<ConversationRow> for v1::Conversation {
             mut member,
             peer,
             member_count,
+            newest,
             last_message,
             mut unread,
             preferences,
             pending_requests,
         } = row;
         // Sending counts as having read; the cursor that says so may still wait to be stored.
-        if let Some(last) = last_message.as_ref().filter(|last| last.sender_id == member.user_id) {
+        if let Some(last) =
+            last_message.as_ref().filter(|last| last.sender_id == member.user_id && !is_change(last))
+        {
             member.read_seq = member.read_seq.max(last.seq);
             member.delivered_seq = member.delivered_seq.max(last.seq);
             unread = 0;
@@ -37,7 +41,7 @@ impl From<ConversationRow> for v1::Conversation {
             join_policy: conversation.join_policy as i32,
             member_count,
             first_seq: member.first_seq,
-            last_seq: last_message.as_ref().map_or(0, |message| message.seq),
+            last_seq: newest.0,
             read_seq: member.read_seq,
             delivered_seq: member.delivered_seq,
             unread,
@@ -47,11 +51,13 @@ impl From<ConversationRow> for v1::Conversation {
             role: member.role as i32,
             muted_until_ms: member.muted_until_ms,
             pinned: member.pinned,
+            // A reaction is no message that shows it again.
             hidden: preferences.hidden_before_seq
                 > last_message.as_ref().map_or(0, |message: &v1::Message| message.seq),
             last_message,
             updated_at_ms,
             removed: member.removed_at_ms != 0,
+            marked_unread: preferences.unread_before_seq > member.read_seq,
             archived: preferences.archived,
             notifications: preferences.notifications as i32,
             draft: (!preferences.draft.is_empty()).then(|| preferences.draft.into()),

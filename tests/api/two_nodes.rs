@@ -8,6 +8,7 @@ use rookery::protocol::{ErrorCode, PresenceStatus};
 use serde_json::json;
 
 use crate::live::{Live, a_text_to};
+use crate::messages_edit::{Hand, edit, recall};
 use crate::world::{Person, World, eventually, items, unique};
 
 /// Two nodes that know each other.
@@ -124,4 +125,36 @@ async fn one_who_is_kicked_is_out_on_the_other_node_when_the_sign_in_is_answered
     ada.deletes("/sessions?current=true").await.is(204);
     there.gets("/users/me").await.is_refused(401, "unauthenticated");
     assert_eq!(live.sees_the_close().await.code, Some(4401));
+}
+
+/// Two devices edit one message by two nodes at once, and a third takes it back: the room gives them an order, and the
+/// message is what that order makes of it.
+#[tokio::test]
+async fn edits_and_recalls_by_two_nodes_have_one_order() {
+    let (first, second) = two_nodes(&[]).await;
+    let (ada, bob) = first.two("ada", "bob").await;
+    let id = ada.direct_with(&bob).await;
+    let here = Hand::Rest(ada.clone());
+    let there = Hand::Frames(by(&second, &ada).opens(Transport::WebSocketProto).await);
+    for round in 0..20 {
+        let seq = ada.writes(id, "hello").await;
+        let edits = async |hand: &Hand, text: &str| hand.tries(edit(id, seq, text)).await;
+        let (a, b) = tokio::join!(edits(&here, "by the first"), edits(&there, "by the second"));
+        let (a, b) = (a.expect("edited"), b.expect("edited"));
+        let wanted = if a.seq > b.seq { "by the first" } else { "by the second" };
+        for world in [&first, &second] {
+            assert_eq!(by(world, &bob).sees_message(id, seq).await["text"], wanted, "round {round}");
+        }
+        let gone = async { here.tries(recall(id, seq)).await };
+        let (gone, late) = tokio::join!(gone, edits(&there, "late"));
+        let gone = gone.expect("taken back");
+        match late {
+            Ok(late) => assert!(late.seq < gone.seq, "an edit behind the recall is stored"),
+            Err(code) => assert_eq!(code, ErrorCode::FailedPrecondition),
+        }
+        for world in [&first, &second] {
+            let seen = by(world, &bob).sees_message(id, seq).await;
+            assert_eq!((&seen["recalled"], &seen["text"]), (&json!(true), &json!("")), "round {round}");
+        }
+    }
 }

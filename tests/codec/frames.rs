@@ -41,8 +41,14 @@ pub fn client() -> BoxedStrategy<ClientFrame> {
             attachments,
             reply_to_seq,
             mentions,
+            ..Send::default()
         },
     );
+    let send = (send, id(), id()).prop_map(|(send, expires_in_seconds, send_at_ms)| Send {
+        expires_in_seconds,
+        send_at_ms,
+        ..send
+    });
     let about = || (id(), id(), text(), text(), any::<bool>());
     let request =
         prop_oneof![
@@ -88,12 +94,17 @@ pub fn client() -> BoxedStrategy<ClientFrame> {
 
 fn message() -> BoxedStrategy<Message> {
     let reactions = prop::collection::vec(
-        (text(), ids()).prop_map(|(emoji, user_ids)| Reaction { emoji, user_ids }),
+        (text(), ids(), id()).prop_map(|(emoji, user_ids, count)| Reaction { emoji, user_ids, count }),
         0..3,
     );
     let head = (id(), id(), id(), text(), 0..10i32, text(), attachments());
     let tail = (id(), ids(), id(), text(), id(), id(), any::<bool>(), reactions);
-    (head, tail).prop_map(|(head, tail)| {
+    let from = (id(), id(), id(), id()).prop_map(|(conversation_id, seq, sender_id, created_at_ms)| {
+        ForwardedFrom { conversation_id, seq, sender_id, created_at_ms }
+    });
+    let marks = (id(), any::<bool>(), prop::option::of(from))
+        .prop_map(|(expires_at_ms, hidden, forwarded_from)| Marks { expires_at_ms, hidden, forwarded_from });
+    (head, tail, prop::option::of(marks)).prop_map(|(head, tail, marks)| {
         let (conversation_id, seq, sender_id, client_id, kind, text, attachments) = head;
         let (reply_to_seq, mentions, target_seq, emoji, created_at_ms, edited_at_ms, recalled, reactions) =
             tail;
@@ -113,6 +124,7 @@ fn message() -> BoxedStrategy<Message> {
             edited_at_ms,
             recalled,
             reactions,
+            marks,
         }
     }).boxed()
 }
@@ -127,7 +139,7 @@ fn conversation() -> BoxedStrategy<Conversation> {
         reply_to_seq,
         updated_at_ms,
     });
-    let preferences = (any::<bool>(), any::<bool>(), 0..3i32, prop::option::of(draft));
+    let preferences = (any::<bool>(), any::<bool>(), 0..3i32, prop::option::of(draft), any::<bool>());
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let rules = (text(), id(), id(), id(), flags);
     (head, seqs, peer, own, preferences, rules)
@@ -166,6 +178,7 @@ fn conversation() -> BoxedStrategy<Conversation> {
             silence_all: rules.4.1,
             history_open: rules.4.2,
             dissolved: rules.4.3,
+            marked_unread: preferences.4,
         })
         .boxed()
 }
@@ -228,6 +241,10 @@ fn event() -> BoxedStrategy<Body> {
             active
         })),
         presence().prop_map(Body::Presence),
+        (id(), id(), text(), id()).prop_map(|(scheduled_id, conversation_id, client_id, send_at_ms)| {
+            Body::Scheduled(Scheduled { scheduled_id, conversation_id, client_id, send_at_ms })
+        }),
+        (id(), ids()).prop_map(|(conversation_id, seqs)| Body::Hidden(Hidden { conversation_id, seqs })),
         conversation().prop_map(Body::Conversation),
         (id(), 0..6i32, text()).prop_map(|(user_id, state, message)| Body::Contact(ContactEvent {
             user_id,

@@ -2,6 +2,7 @@
 //! a real MariaDB. What concerns databases alone (opening, outages, several processes) has files of its own.
 
 mod accounts;
+mod changes;
 mod contacts;
 mod conversations;
 mod faults;
@@ -11,6 +12,7 @@ mod locks;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/mariadb.rs"]
 mod mariadb_server;
+mod marks;
 mod messages;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/mysql_proxy.rs"]
@@ -54,6 +56,12 @@ macro_rules! contract {
                 the_owners_of_many_tokens_are_found_at_once
                 what_a_line_device_was_given_is_replaced_by_conversation
             }
+            changes {
+                messages_are_what_their_log_has_made_of_them
+                what_is_not_stored_changes_nothing
+                of_many_who_react_the_first_are_named_and_all_are_counted
+                the_list_shows_messages_and_counts_them_only
+            }
             contacts {
                 both_sides_are_written_and_removed_together
                 contacts_are_paged_by_id
@@ -78,6 +86,12 @@ macro_rules! contract {
                 what_was_left_shows_only_to_those_who_ask_for_changes
                 pages_follow_each_other_without_gap
                 what_was_before_joining_is_not_shown
+            }
+            marks {
+                what_a_user_hides_is_hidden_from_that_user
+                a_pin_is_put_once_and_goes_with_its_message
+                what_is_scheduled_comes_due_in_the_order_of_its_time
+                a_message_expires_until_it_is_emptied
             }
             messages {
                 every_field_comes_back

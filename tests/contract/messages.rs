@@ -42,12 +42,14 @@ pub async fn every_field_comes_back(stores: &Stores) {
     };
     let plain = message(1, 1, (1 << 53) - 1, "plain");
     stores.messages.append(&[plain.clone(), full.clone(), reaction.clone()]).await.expect("they are stored");
+    let reacted = Reaction { emoji: reaction.emoji.clone(), user_ids: vec![5], count: 1 };
+    let full = Message { reactions: vec![reacted], ..full };
     assert_eq!(stores.messages.after(1, 0, 10).await, Ok(vec![plain, full, reaction]));
 
     let derived = Message {
         edited_at_ms: 9,
         recalled: true,
-        reactions: vec![Reaction { emoji: "x".to_owned(), user_ids: vec![1] }],
+        reactions: vec![Reaction { emoji: "x".to_owned(), user_ids: vec![1], count: 1 }],
         ..message(1, 4, 5, "derived")
     };
     stores.messages.append(&[derived]).await.expect("it is stored");

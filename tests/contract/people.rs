@@ -4,7 +4,7 @@ use rookery::domain::privacy::{Audience, Relation};
 use rookery::protocol::{ContactState, MessageKind, NotificationLevel, PresenceStatus};
 use rookery::storage::{
     BlockRecord, ContactRecord, DeviceRecord, Draft, PreferenceChange, PreferenceRecord, PresenceRecord,
-    PrivacyRecord, StoreError, Stores,
+    PrivacyRecord, ScheduledRecord, StoreError, Stores,
 };
 
 use crate::fixture::{group, message, remove_member, user};
@@ -126,6 +126,7 @@ pub async fn preferences_change_where_told_to_and_are_each_members_own(stores: &
         archived: Some(true),
         notifications: Some(NotificationLevel::Mentions),
         hidden_before_seq: Some(4),
+        unread_before_seq: Some(6),
         ..Default::default()
     };
     assert_eq!(stores.people.set_preferences(1, id, change, 30).await, Ok(true));
@@ -135,6 +136,7 @@ pub async fn preferences_change_where_told_to_and_are_each_members_own(stores: &
     let expected = PreferenceRecord {
         archived: true,
         hidden_before_seq: 4,
+        unread_before_seq: 6,
         notifications: NotificationLevel::Mentions,
         changed_at_ms: 30,
         draft: Draft::default(),
@@ -215,10 +217,18 @@ pub async fn an_erased_user_leaves_a_name_and_nothing_else(stores: &Stores) {
     stores.people.set_privacy(PrivacyRecord { user_id: ada, ..Default::default() }).await.expect("set");
     stores.accounts.set_line_given(ada, &[(1, "1-2".to_owned())]).await.expect("noted");
 
+    stores.marks.hide(ada, 7, &[1]).await.expect("hidden");
+    let later = ScheduledRecord { user_id: ada, send_at_ms: 5, ..ScheduledRecord::default() };
+    stores.marks.schedule(later.clone()).await.expect("kept");
+    stores.marks.schedule(ScheduledRecord { user_id: bob, ..later }).await.expect("kept");
+
     assert_eq!(stores.people.erase_user(ada, "bob", "x").await, Err(StoreError::Exists));
     assert_eq!(stores.accounts.devices(ada).await.map(|devices| devices.len()), Ok(1), "all or nothing");
     stores.people.erase_user(ada, "~gone", "Deleted user").await.expect("erased");
 
+    assert_eq!(stores.marks.hidden(ada, 7, 0, 9).await, Ok(Vec::new()));
+    let due = stores.marks.due(9, (0, 0), 9).await.expect("read");
+    assert_eq!(due.iter().map(|record| record.user_id).collect::<Vec<_>>(), [bob]);
     let left = stores.accounts.user(ada).await.expect("read").expect("the row stays");
     assert_eq!((left.username.as_str(), left.display_name.as_str()), ("~gone", "Deleted user"));
     assert!(left.disabled && left.password_hash.is_empty());

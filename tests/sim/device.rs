@@ -15,7 +15,7 @@ use rookery::protocol::ErrorCode;
 use rookery::protocol::codec::{Format, decode_server};
 use rookery::protocol::v1::client_frame::Request;
 use rookery::protocol::v1::server_frame::Body;
-use rookery::protocol::v1::{ClientFrame, Cursor, Error, Message, Send, Sent};
+use rookery::protocol::v1::{ClientFrame, Cursor, Edit, Error, Message, Recall, Send, Sent};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -65,8 +65,18 @@ enum Goal {
     User(u64),
 }
 
+/// What an entry is to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum What {
+    Say,
+    /// Of the message with this seq.
+    Edit(u64),
+    Recall(u64),
+}
+
 struct Outgoing {
     goal: Goal,
+    what: What,
     client_id: String,
     /// On this connection, and not answered yet.
     posted: bool,
@@ -265,19 +275,30 @@ impl Device {
         let mut due = Vec::new();
         for outgoing in self.outgoing.iter_mut().filter(|outgoing| !outgoing.posted && outgoing.due <= now) {
             outgoing.posted = true;
-            due.push((outgoing.goal, outgoing.client_id.clone()));
+            due.push((outgoing.goal, outgoing.what, outgoing.client_id.clone()));
         }
-        for (goal, client_id) in due {
+        for (goal, what, client_id) in due {
             live.sends += 1;
-            self.world.oracle.sending(self.user_id, &client_id, &text(&client_id), live.number, live.sends);
+            let text = text_of(what, &client_id);
+            let says = what == What::Say;
+            self.world.oracle.sending(self.user_id, &client_id, &text, says, live.number, live.sends);
             let (conversation_id, to_user_id) = match goal {
                 Goal::Conversation(id) => (id, 0),
                 Goal::User(id) => (0, id),
             };
-            let text = text(&client_id);
-            let send =
-                Send { conversation_id, to_user_id, client_id: client_id.clone(), text, ..Send::default() };
-            self.post(live, Some(Purpose::Send(client_id)), Request::Send(send));
+            let purpose = Some(Purpose::Send(client_id.clone()));
+            let request = match what {
+                What::Say => {
+                    Request::Send(Send { conversation_id, to_user_id, client_id, text, ..Send::default() })
+                }
+                What::Edit(target_seq) => {
+                    Request::Edit(Edit { conversation_id, target_seq, client_id, text })
+                }
+                What::Recall(target_seq) => {
+                    Request::Recall(Recall { conversation_id, target_seq, client_id })
+                }
+            };
+            self.post(live, purpose, request);
         }
     }
 
@@ -306,7 +327,8 @@ impl Device {
                     }
                 }
             }
-            60..75 => self.read_one(live),
+            60..70 => self.read_one(live),
+            70..75 => self.change_some(),
             75..82 => return true,
             82..90 => self.change_group(node),
             _ => {}
@@ -325,9 +347,31 @@ impl Device {
     }
 
     fn queue(&mut self, goal: Goal) {
+        self.queue_as(goal, What::Say);
+    }
+
+    fn queue_as(&mut self, goal: Goal, what: What) {
         self.sends += 1;
         let client_id = format!("{}-{}", self.label, self.sends);
-        self.outgoing.push_back(Outgoing { goal, client_id, posted: false, due: Instant::now() });
+        self.outgoing.push_back(Outgoing { goal, what, client_id, posted: false, due: Instant::now() });
+    }
+
+    /// Edits some messages of the user's own, or takes them back, without waiting for one before the next. Other devices of
+    /// the user do the same to the same ones.
+    fn change_some(&mut self) {
+        let own: Vec<(u64, u64)> = {
+            let seen = self.seen.lock();
+            let all = seen.given.iter().flat_map(|(id, given)| given.iter().map(move |entry| (id, entry)));
+            let mine = |client_id: &str| self.world.oracle.is_said_by(self.user_id, client_id);
+            all.filter(|(_, (_, client_id))| mine(client_id)).map(|(id, (seq, _))| (*id, *seq)).collect()
+        };
+        for _ in 0..self.rng.range(1, 4) {
+            // Late ones, so that several meet.
+            let from = own.len().saturating_sub(4);
+            let Some((id, seq)) = self.rng.pick(&own[from..]).copied() else { return };
+            let what = if self.rng.chance(25) { What::Recall(seq) } else { What::Edit(seq) };
+            self.queue_as(Goal::Conversation(id), what);
+        }
     }
 
     fn read_one(&mut self, live: &mut Live) {
@@ -365,7 +409,14 @@ impl Device {
         match command {
             Command::Send(conversation_id, client_id) => {
                 let goal = Goal::Conversation(conversation_id);
-                self.outgoing.push_back(Outgoing { goal, client_id, posted: false, due: Instant::now() });
+                let what = What::Say;
+                self.outgoing.push_back(Outgoing {
+                    goal,
+                    what,
+                    client_id,
+                    posted: false,
+                    due: Instant::now(),
+                });
                 self.seen.lock().unanswered = self.outgoing.len();
             }
             Command::ReadAll => self.world.trace.note(format_args!("{} reads all", self.label)),
@@ -445,6 +496,8 @@ impl Device {
     }
 
     fn sent(&mut self, live: &mut Live, client_id: &str, sent: Sent) {
+        let what = self.outgoing.iter().find(|outgoing| outgoing.client_id == client_id);
+        let what = what.map_or(What::Say, |outgoing| outgoing.what);
         self.outgoing.retain(|outgoing| outgoing.client_id != client_id);
         self.world.oracle.acknowledged(
             self.user_id,
@@ -459,7 +512,7 @@ impl Device {
             seq: sent.seq,
             sender_id: self.user_id,
             client_id: client_id.to_owned(),
-            text: text(client_id),
+            text: text_of(what, client_id),
             created_at_ms: sent.created_at_ms,
             ..Message::default()
         };
@@ -513,6 +566,11 @@ impl Device {
 /// Each send's text tells which it is.
 fn text(client_id: &str) -> String {
     format!("the text of {client_id}")
+}
+
+/// What an entry says.
+fn text_of(what: What, client_id: &str) -> String {
+    if let What::Recall(_) = what { String::new() } else { text(client_id) }
 }
 
 fn code(error: &DomainError) -> String {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rookery::domain::changes::{apply, is_change};
+use rookery::protocol::MessageKind;
 use rookery::protocol::v1::Message;
 
 use crate::trace::Trace;
@@ -40,7 +42,10 @@ pub struct Oracle {
 
 #[derive(Default)]
 struct Inner {
+    /// Messages as their logs have made them.
     logs: BTreeMap<u64, Vec<Message>>,
+    /// By conversation and seq: all that a message has said.
+    said: BTreeMap<(u64, u64), Vec<String>>,
     /// By conversation, sender and `client_id`.
     seqs: BTreeMap<(u64, u64, String), u64>,
     /// By sender and `client_id`: the simulation names no two sends of a user alike.
@@ -55,6 +60,8 @@ struct Inner {
 
 struct Sent {
     text: String,
+    /// A send, and not a change of one.
+    says: bool,
     /// In the order in which they left their client.
     attempts: Vec<Attempt>,
     refused: bool,
@@ -84,11 +91,20 @@ impl Oracle {
     }
 
     /// A send leaves its client, as the `index`th of its connection.
-    pub fn sending(&self, user_id: u64, client_id: &str, text: &str, connection: u64, index: u64) {
+    pub fn sending(
+        &self,
+        user_id: u64,
+        client_id: &str,
+        text: &str,
+        says: bool,
+        connection: u64,
+        index: u64,
+    ) {
         let at_ms = self.trace.now_ms();
         let mut inner = self.inner.lock();
         let sent = inner.sends.entry((user_id, client_id.to_owned())).or_insert_with(|| Sent {
             text: text.to_owned(),
+            says,
             attempts: Vec::new(),
             refused: false,
             overtaken: None,
@@ -120,6 +136,31 @@ impl Oracle {
         let log = inner.logs.entry(conversation_id).or_default();
         let next = log.len() as u64 + 1;
         log.push(message.clone());
+        let target_seq = message.target_seq;
+        if is_change(message) {
+            let Some(target) = (target_seq as usize).checked_sub(1).and_then(|at| log.get_mut(at)) else {
+                return Err(format!("a change is about a message: {conversation_id}/{target_seq} is none"));
+            };
+            if target.recalled {
+                return Err(format!(
+                    "nothing changes what was taken back: {conversation_id}/{seq} is about {target_seq}"
+                ));
+            }
+            apply(target, message);
+            if message.kind() == MessageKind::Recall {
+                log.iter_mut()
+                    .filter(|other| other.target_seq == target_seq)
+                    .for_each(|edit| edit.text.clear());
+                let edits = log.iter().filter(|other| other.target_seq == target_seq);
+                let emptied: Vec<u64> = edits.map(|edit| edit.seq).chain([target_seq]).collect();
+                for seq in emptied {
+                    inner.said.entry((conversation_id, seq)).or_default().push(String::new());
+                }
+            } else {
+                inner.said.entry((conversation_id, target_seq)).or_default().push(message.text.clone());
+            }
+        }
+        inner.said.entry((conversation_id, seq)).or_default().push(message.text.clone());
         if seq != next {
             return Err(format!("a log has no gap: {conversation_id} gets seq {seq} where {next} is next"));
         }
@@ -250,9 +291,11 @@ impl Oracle {
         let log = inner.logs.get(&message.conversation_id);
         let stored = log.and_then(|log| log.get((message.seq as usize).wrapping_sub(1)));
         let same = stored.is_some_and(|stored| {
-            (stored.sender_id, &stored.client_id, &stored.text)
-                == (message.sender_id, &message.client_id, &message.text)
-        });
+            (stored.sender_id, &stored.client_id) == (message.sender_id, &message.client_id)
+        }) && inner
+            .said
+            .get(&(message.conversation_id, message.seq))
+            .is_some_and(|said| said.contains(&message.text));
         drop(inner);
         if !same {
             self.trace.violated(format_args!(
@@ -260,6 +303,17 @@ impl Oracle {
                 message.conversation_id, message.seq
             ));
         }
+    }
+
+    /// Whether this is a message, and no change of one, that the user has sent.
+    pub fn is_said_by(&self, user_id: u64, client_id: &str) -> bool {
+        let inner = self.inner.lock();
+        inner.sends.get(&(user_id, client_id.to_owned())).is_some_and(|sent| sent.says)
+    }
+
+    /// Messages of a conversation as its log has made them.
+    pub fn log(&self, conversation_id: u64) -> Vec<Message> {
+        self.inner.lock().logs.get(&conversation_id).cloned().unwrap_or_default()
     }
 
     /// How long a conversation's log is.

@@ -15,8 +15,9 @@ use rookery::storage::memory::MemoryStores;
 use rookery::storage::{
     AccountStore, BanRecord, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord,
     ConversationRow, ConversationStore, CursorAdvance, DeviceRecord, Draft, InviteRecord, JoinRequestRecord,
-    MemberRecord, MessageStore, NewGroup, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord,
-    ProfileChange, RoomChange, RoomStore, StoreError, StoreResult, Stores, Unmet, UserRecord,
+    MarkStore, MemberRecord, MessageStore, NewGroup, PeopleStore, PinRecord, PreferenceChange,
+    PresenceRecord, PrivacyRecord, ProfileChange, RoomChange, RoomStore, ScheduledRecord, StoreError,
+    StoreResult, Stores, Unmet, UserRecord,
 };
 
 use crate::node::Life;
@@ -74,6 +75,7 @@ impl NodeStores {
             conversations: this.clone(),
             people: this.clone(),
             rooms: this.clone(),
+            marks: this.clone(),
             messages: this,
         }
     }
@@ -241,6 +243,22 @@ pass_on! { PeopleStore:
     write set_draft(user_id: u64, conversation_id: u64, draft: Draft) -> bool;
     write erase_messages(conversation_id: u64, user_id: u64, from_seq: u64, to_seq: u64) -> ();
     write erase_user(user_id: u64, username: &str, display_name: &str) -> ();
+}
+
+pass_on! { MarkStore:
+    write hide(user_id: u64, conversation_id: u64, seqs: &[u64]) -> ();
+    read hidden(user_id: u64, conversation_id: u64, from_seq: u64, limit: u32) -> Vec<u64>;
+    read hidden_among(user_id: u64, messages: &[(u64, u64)]) -> Vec<(u64, u64)>;
+    write pin(pin: PinRecord) -> bool;
+    write unpin(conversation_id: u64, seq: u64) -> bool;
+    read pins(conversation_id: u64) -> Vec<PinRecord>;
+    write schedule(record: ScheduledRecord) -> ScheduledRecord;
+    read scheduled(user_id: u64, after_id: u64, limit: u32) -> Vec<ScheduledRecord>;
+    read due(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<ScheduledRecord>;
+    write unschedule(user_id: u64, id: u64) -> bool;
+    write note_failure(id: u64, failure: &str) -> ();
+    read expired(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<(u64, u64)>;
+    write forget_expiry(conversation_id: u64, seq: u64) -> ();
 }
 
 pass_on! { ConversationStore:

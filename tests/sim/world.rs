@@ -11,7 +11,8 @@ use rookery::protocol::JoinPolicy;
 use rookery::services::tokens::token_hash;
 use rookery::storage::memory::MemoryStores;
 use rookery::storage::{
-    AccountStore as _, ConversationStore as _, DeviceRecord, MemberRecord, NewGroup, UserRecord,
+    AccountStore as _, ConversationStore as _, DeviceRecord, MemberRecord, MessageStore as _, NewGroup,
+    UserRecord,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -377,6 +378,12 @@ impl World {
     /// Every device was given the whole log, from where its user may see it.
     fn compare(&self, devices: &[Handle]) -> Result<(), String> {
         let members = self.members();
+        for id in members.iter().map(|member| member.conversation_id).collect::<BTreeSet<u64>>() {
+            if now(self.memory.after(id, 0, u32::MAX)).as_ref() != Ok(&self.oracle.log(id)) {
+                self.trace
+                    .violated(format_args!("messages are what their log made of them: not those of {id}"));
+            }
+        }
         for device in devices {
             let seen = device.seen.lock();
             for member in members.iter().filter(|member| member.user_id == device.user_id) {

@@ -12,19 +12,23 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::changes::entry_of;
 use super::cursors::Cursors;
 use super::discipline::Pace;
 use super::leaving::{Leaving, Stay, Wish};
 use super::recent::Recent;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
+use super::typing::Typists;
 use crate::actors::registry::Vitals;
 use crate::actors::{Actors, AnyReply};
 use crate::clock;
 use crate::cluster::refusals;
 use crate::domain::{Error, Result};
-use crate::protocol::ErrorCode;
-use crate::protocol::cluster::{Done, Reply, RoomReply, RoomRequest, reply, room_reply, room_request};
-use crate::protocol::v1::{Message, Send as SendRequest, Sent};
+use crate::protocol::cluster::{
+    Done, Forward, Reply, RoomReply, RoomRequest, reply, room_reply, room_request,
+};
+use crate::protocol::v1::{ForwardedFrom, Message, Send as SendRequest, Sent};
+use crate::protocol::{ErrorCode, MessageKind};
 use crate::storage::{ClientKey, StoreError, StoreResult};
 
 /// A request and who waits for its answer.
@@ -73,6 +77,8 @@ pub enum RoomMessage {
     FlushLazily,
     /// Tell members how the conversation looks now.
     Describe,
+    /// Somebody may have typed for too long.
+    TypingOver,
     /// See who has waited for too long, and try again what storage did not take.
     Sweep,
     /// A link or a node was lost or has come back: push again what was stored since then, Unix milliseconds.
@@ -135,6 +141,7 @@ pub struct RoomState {
     pub(super) receipts: BTreeMap<u64, u64>,
     /// Who is to be told how the conversation looks, once for all changes of a moment.
     pub(super) describe_to: Vec<u64>,
+    pub(super) typists: Typists,
 }
 
 impl Actor for RoomActor {
@@ -162,6 +169,7 @@ impl Actor for RoomActor {
             sweep_armed: false,
             receipts: BTreeMap::new(),
             describe_to: Vec::new(),
+            typists: Typists::default(),
         })
     }
 
@@ -195,7 +203,7 @@ impl RoomState {
                 {
                     return Some(RoomMessage::Request(asked));
                 }
-                if asked.request.command.as_ref().is_some_and(changes_members) {
+                if asked.request.command.as_ref().is_some_and(may_wait) {
                     return Some(RoomMessage::Request(asked));
                 }
                 self.vitals.handle(clock::now_ms());
@@ -218,6 +226,7 @@ impl RoomState {
             RoomMessage::Flush => self.flush(),
             RoomMessage::FlushLazily => self.flush_lazily(),
             RoomMessage::Describe => self.describe_members(),
+            RoomMessage::TypingOver => self.typing_over(),
             RoomMessage::Sweep => self.sweep().await,
             RoomMessage::PushAgain(since_ms) => {
                 self.vitals.handle(self.vitals.last_active_ms());
@@ -257,18 +266,30 @@ impl RoomState {
             return asked.waiter.answer(Err(error));
         }
         use room_request::Command;
-        if !matches!(asked.request.command, Some(Command::Join(_) | Command::Inspect(_)) | None)
-            && let Err(error) = self.look_for(asked.request.user_id).await
+        if !matches!(
+            asked.request.command,
+            Some(Command::Join(_) | Command::Inspect(_) | Command::Expire(_)) | None
+        ) && let Err(error) = self.look_for(asked.request.user_id).await
         {
             return asked.waiter.answer(Err(error));
         }
-        if !asked.request.command.as_ref().is_some_and(changes_members) {
+        if !asked.request.command.as_ref().is_some_and(may_wait) {
             return self.carry_out(asked);
         }
-        if let Some(command) = asked.request.command {
-            let outcome = self.change(asked.request.user_id, command).await;
-            self.pump();
-            asked.waiter.answer(outcome.map(room));
+        let Asked { request, waiter, .. } = asked;
+        let Some(command) = request.command else { return };
+        match entry_of(request.user_id, command) {
+            Ok(entry) => self.change_message(request.session_id, entry, waiter).await,
+            Err(command) => {
+                let outcome = match *command {
+                    Command::Pin(pin) => {
+                        self.pin(request.user_id, pin).await.map(|()| room_reply::Reply::Done(Done {}))
+                    }
+                    command => self.change(request.user_id, command).await,
+                };
+                self.pump();
+                waiter.answer(outcome.map(room));
+            }
         }
     }
 
@@ -280,13 +301,17 @@ impl RoomState {
         match request.command {
             // Looked at here, when it takes its place in the order: the earlier one may have been refused while both waited.
             Some(Command::Send(_)) if waiter.reply.is_void() => waiter.answer(Err(refusals::void())),
-            Some(Command::Send(send)) => self.send(user_id, session_id, send, waiter),
+            Some(Command::Send(send)) => self.send(user_id, session_id, send, None, waiter),
+            Some(Command::Forward(Forward { send: Some(send), from })) => {
+                self.send(user_id, session_id, send, from, waiter)
+            }
             Some(Command::Delivered(cursor)) => {
                 waiter.answer(self.advance(user_id, session_id, cursor.seq, 0).map(|_| done()));
             }
             Some(Command::Read(cursor)) => self.read(user_id, session_id, cursor.seq, waiter),
             Some(Command::Typing(typing)) => waiter.answer(self.typing(user_id, session_id, &typing)),
             Some(Command::Describe(_)) => self.describe(user_id, waiter),
+            Some(Command::Readers(asked)) => waiter.answer(self.readers(user_id, &asked)),
             Some(Command::Inspect(_)) => waiter.answer(Ok(self.inspect())),
             _ => waiter.answer(Err(Error::internal("a room request without a command"))),
         }
@@ -386,17 +411,19 @@ impl RoomState {
         let recent = stores.messages.before(conversation_id, u64::MAX >> 1, 1, LOAD_MESSAGES).await?;
         self.pace = Pace::load(stores, &conversation, &recent).await?;
         let last_seq = recent.last().map_or(0, |message| message.seq);
-        let config = &actors.inner.config.room;
-        let bounds = Bounds {
-            pending_sends: config.pending_sends,
-            group_messages: config.group_messages,
-            recent_sends: config.recent_sends,
-        };
+        let bounds = Bounds::of(&actors.inner.config);
         // The owner before us may have died between storing and pushing; sessions drop what they have had.
         let young = self.young_ms();
         let repush: Vec<Message> =
             recent.iter().filter(|message| message.created_at_ms > young).cloned().collect();
-        let loaded = Loaded { conversation, members, last_seq, unpushed: recent, stored: Vec::new() };
+        let loaded = Loaded {
+            conversation,
+            members,
+            last_seq,
+            unpushed: recent,
+            stored: Vec::new(),
+            targets: Vec::new(),
+        };
         let room = Room::new(loaded, bounds);
         for message in repush {
             self.push_message(&room.member_ids(), room.conversation().kind, message, 0);
@@ -426,6 +453,7 @@ impl RoomState {
         let stores = &self.actors.inner.stores;
         let conversation_id = self.vitals.address.key;
         let (pushed_seq, pending) = (room.pushed_seq(), room.pending_keys());
+        let changed = room.pending_targets();
         let answer: StoreResult<Option<Loaded>> = async {
             let Some(conversation) = stores.conversations.conversation(conversation_id).await? else {
                 return Ok(None);
@@ -434,8 +462,12 @@ impl RoomState {
             // What is pushed is read last, so that nothing found stored before is left out of it.
             let stored = stores.messages.stored(&pending).await?;
             let last_seq = stores.messages.last_seq(conversation_id).await?;
+            let mut targets = Vec::new();
+            for seq in changed {
+                targets.extend(stores.messages.after(conversation_id, seq - 1, 1).await?);
+            }
             let unpushed = stores.messages.after(conversation_id, pushed_seq, REPUSH_MAX).await?;
-            Ok(Some(Loaded { conversation, members, last_seq, unpushed, stored }))
+            Ok(Some(Loaded { conversation, members, last_seq, unpushed, stored, targets }))
         }
         .await;
         let effects = match answer {
@@ -453,14 +485,73 @@ impl RoomState {
         Ok(())
     }
 
-    fn send(&mut self, user_id: u64, session_id: u64, send: SendRequest, waiter: Waiter) {
+    fn send(
+        &mut self,
+        user_id: u64,
+        session_id: u64,
+        send: SendRequest,
+        forwarded_from: Option<ForwardedFrom>,
+        waiter: Waiter,
+    ) {
         if let Err(error) = self.may_write(user_id, &send.client_id) {
             return self.refuse(user_id, send.client_id, error, waiter);
         }
         let Some(room) = &mut self.room else { return };
-        let effects = room.send(user_id, session_id, send, waiter).into_iter().collect();
+        if let Err(error) = room.admits_references(user_id, &send) {
+            return self.refuse(user_id, send.client_id, error, waiter);
+        }
+        let effects = room.send_copy(user_id, session_id, send, forwarded_from, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
+    }
+
+    /// Changes a message by an entry about it. The room waits for the message if it has not had to do with it lately, as later
+    /// entries must be judged behind this one.
+    async fn change_message(&mut self, session_id: u64, mut entry: Message, waiter: Waiter) {
+        entry.conversation_id = self.conversation_id();
+        let (by, target_seq) = (entry.sender_id, entry.target_seq);
+        let Some(room) = &self.room else { return };
+        if by != 0
+            && let Err(error) = room.require_member(by)
+        {
+            return self.refuse(by, entry.client_id, error, waiter);
+        }
+        // Who may not write may not put new words into old messages either; slow mode is about new ones.
+        if by != 0
+            && entry.kind() == MessageKind::Edit
+            && let Err(error) = self.may_write(by, &entry.client_id)
+            && error.code == ErrorCode::PermissionDenied
+        {
+            return self.refuse(by, entry.client_id, error, waiter);
+        }
+        let Some(room) = &self.room else { return };
+        let known = room.targets.knows(target_seq) || room.repeated(by, &entry.client_id).is_some();
+        if !known && (1..=room.last_seq()).contains(&target_seq) {
+            let log = self.actors.inner.stores.messages.clone();
+            let found = match self.present() {
+                Ok(()) => log.after(self.conversation_id(), target_seq - 1, 1).await.map_err(Error::from),
+                Err(away) => Err(away),
+            };
+            self.note(&found);
+            match (found, &mut self.room) {
+                (Ok(found), Some(room)) => found.into_iter().for_each(|target| room.targets.learn(target)),
+                (Err(error), _) => return waiter.answer(Err(error)),
+                _ => return,
+            }
+        }
+        let Some(room) = &mut self.room else { return };
+        if waiter.reply.is_void() {
+            return waiter.answer(Err(refusals::void()));
+        }
+        let client_id = entry.client_id.clone();
+        match room.change(session_id, entry, waiter, clock::now_ms()) {
+            Ok(effect) => {
+                self.perform(effect.into_iter().collect());
+                self.pump();
+            }
+            Err((waiter, error)) if error.is_retryable() || by == 0 => waiter.answer(Err(error)),
+            Err((waiter, error)) => self.refuse(by, client_id, error, waiter),
+        }
     }
 
     /// Refuses what would be stored, unless it repeats something that was when it was still allowed; off the room's own
@@ -626,8 +717,8 @@ pub(super) fn room(answer: room_reply::Reply) -> Reply {
     Reply { reply: Some(reply::Reply::Room(RoomReply { reply: Some(answer) })) }
 }
 
-/// Whether carrying it out waits for storage.
-fn changes_members(command: &room_request::Command) -> bool {
+/// Whether carrying it out may wait for storage.
+fn may_wait(command: &room_request::Command) -> bool {
     use room_request::Command;
     matches!(
         command,
@@ -644,6 +735,11 @@ fn changes_members(command: &room_request::Command) -> bool {
             | Command::Unban(_)
             | Command::MakeInvite(_)
             | Command::DropInvite(_)
+            | Command::Edit(_)
+            | Command::Recall(_)
+            | Command::React(_)
+            | Command::Expire(_)
+            | Command::Pin(_)
     )
 }
 

@@ -3,10 +3,10 @@
 
 use super::actor::{RoomMessage, RoomState, Waiter, done, room};
 use crate::domain::{Error, Result};
-use crate::protocol::ConversationKind;
-use crate::protocol::cluster::{Reply, room_reply};
+use crate::protocol::cluster::room_reply;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{Message, Receipt, ServerFrame, TypingState};
+use crate::protocol::v1::{Message, Receipt, ServerFrame};
+use crate::protocol::{ConversationKind, MessageKind};
 use crate::storage::{CursorAdvance, StoreResult};
 
 /// Who waits for cursors to be stored.
@@ -225,25 +225,6 @@ impl RoomState {
         });
     }
 
-    /// Tells the other members that somebody writes.
-    pub(super) fn typing(&self, user_id: u64, session_id: u64, typing: &TypingState) -> Result<Reply> {
-        if let Some(room) = &self.room {
-            room.require_member(user_id)?;
-            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
-                let event = crate::protocol::v1::Typing {
-                    conversation_id: self.conversation_id(),
-                    user_id,
-                    active: typing.active,
-                };
-                let event = ServerFrame { reply_to: 0, body: Some(Body::Typing(event)) };
-                let others: Vec<u64> =
-                    room.member_ids().iter().copied().filter(|id| *id != user_id).collect();
-                self.actors.fan_out(&others, session_id, event, ConversationKind::Direct);
-            }
-        }
-        Ok(done())
-    }
-
     /// Messages after this time may not have reached everybody, Unix milliseconds.
     pub(super) fn young_ms(&self) -> u64 {
         let window = self.actors.inner.config.room.repush_window;
@@ -261,6 +242,9 @@ impl RoomState {
         self.recent.push(&message, self.young_ms());
         if let Some(room) = &self.room {
             self.pace.wrote(&message, room.conversation().rules.slow_mode_seconds);
+        }
+        if message.kind() == MessageKind::Recall {
+            self.recent.take_back(message.target_seq);
         }
         let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
         self.actors.fan_out(members, except_session_id, event, kind);

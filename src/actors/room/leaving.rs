@@ -17,7 +17,7 @@ use super::actor::{Asked, RoomMessage, RoomState, Waiter};
 use super::state::Phase;
 use crate::cluster::ReplyTo;
 use crate::domain::Error;
-use crate::protocol::cluster::{Request, RoomRequest, request, room_request};
+use crate::protocol::cluster::{Request, RoomRequest, request};
 
 /// Whether a room takes requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,6 +155,7 @@ impl RoomState {
             self.push_again(since_ms);
         }
         self.tell_receipts();
+        self.end_typing();
         self.start_storing_cursors();
         self.pump();
     }
@@ -232,8 +233,8 @@ impl RoomState {
         let sends: Vec<Asked> = room
             .take_queue()
             .into_iter()
-            .map(|(user_id, session_id, send, waiter)| {
-                let command = Some(room_request::Command::Send(send));
+            .map(|(user_id, session_id, command, waiter)| {
+                let command = Some(command);
                 Asked {
                     request: RoomRequest { user_id, session_id, command },
                     waiter,
@@ -322,6 +323,7 @@ impl RoomState {
     fn end(&mut self) {
         if self.actors.inner.rooms.remove_if_empty(self.vitals.address, self.vitals.activation) {
             self.describe_members();
+            self.end_typing();
             self.myself.stop(None);
         } else if self.leaving.wish == Some(Wish::Idle) {
             self.leaving.wish = None;

@@ -1,6 +1,9 @@
 //! Room actors: the only sequencers of their conversations' logs.
 
 pub mod actor;
+pub mod changes;
+#[cfg(test)]
+mod changes_tests;
 mod cursors;
 mod discipline;
 mod joining;
@@ -10,6 +13,8 @@ mod leaving;
 mod members;
 #[cfg(test)]
 mod move_tests;
+mod pins;
+mod readers;
 mod recent;
 mod settings;
 pub mod state;
@@ -17,6 +22,7 @@ pub mod state;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod typing;
 
 use ractor::ActorRuntime;
 use tokio::time::Instant;
@@ -27,8 +33,8 @@ use super::{Actors, AnyReply};
 use crate::cluster::{Address, ReplyTo, Turn};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    AddMembers, Describe, Inspect, Join, Leave, Opened, RemoveMember, Reply, Request, RoomRequest, reply,
-    request, room_reply, room_request,
+    AddMembers, Describe, Expire, Forward, Inspect, Join, Leave, Opened, Pin, ReaderList, Readers,
+    RemoveMember, Reply, Request, RoomRequest, reply, request, room_reply, room_request,
 };
 use crate::protocol::v1;
 
@@ -55,7 +61,18 @@ impl Rooms {
     /// `session_id` is the sender's own session, which gets no push of the message.
     pub fn post_send(&self, by: u64, session_id: u64, send: v1::Send, reply: ReplyTo<v1::Sent>) {
         let conversation_id = send.conversation_id;
-        let command = Some(room_request::Command::Send(send));
+        self.post_entry(by, session_id, conversation_id, room_request::Command::Send(send), reply);
+    }
+
+    /// The same for any command that makes an entry of the log: a send, an edit, a recall, a reaction.
+    pub fn post_entry(
+        &self,
+        by: u64,
+        session_id: u64,
+        conversation_id: u64,
+        command: room_request::Command,
+        reply: ReplyTo<v1::Sent>,
+    ) {
         // One continuation, not one in another, as this is what every message takes.
         let reply = ReplyTo::new(move |answer: Result<Reply>| {
             reply.send(answer.and_then(|answer| match room_reply_of(answer)? {
@@ -63,7 +80,8 @@ impl Rooms {
                 _ => Err(surprised()),
             }));
         });
-        self.actors.ask_room(conversation_id, RoomRequest { user_id: by, session_id, command }, reply);
+        let request = RoomRequest { user_id: by, session_id, command: Some(command) };
+        self.actors.ask_room(conversation_id, request, reply);
     }
 
     /// All up to seq were delivered to a device of `by`.
@@ -129,6 +147,48 @@ impl Rooms {
     pub async fn describe(&self, by: u64, conversation_id: u64) -> Result<v1::Conversation> {
         match self.ask(by, conversation_id, room_request::Command::Describe(Describe {})).await? {
             room_reply::Reply::Conversation(conversation) => Ok(conversation),
+            _ => Err(surprised()),
+        }
+    }
+
+    /// Whether this node is to look after the room.
+    pub fn is_here(&self, conversation_id: u64) -> bool {
+        self.actors.cluster().owns(&Address::room(conversation_id))
+    }
+
+    /// Stores a copy of another message.
+    pub async fn forward(&self, by: u64, send: v1::Send, from: v1::ForwardedFrom) -> Result<v1::Sent> {
+        let (reply, answer) = ReplyTo::channel();
+        let conversation_id = send.conversation_id;
+        let command = room_request::Command::Forward(Forward { send: Some(send), from: Some(from) });
+        self.post_entry(by, 0, conversation_id, command, reply);
+        answer.await
+    }
+
+    /// Empties a message that has expired. `failed_precondition`, `not_found`: nothing is left to be done.
+    pub async fn expire(&self, conversation_id: u64, seq: u64) -> Result<v1::Sent> {
+        let (reply, answer) = ReplyTo::channel();
+        let command = room_request::Command::Expire(Expire { seq });
+        self.post_entry(0, 0, conversation_id, command, reply);
+        answer.await
+    }
+
+    /// Pins a message in its conversation, or takes the pin off.
+    pub async fn pin(&self, by: u64, conversation_id: u64, seq: u64, remove: bool) -> Result<()> {
+        self.ask_done(by, conversation_id, room_request::Command::Pin(Pin { seq, remove })).await
+    }
+
+    /// Whom a message by `sender_id` has reached, and who has read it.
+    pub async fn readers(
+        &self,
+        by: u64,
+        conversation_id: u64,
+        seq: u64,
+        sender_id: u64,
+    ) -> Result<ReaderList> {
+        let command = room_request::Command::Readers(Readers { seq, sender_id });
+        match self.ask(by, conversation_id, command).await? {
+            room_reply::Reply::Readers(list) => Ok(list),
             _ => Err(surprised()),
         }
     }

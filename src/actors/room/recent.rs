@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::domain::changes::empty;
 use crate::protocol::v1::Message;
 
 /// Most messages kept.
@@ -33,6 +34,21 @@ impl Recent {
             if let Some(oldest) = self.messages.pop_front() {
                 self.bytes -= size(&oldest);
             }
+        }
+    }
+
+    /// A message was taken back: nothing of it is pushed again, nor of its edits.
+    pub fn take_back(&mut self, seq: u64) {
+        for message in
+            self.messages.iter_mut().filter(|message| message.seq == seq || message.target_seq == seq)
+        {
+            self.bytes -= size(message);
+            if message.seq == seq {
+                empty(message);
+            } else {
+                message.text.clear();
+            }
+            self.bytes += size(message);
         }
     }
 
@@ -73,5 +89,9 @@ mod tests {
         assert_eq!(seqs(&recent, 0), [201]);
         recent.push(&message(300, "hi"), 3000);
         assert_eq!((seqs(&recent, 0), recent.bytes), (vec![300], 2));
+        recent.push(&Message { target_seq: 300, ..message(301, "hello") }, 0);
+        recent.take_back(300);
+        assert!(recent.since(0).all(|message| message.text.is_empty()));
+        assert_eq!((seqs(&recent, 0), recent.bytes), (vec![300, 301], 0));
     }
 }

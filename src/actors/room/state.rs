@@ -8,8 +8,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::changes::{ChangeRules, Targets, command_of};
+use crate::domain::changes::is_change;
 use crate::domain::{Error, Result};
-use crate::protocol::v1::{Message, Send, Sent};
+use crate::protocol::cluster::room_request::Command;
+use crate::protocol::v1::{ForwardedFrom, Marks, Message, Send, Sent};
 use crate::protocol::{MemberRole, MessageKind};
 use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord};
 
@@ -22,6 +25,8 @@ pub struct Bounds {
     pub group_messages: usize,
     /// Answers remembered for repeats.
     pub recent_sends: usize,
+    /// What is asked of edits, recalls and reactions.
+    pub changes: ChangeRules,
 }
 
 /// Whether the room knows its log's end.
@@ -37,11 +42,13 @@ pub enum Phase {
 
 /// A send that has no answer yet.
 #[derive(Debug)]
-struct Pending<W> {
+pub(super) struct Pending<W> {
     /// The message; its seq and time are set when its group forms.
-    message: Message,
+    pub message: Message,
+    /// Counted from its time on; 0: it stays.
+    pub expires_in_s: u64,
     /// The first waiter, its session, and those who repeated the send meanwhile.
-    waiters: Vec<(W, u64)>,
+    pub waiters: Vec<(W, u64)>,
 }
 
 /// What the actor has to do, in this order.
@@ -66,6 +73,8 @@ pub struct Loaded {
     pub unpushed: Vec<Message>,
     /// Which of [`Room::pending_keys`] are stored, with seq and time.
     pub stored: Vec<(ClientKey, u64, u64)>,
+    /// The messages of [`Room::pending_targets`].
+    pub targets: Vec<Message>,
 }
 
 /// The state of one conversation's sequencer.
@@ -79,12 +88,14 @@ pub struct Room<W> {
     pushed_seq: u64,
     last_created_at_ms: u64,
     phase: Phase,
-    queue: VecDeque<Pending<W>>,
-    in_flight: Vec<Pending<W>>,
-    recent: HashMap<(u64, String), (u64, u64)>,
+    pub(super) queue: VecDeque<Pending<W>>,
+    pub(super) in_flight: Vec<Pending<W>>,
+    pub(super) recent: HashMap<(u64, String), (u64, u64)>,
     recent_order: VecDeque<(u64, String)>,
     dirty: BTreeMap<u64, u64>,
-    bounds: Bounds,
+    /// Messages that were changed lately.
+    pub targets: Targets,
+    pub(super) bounds: Bounds,
 }
 
 impl<W> Room<W> {
@@ -104,6 +115,7 @@ impl<W> Room<W> {
             recent: HashMap::new(),
             recent_order: VecDeque::new(),
             dirty: BTreeMap::new(),
+            targets: Targets::default(),
             bounds,
         };
         room.put_members(loaded.members);
@@ -148,6 +160,11 @@ impl<W> Room<W> {
         self.members.get(&user_id)
     }
 
+    /// All of them, by id.
+    pub(super) fn members(&self) -> &BTreeMap<u64, MemberRecord> {
+        &self.members
+    }
+
     /// Whether nothing would be lost by forgetting the room.
     pub fn is_idle(&self) -> bool {
         self.pending() == 0 && self.phase == Phase::Settled && self.dirty.is_empty()
@@ -168,6 +185,18 @@ impl<W> Room<W> {
 
     /// Takes a send of a member. The waiter is answered by an effect, now or after storing.
     pub fn send(&mut self, sender_id: u64, session_id: u64, send: Send, waiter: W) -> Option<Effect<W>> {
+        self.send_copy(sender_id, session_id, send, None, waiter)
+    }
+
+    /// The same for a copy of another message.
+    pub fn send_copy(
+        &mut self,
+        sender_id: u64,
+        session_id: u64,
+        send: Send,
+        forwarded_from: Option<ForwardedFrom>,
+        waiter: W,
+    ) -> Option<Effect<W>> {
         let key = (sender_id, send.client_id);
         // What is stored is stored, even if its sender has left since.
         if let Some(&(seq, created_at_ms)) = self.recent.get(&key) {
@@ -183,11 +212,7 @@ impl<W> Room<W> {
             first.waiters.push((waiter, session_id));
             return None;
         }
-        if self.pending() >= self.bounds.pending_sends {
-            let error = Error::exhausted(
-                format!("{} sends wait in this conversation already; send more slowly", self.pending()),
-                std::time::Duration::from_millis(200),
-            );
+        if let Err(error) = self.has_room() {
             return Some(Effect::Answer(waiter, Err(error)));
         }
         let message = Message {
@@ -199,10 +224,23 @@ impl<W> Room<W> {
             attachments: send.attachments,
             reply_to_seq: send.reply_to_seq,
             mentions: send.mentions,
+            marks: forwarded_from.map(|from| Marks { forwarded_from: Some(from), ..Marks::default() }),
             ..Message::default()
         };
-        self.queue.push_back(Pending { message, waiters: vec![(waiter, session_id)] });
+        let waiters = vec![(waiter, session_id)];
+        self.queue.push_back(Pending { message, expires_in_s: send.expires_in_seconds, waiters });
         None
+    }
+
+    /// Whether one more may wait.
+    pub(super) fn has_room(&self) -> Result<()> {
+        if self.pending() < self.bounds.pending_sends {
+            return Ok(());
+        }
+        Err(Error::exhausted(
+            format!("{} sends wait in this conversation already; send more slowly", self.pending()),
+            std::time::Duration::from_millis(200),
+        ))
     }
 
     /// Queues a message of the room's own about `about`, in the name of `by`.
@@ -216,7 +254,15 @@ impl<W> Room<W> {
             mentions: about,
             ..Message::default()
         };
-        self.queue.push_back(Pending { message, waiters: Vec::new() });
+        self.queue.push_back(Pending { message, expires_in_s: 0, waiters: Vec::new() });
+    }
+
+    /// The same about a message.
+    pub fn announce_about(&mut self, by: u64, text: String, target_seq: u64, client_id: String) {
+        self.announce(by, text, Vec::new(), client_id);
+        if let Some(pending) = self.queue.back_mut() {
+            pending.message.target_seq = target_seq;
+        }
     }
 
     /// The next group to store, if one may leave now. Its fate is told by [`Room::stored`], [`Room::refused`] or
@@ -234,6 +280,10 @@ impl<W> Room<W> {
             seq += 1;
             pending.message.seq = seq;
             pending.message.created_at_ms = created_at_ms;
+            if pending.expires_in_s != 0 {
+                let marks = pending.message.marks.get_or_insert_default();
+                marks.expires_at_ms = created_at_ms + 1000 * pending.expires_in_s;
+            }
         }
         self.phase = Phase::InFlight;
         Some(self.in_flight.iter().map(|pending| pending.message.clone()).collect())
@@ -267,6 +317,7 @@ impl<W> Room<W> {
     /// The fate of the group in flight is unknown, or somebody else wrote to the log: it waits for [`Room::reload`].
     pub fn unsettle(&mut self) {
         self.phase = Phase::Unsettled;
+        self.targets.forget();
         for pending in std::mem::take(&mut self.in_flight).into_iter().rev() {
             self.queue.push_front(pending);
         }
@@ -306,15 +357,15 @@ impl<W> Room<W> {
                     answered.insert(seq, (pending, !ours));
                 }
                 // One who was removed meanwhile may not send any more. That somebody has left is said in his name.
-                None if !self.members.contains_key(&pending.message.sender_id)
-                    && !is_announcement(&pending) =>
-                {
+                None if !self.members.contains_key(&pending.message.sender_id) && !is_by_server(&pending) => {
                     expel(pending, &mut effects);
                 }
                 None => queue.push_back(pending),
             }
         }
         self.queue = queue;
+        self.targets.replace(loaded.targets);
+        self.judge_again(&mut effects);
         // Answers and pushes in the log's order.
         let pushed_seq = self.pushed_seq;
         for message in loaded.unpushed.into_iter().filter(|m| m.seq > pushed_seq) {
@@ -386,7 +437,7 @@ impl<W> Room<W> {
         self.conversation = conversation;
         self.put_members(members);
         let (stay, gone) = std::mem::take(&mut self.queue).into_iter().partition(|pending| {
-            self.members.contains_key(&pending.message.sender_id) || is_announcement(pending)
+            self.members.contains_key(&pending.message.sender_id) || is_by_server(pending)
         });
         self.queue = stay;
         let mut effects = Vec::new();
@@ -396,26 +447,16 @@ impl<W> Room<W> {
         effects
     }
 
-    /// The queued sends, for another activation to take.
-    pub fn take_queue(&mut self) -> Vec<(u64, u64, Send, W)> {
-        let mut sends = Vec::new();
-        for pending in std::mem::take(&mut self.queue) {
-            let message = pending.message;
-            for (waiter, session_id) in pending.waiters {
-                let send = Send {
-                    conversation_id: message.conversation_id,
-                    client_id: message.client_id.clone(),
-                    kind: message.kind,
-                    text: message.text.clone(),
-                    attachments: message.attachments.clone(),
-                    reply_to_seq: message.reply_to_seq,
-                    mentions: message.mentions.clone(),
-                    ..Send::default()
-                };
-                sends.push((message.sender_id, session_id, send, waiter));
+    /// What is queued, as it was asked for, for another activation to take.
+    pub fn take_queue(&mut self) -> Vec<(u64, u64, Command, W)> {
+        let mut commands = Vec::new();
+        for Pending { message, expires_in_s, waiters } in std::mem::take(&mut self.queue) {
+            for (waiter, session_id) in waiters {
+                let command = command_of(&message, expires_in_s);
+                commands.push((message.sender_id, session_id, command, waiter));
             }
         }
-        sends
+        commands
     }
 
     /// Moves a member's cursors forward, `read` carrying `delivered` with it; whether one moved.
@@ -537,7 +578,9 @@ impl<W> Room<W> {
     fn finish(&mut self, pending: Pending<W>, duplicate: bool, push: bool, effects: &mut Vec<Effect<W>>) {
         let message = pending.message;
         self.remember(&message);
-        if let Some(sender) = self.members.get_mut(&message.sender_id)
+        if is_change(&message) {
+            self.targets.stored(&message);
+        } else if let Some(sender) = self.members.get_mut(&message.sender_id)
             && sender.read_seq < message.seq
         {
             // Sending counts as having read up to one's own message.
@@ -556,7 +599,7 @@ impl<W> Room<W> {
         }
     }
 
-    fn sent(&self, seq: u64, client_id: String, created_at_ms: u64, duplicate: bool) -> Sent {
+    pub(super) fn sent(&self, seq: u64, client_id: String, created_at_ms: u64, duplicate: bool) -> Sent {
         Sent { conversation_id: self.conversation.id, seq, client_id, created_at_ms, duplicate }
     }
 
@@ -596,6 +639,11 @@ impl<W> Room<W> {
 /// A message of the room's own: nobody waits for an answer.
 fn is_announcement<W>(pending: &Pending<W>) -> bool {
     pending.message.kind == MessageKind::System as i32
+}
+
+/// A message of the room's own, or one in nobody's name: nobody need be a member for it.
+fn is_by_server<W>(pending: &Pending<W>) -> bool {
+    is_announcement(pending) || pending.message.sender_id == 0
 }
 
 /// The room's own messages, kept if the error may pass, and what to tell those who wait for the others.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
+use super::changes::ChangeRules;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use crate::domain::Error;
 use crate::protocol::v1::{Message, Send};
@@ -46,8 +47,12 @@ fn room() -> Room<u32> {
         last_seq: 0,
         unpushed: Vec::new(),
         stored: Vec::new(),
+        targets: Vec::new(),
     };
-    Room::new(loaded, Bounds { pending_sends: 8, group_messages: 3, recent_sends: 2 })
+    Room::new(
+        loaded,
+        Bounds { pending_sends: 8, group_messages: 3, recent_sends: 2, changes: ChangeRules::default() },
+    )
 }
 
 fn send(client_id: &str) -> Send {
@@ -95,6 +100,7 @@ impl Log {
                 .filter(|message| keys.contains(&key(message)))
                 .map(|message| (key(message), message.seq, message.created_at_ms))
                 .collect(),
+            targets: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::resource;
 use crate::domain::Error;
 use crate::gateway::Edge;
 use crate::protocol::v1::{HistoryRequest, Message, Send};
+use crate::services::Schedule;
 
 /// The routes.
 pub fn routes(service: &mut ServiceConfig) {
@@ -112,6 +113,11 @@ async fn send_direct(
 }
 
 async fn deliver(edge: &Edge, by: u64, send: Send) -> ApiResult {
+    if Schedule::is_for_later(&send) {
+        let schedule = edge.services.schedule.clone();
+        let kept = edge.on_main(async move { schedule.add(by, send).await }).await?;
+        return Ok(HttpResponse::Accepted().json(kept));
+    }
     let messages = edge.services.messages.clone();
     let sent = edge.on_main(async move { messages.send(by, send).await }).await?;
     let mut response = if sent.duplicate { HttpResponse::Ok() } else { HttpResponse::Created() };

@@ -4,11 +4,13 @@
 //! call goes to the main runtime by [`crate::gateway::Edge::on_main`].
 
 mod blocks;
+mod changes;
 mod contacts;
 mod conversations;
 pub mod extract;
 mod joining;
 mod life;
+mod marks;
 mod members;
 mod messages;
 mod preferences;
@@ -58,6 +60,8 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
                         .configure(members::routes)
                         .configure(joining::routes)
                         .configure(messages::routes)
+                        .configure(marks::routes)
+                        .configure(changes::routes)
                         .default_service(web::to(unknown)),
                 )
                 .default_service(web::to(unknown)),

@@ -33,6 +33,7 @@ struct Wanted {
     pinned: Option<bool>,
     archived: Option<bool>,
     hidden: Option<bool>,
+    marked_unread: Option<bool>,
     notifications: Option<String>,
 }
 
@@ -46,6 +47,7 @@ async fn prefer(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(body)
         pinned: body.pinned,
         archived: body.archived,
         hidden: body.hidden,
+        marked_unread: body.marked_unread,
         notifications: body.notifications.map(level).transpose()?,
     };
     let own = edge.services.own_views.clone();

@@ -90,8 +90,10 @@ impl CachedStores {
     fn stores(self) -> Stores {
         // Appending stays as short as it is without a cache.
         let messages = if self.reads_cached { Arc::new(self.clone()) } else { self.plain.messages.clone() };
+        let marks = self.plain.marks.clone();
         let this = Arc::new(self);
         Stores {
+            marks,
             accounts: this.clone(),
             contacts: this.clone(),
             people: this.clone(),

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 
 use super::MemoryStores;
 use super::state::State;
+use crate::domain::changes::is_change;
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::{
-    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup, RoomRules,
-    StoreError, StoreResult,
+    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
+    PREVIEW_BACK, RoomRules, StoreError, StoreResult,
 };
 
 impl State {
@@ -34,12 +35,19 @@ impl State {
         let conversation = self.conversations.get(&member.conversation_id)?.clone();
         let id = conversation.id;
         let is_present = member.removed_at_ms == 0;
-        let last_message = self.newest(id, member.first_seq).filter(|_| is_present).cloned();
+        let newest = self.newest(id, member.first_seq).filter(|_| is_present);
+        let newest_at = newest.map_or((0, 0), |entry| (entry.seq, entry.created_at_ms));
+        let back = newest_at.0.saturating_sub(PREVIEW_BACK).max(member.first_seq);
+        let written = self.messages.range((id, back)..=(id, u64::MAX)).rev().map(|(_, message)| message);
+        let last_message = newest
+            .map(|newest| written.into_iter().find(|message| !is_change(message)).unwrap_or(newest))
+            .map(Self::shown);
         let floor = member.read_seq.saturating_add(1).max(member.first_seq);
         let others = self
             .messages
             .range((id, floor)..=(id, u64::MAX))
             .filter(|(_, message)| is_present && message.sender_id != member.user_id)
+            .filter(|(_, message)| !is_change(message))
             .count();
         let peer = (conversation.kind == ConversationKind::Direct)
             .then(|| self.members_of(id).find(|other| other.user_id != member.user_id).cloned())
@@ -49,6 +57,7 @@ impl State {
             member: member.clone(),
             peer,
             member_count: self.members_of(id).filter(|other| other.removed_at_ms == 0).count() as u64,
+            newest: newest_at,
             last_message,
             unread: others as u64,
             preferences: self.preferences.get(&(member.user_id, id)).cloned().unwrap_or_default(),

@@ -4,6 +4,7 @@
 //! database may: certainly, or leaving open whether a write was stored.
 
 mod conversations;
+mod marks;
 mod people;
 mod rooms;
 mod state;
@@ -55,6 +56,7 @@ impl MemoryStores {
             conversations: this.clone(),
             people: this.clone(),
             rooms: this.clone(),
+            marks: this.clone(),
             messages: this,
         }
     }
@@ -299,7 +301,7 @@ impl MessageStore for MemoryStores {
         self.read(|state| {
             let from = (conversation_id, after_seq.saturating_add(1));
             let behind = state.messages.range(from..=(conversation_id, u64::MAX));
-            behind.map(|(_, message)| message.clone()).take(limit as usize).collect()
+            behind.map(|(_, message)| State::shown(message)).take(limit as usize).collect()
         })
     }
 
@@ -316,7 +318,7 @@ impl MessageStore for MemoryStores {
             }
             let range = state.messages.range((conversation_id, first_seq)..(conversation_id, before_seq));
             let mut page: Vec<Message> =
-                range.rev().map(|(_, message)| message.clone()).take(limit as usize).collect();
+                range.rev().map(|(_, message)| State::shown(message)).take(limit as usize).collect();
             page.reverse();
             page
         })

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::MemoryStores;
 use super::state::State;
+use crate::domain::changes::{empty, is_written};
 use crate::domain::limits::username_key;
 use crate::domain::privacy::Relation;
 use crate::protocol::{ContactState, MessageKind, PresenceStatus};
@@ -138,6 +139,7 @@ impl PeopleStore for MemoryStores {
             let record = state.preferences.entry((user_id, conversation_id)).or_default();
             record.archived = change.archived.unwrap_or(record.archived);
             record.hidden_before_seq = change.hidden_before_seq.unwrap_or(record.hidden_before_seq);
+            record.unread_before_seq = change.unread_before_seq.unwrap_or(record.unread_before_seq);
             record.notifications = change.notifications.unwrap_or(record.notifications);
             record.changed_at_ms = record.changed_at_ms.max(now_ms);
             Ok(true)
@@ -169,12 +171,13 @@ impl PeopleStore for MemoryStores {
             }
             let range = (conversation_id, from_seq)..(conversation_id, to_seq);
             for (_, message) in state.messages.range_mut(range) {
-                let is_system = message.kind == MessageKind::System as i32;
-                if message.sender_id == user_id && !is_system {
+                if message.sender_id != user_id {
+                    continue;
+                }
+                if is_written(message) {
+                    empty(message);
+                } else if message.kind == MessageKind::Edit as i32 {
                     message.text.clear();
-                    message.attachments.clear();
-                    message.mentions.clear();
-                    message.recalled = message.kind < MessageKind::System as i32;
                 }
             }
             Ok(())
@@ -210,6 +213,8 @@ impl PeopleStore for MemoryStores {
             state.preferences.retain(|(owner, _), _| *owner != user_id);
             state.line_given.retain(|(owner, _), _| *owner != user_id);
             state.join_requests.retain(|(_, asker), _| *asker != user_id);
+            state.scheduled.retain(|_, record| record.user_id != user_id);
+            state.hidden.retain(|(owner, _, _)| *owner != user_id);
             Ok(())
         })
     }

@@ -1,12 +1,15 @@
 //! The maps behind the stores, and what is the same for several methods.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use crate::domain::changes::{apply, is_change};
+use crate::domain::limits::REACTORS_SHOWN;
+use crate::protocol::MessageKind;
 use crate::protocol::v1::Message;
 use crate::storage::{
     BanRecord, BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, InviteRecord,
-    JoinRequestRecord, MemberRecord, PreferenceRecord, PresenceRecord, PrivacyRecord, StoreError,
-    StoreResult, UserRecord,
+    JoinRequestRecord, MemberRecord, PinRecord, PreferenceRecord, PresenceRecord, PrivacyRecord,
+    ScheduledRecord, StoreError, StoreResult, UserRecord,
 };
 
 /// All that is stored.
@@ -47,6 +50,14 @@ pub struct State {
     pub invites: BTreeMap<String, InviteRecord>,
     /// By conversation and seq.
     pub messages: BTreeMap<(u64, u64), Message>,
+    /// By user, conversation and seq.
+    pub hidden: BTreeSet<(u64, u64, u64)>,
+    /// By conversation and seq.
+    pub pins: BTreeMap<(u64, u64), PinRecord>,
+    /// By id.
+    pub scheduled: BTreeMap<u64, ScheduledRecord>,
+    /// When messages expire, by conversation and seq.
+    pub expiries: BTreeMap<(u64, u64), u64>,
     /// Seqs of the messages that have a `client_id`.
     pub client_keys: HashMap<ClientKey, u64>,
 }
@@ -84,10 +95,43 @@ impl State {
             if let Some(key) = client_key(message) {
                 self.client_keys.insert(key, message.seq);
             }
-            let kept = Message { edited_at_ms: 0, recalled: false, reactions: Vec::new(), ..message.clone() };
+            let removed = message.recalled && message.kind == MessageKind::Reaction as i32;
+            let kept =
+                Message { edited_at_ms: 0, recalled: removed, reactions: Vec::new(), ..message.clone() };
+            if let Some(marks) = kept.marks.as_ref().filter(|marks| marks.expires_at_ms != 0) {
+                self.expiries.insert((message.conversation_id, message.seq), marks.expires_at_ms);
+            }
             self.messages.insert((message.conversation_id, message.seq), kept);
         }
+        for entry in messages.iter().filter(|message| is_change(message)) {
+            self.change(entry);
+        }
         Ok(())
+    }
+
+    /// Does to the message that an entry names what the entry says.
+    fn change(&mut self, entry: &Message) {
+        let id = entry.conversation_id;
+        if let Some(target) = self.messages.get_mut(&(id, entry.target_seq)) {
+            apply(target, entry);
+        }
+        if entry.kind() == MessageKind::Recall {
+            self.pins.remove(&(id, entry.target_seq));
+            self.expiries.remove(&(id, entry.target_seq));
+            let later = self.messages.range_mut((id, entry.target_seq)..=(id, entry.seq));
+            for (_, edit) in later.filter(|(_, other)| other.target_seq == entry.target_seq) {
+                edit.text.clear();
+            }
+        }
+    }
+
+    /// A message as it is shown: of each emoji, some of the users.
+    pub fn shown(message: &Message) -> Message {
+        let mut shown = message.clone();
+        for reaction in &mut shown.reactions {
+            reaction.user_ids.truncate(REACTORS_SHOWN as usize);
+        }
+        shown
     }
 
     /// The newest message at or after `first_seq`.

@@ -17,6 +17,7 @@ use sea_orm::sqlx::{
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr};
 use tokio::time::Instant;
 
+use super::changes;
 use super::convert::{extra_json, int};
 use super::ladder::STATEMENT_ROWS;
 use crate::protocol::v1::Message;
@@ -103,13 +104,17 @@ async fn mysql(
     runs: &[&[Message]],
 ) -> Result<(), sqlx::Error> {
     // A single statement is a transaction by itself, without the round trips of BEGIN and COMMIT.
-    if let [run] = runs {
+    let changes = changes::any(runs);
+    if let ([run], false) = (runs, changes) {
         sent.store(true, Ordering::Release);
         return insert_mysql(connection, run).await;
     }
     let mut transaction = connection.begin().await?;
     for run in runs {
         insert_mysql(&mut transaction, run).await?;
+    }
+    if changes {
+        changes::apply_mysql(&mut transaction, runs).await?;
     }
     sent.store(true, Ordering::Release);
     transaction.commit().await
@@ -120,7 +125,8 @@ async fn sqlite(
     sent: &AtomicBool,
     runs: &[&[Message]],
 ) -> Result<(), sqlx::Error> {
-    if let [run] = runs {
+    let changes = changes::any(runs);
+    if let ([run], false) = (runs, changes) {
         sent.store(true, Ordering::Release);
         return insert_sqlite(connection, run).await;
     }
@@ -128,6 +134,9 @@ async fn sqlite(
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     for run in runs {
         insert_sqlite(&mut transaction, run).await?;
+    }
+    if changes {
+        changes::apply_sqlite(&mut transaction, runs).await?;
     }
     sent.store(true, Ordering::Release);
     transaction.commit().await
@@ -153,7 +162,7 @@ fn statement(rows: usize) -> Arc<str> {
     STATEMENTS.get(rows).map_or_else(make, |statement| Arc::clone(statement.get_or_init(make)))
 }
 
-/// The rows' values in the statement's order. What the server derives later (edits, recall, reactions) is not part.
+/// The rows' values in the statement's order. What later entries make of a message (`changes`) is not part.
 fn arguments<A: Arguments>(run: &[Message]) -> Result<A, sqlx::Error>
 where
     i16: for<'q> Encode<'q, A::Database> + Type<A::Database>,

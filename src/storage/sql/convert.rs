@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entity::{contact, conversation, device, member, message, user};
 use crate::domain::limits::username_key;
-use crate::protocol::v1::{Attachment, Message};
+use crate::protocol::v1::{Attachment, ForwardedFrom, Marks, Message};
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole, MessageKind};
 use crate::storage::{ContactRecord, ConversationRecord, DeviceRecord, MemberRecord, RoomRules, UserRecord};
 
@@ -191,18 +191,44 @@ struct Extra {
     /// See [`ERASED`].
     #[serde(skip_serializing)]
     erased: bool,
+    /// Of a reaction: it takes one off.
+    #[serde(skip_serializing_if = "is_false")]
+    removed: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    expires_at_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded_from: Option<ForwardedFrom>,
+    /// Set by `changes` when the text is.
+    #[serde(skip_serializing)]
+    edited_at_ms: u64,
+    /// Set by `changes` once somebody has reacted: not 0.
+    #[serde(skip_serializing)]
+    reacted: u8,
 }
 
-/// The column `extra` of a message that was emptied when its sender's account was erased.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// The column `extra` of a message that was emptied: taken back, or of an account that was erased.
 pub const ERASED: &str = r#"{"erased":true}"#;
 
 /// The column `extra` of a message.
 pub fn extra_json(message: &Message) -> Option<String> {
-    (!message.attachments.is_empty() || !message.mentions.is_empty()).then(|| {
+    let removed = message.recalled && message.kind == MessageKind::Reaction as i32;
+    let is_plain = message.attachments.is_empty() && message.mentions.is_empty() && message.marks.is_none();
+    (!is_plain || removed).then(|| {
         let extra = Extra {
             attachments: message.attachments.clone(),
             mentions: message.mentions.clone(),
-            erased: false,
+            removed,
+            expires_at_ms: message.marks.as_ref().map_or(0, |marks| marks.expires_at_ms),
+            forwarded_from: message.marks.as_ref().and_then(|marks| marks.forwarded_from),
+            ..Extra::default()
         };
         serde_json::to_string(&extra).expect("attachments and mentions are plain data")
     })
@@ -229,10 +255,22 @@ impl TryFrom<message::Model> for Message {
             target_seq: uint(row.target_seq),
             emoji: row.emoji,
             created_at_ms: uint(row.created_at_ms),
-            recalled: is_erased,
+            edited_at_ms: extra.edited_at_ms,
+            recalled: is_erased || extra.removed,
+            marks: (extra.expires_at_ms != 0 || extra.forwarded_from.is_some()).then_some(Marks {
+                expires_at_ms: extra.expires_at_ms,
+                hidden: false,
+                forwarded_from: extra.forwarded_from,
+            }),
             ..Self::default()
         })
     }
+}
+
+/// Whether a message may have reactions, which are kept apart.
+pub fn is_reacted(row: &message::Model) -> bool {
+    // A name in quotes is found in an attachment's name too, but with its quotes escaped.
+    row.extra.as_ref().is_some_and(|extra| extra.contains("\"reacted\""))
 }
 
 /// A `client_id` as text; empty where there is none.

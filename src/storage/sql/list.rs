@@ -1,5 +1,5 @@
 //! The list of a user's conversations, in a number of queries that does not grow with its length: memberships with
-//! their conversations, the newest message of each, and for the page alone its messages, unread counts, peers and
+//! their conversations, the newest entry of each, and for the page alone its messages, unread counts, peers and
 //! member counts.
 
 use std::collections::HashMap;
@@ -13,12 +13,16 @@ use sea_orm::{
 };
 
 use super::SqlStores;
-use super::convert::{int, uint};
+use super::changes::add_reactions;
+use super::convert::{int, is_reacted, uint};
 use super::entity::{conversation, join_request, member, message, preference};
 use super::ladder::padded;
 use crate::protocol::v1::Message;
-use crate::protocol::{ConversationKind, MemberRole};
-use crate::storage::{ConversationRow, PreferenceRecord, StoreResult};
+use crate::protocol::{ConversationKind, MemberRole, MessageKind};
+use crate::storage::{ConversationRow, PREVIEW_BACK, PreferenceRecord, StoreResult};
+
+/// The last kind that is a message of its own, and not an entry about another.
+const LAST_KIND: i16 = MessageKind::System as i16;
 
 /// A membership whose place in the list is known, but not yet all that its row shows.
 struct Entry {
@@ -182,6 +186,7 @@ async fn rows(
             Ok(ConversationRow {
                 peer: peers.remove(&id).map(TryInto::try_into).transpose()?,
                 member_count: counts.get(&id).copied().map_or(0, uint),
+                newest: entry.newest.map_or((0, 0), |(seq, at_ms)| (uint(seq), uint(at_ms))),
                 last_message: last_messages.remove(&id),
                 unread: unread.get(&id).copied().map_or(0, uint),
                 conversation: entry.conversation.try_into()?,
@@ -220,20 +225,68 @@ async fn join_requests(db: &DatabaseConnection, entries: &[Entry]) -> Result<Has
     Ok(counts)
 }
 
+/// The newest entry of each, or, where that is about a message, the newest message before it.
 async fn last_messages(db: &DatabaseConnection, entries: &[Entry]) -> Result<HashMap<i64, Message>, DbErr> {
     let keys: Vec<(i64, i64)> =
         entries.iter().filter_map(|entry| Some((entry.member.conversation_id, entry.newest?.0))).collect();
     let mut found = HashMap::new();
-    for list in padded(&keys) {
+    messages_at(db, &keys, &mut found).await?;
+    let changed: Vec<(i64, i64, i64)> = entries
+        .iter()
+        .filter_map(|entry| {
+            let newest = found.get(&entry.member.conversation_id).filter(|row| row.kind > LAST_KIND)?;
+            let back = Ord::max(newest.seq - int(PREVIEW_BACK), entry.member.first_seq);
+            Some((newest.conversation_id, back, newest.seq))
+        })
+        .collect();
+    let mut written: Vec<(i64, i64)> = Vec::new();
+    for list in padded(&changed) {
+        let mut selects = list.into_iter().map(|(conversation_id, back, newest)| {
+            Query::select()
+                .expr(Expr::val(conversation_id))
+                .expr(Expr::col(message::Column::Seq).max())
+                .from(message::Entity)
+                .and_where(Expr::col(message::Column::ConversationId).eq(conversation_id))
+                .and_where(Expr::col(message::Column::Seq).gte(back))
+                .and_where(Expr::col(message::Column::Seq).lt(newest))
+                .and_where(Expr::col(message::Column::Kind).lte(LAST_KIND))
+                .to_owned()
+        });
+        let Some(mut query): Option<SelectStatement> = selects.next() else { continue };
+        query.unions(selects.map(|select| (UnionType::All, select)));
+        for row in db.query_all(&query).await? {
+            let seq: Option<i64> = row.try_get_by_index(1)?;
+            let conversation_id: i64 = row.try_get_by_index(0)?;
+            written.extend(seq.map(|seq| (conversation_id, seq)));
+        }
+    }
+    messages_at(db, &written, &mut found).await?;
+    let mut messages = HashMap::new();
+    for (conversation_id, row) in found {
+        let reacted: Vec<i64> = is_reacted(&row).then_some(row.seq).into_iter().collect();
+        let mut message = Message::try_from(row)?;
+        add_reactions(db, std::slice::from_mut(&mut message), &reacted).await?;
+        messages.insert(conversation_id, message);
+    }
+    Ok(messages)
+}
+
+/// Puts the rows of these conversations and seqs in the place of what was found of the conversations before.
+async fn messages_at(
+    db: &DatabaseConnection,
+    keys: &[(i64, i64)],
+    found: &mut HashMap<i64, message::Model>,
+) -> Result<(), DbErr> {
+    for list in padded(keys) {
         // Written as alternatives, because a list of pairs is not looked up by the key in every version of MariaDB.
         let any = list.into_iter().fold(Condition::any(), |any, (conversation_id, seq)| {
             any.add(message::Column::ConversationId.eq(conversation_id).and(message::Column::Seq.eq(seq)))
         });
         for row in message::Entity::find().filter(any).all(db).await? {
-            found.insert(row.conversation_id, Message::try_from(row)?);
+            found.insert(row.conversation_id, row);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Others' messages behind the read cursor, counted only where there are any messages behind it.
@@ -262,6 +315,7 @@ async fn unread(
                 .and_where(Expr::col(message::Column::ConversationId).eq(conversation_id))
                 .and_where(Expr::col(message::Column::Seq).gt(floor))
                 .and_where(Expr::col(message::Column::SenderId).ne(int(user_id)))
+                .and_where(Expr::col(message::Column::Kind).lte(LAST_KIND))
                 .to_owned()
         });
         let Some(mut query): Option<SelectStatement> = selects.next() else { continue };

@@ -3,14 +3,15 @@
 use async_trait::async_trait;
 use sea_orm::sea_query::ExprTrait as _;
 use sea_orm::{
-    ColumnTrait as _, Condition, DbBackend, DbErr, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ColumnTrait as _, Condition, DatabaseConnection, DbBackend, DbErr, EntityTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
 };
 
 use super::SqlStores;
 use super::append::bytes;
-use super::convert::{all, client_id_text, int, uint};
-use super::entity::message::{Column, Entity};
+use super::changes::add_reactions;
+use super::convert::{all, client_id_text, int, is_reacted, uint};
+use super::entity::message::{Column, Entity, Model};
 use super::ladder::{cut, padded, rung_below};
 use crate::protocol::v1::Message;
 use crate::storage::{ClientKey, MessageStore, StoreResult};
@@ -107,7 +108,7 @@ impl MessageStore for SqlStores {
                     .limit(u64::from(limit))
                     .all(&db)
                     .await?;
-                all(rows)
+                whole(&db, rows).await
             })
             .await
     }
@@ -130,10 +131,20 @@ impl MessageStore for SqlStores {
                     .all(&db)
                     .await?;
                 rows.reverse();
-                all(rows)
+                whole(&db, rows).await
             })
             .await
     }
+}
+
+/// Messages of one conversation with their reactions, which few have.
+async fn whole(db: &DatabaseConnection, rows: Vec<Model>) -> Result<Vec<Message>, DbErr> {
+    let reacted: Vec<i64> = rows.iter().filter(|row| is_reacted(row)).map(|row| row.seq).collect();
+    let mut messages = all(rows)?;
+    if !reacted.is_empty() {
+        add_reactions(db, &mut messages, &reacted).await?;
+    }
+    Ok(messages)
 }
 
 fn invalid(error: DbErr) -> crate::storage::StoreError {

@@ -8,6 +8,7 @@
 mod accounts;
 mod append;
 mod away;
+mod changes;
 mod contacts;
 mod conversations;
 mod convert;
@@ -16,6 +17,7 @@ mod entity;
 mod failure;
 mod ladder;
 mod list;
+mod marks;
 mod messages;
 mod migration;
 mod people;
@@ -58,6 +60,7 @@ impl SqlStores {
             conversations: this.clone(),
             people: this.clone(),
             rooms: this.clone(),
+            marks: this.clone(),
             messages: this,
         }
     }

@@ -54,6 +54,7 @@ impl TryFrom<preference::Model> for PreferenceRecord {
         Ok(Self {
             archived: row.archived,
             hidden_before_seq: uint(row.hidden_before_seq),
+            unread_before_seq: uint(row.unread_before_seq),
             notifications: NotificationLevel::try_from(i32::from(row.notifications))
                 .map_err(|_| unknown("notification level", row.notifications))?,
             draft: Draft {
@@ -66,6 +67,10 @@ impl TryFrom<preference::Model> for PreferenceRecord {
     }
 }
 
+/// What has no words, and without which the log could not be read: whether a reaction is put on or taken off stands where
+/// others have their attachments.
+const NOT_ERASED: [MessageKind; 3] = [MessageKind::System, MessageKind::Recall, MessageKind::Reaction];
+
 /// A row that says nothing yet.
 fn no_preferences(user_id: u64, conversation_id: u64, now_ms: u64) -> preference::ActiveModel {
     preference::ActiveModel {
@@ -73,6 +78,7 @@ fn no_preferences(user_id: u64, conversation_id: u64, now_ms: u64) -> preference
         conversation_id: Set(int(conversation_id)),
         archived: Set(false),
         hidden_before_seq: Set(0),
+        unread_before_seq: Set(0),
         notifications: Set(NotificationLevel::All as i16),
         draft: Set(String::new()),
         draft_reply_to_seq: Set(0),
@@ -324,6 +330,10 @@ impl PeopleStore for SqlStores {
             row.hidden_before_seq = Set(int(seq));
             columns.push(preference::Column::HiddenBeforeSeq);
         }
+        if let Some(seq) = change.unread_before_seq {
+            row.unread_before_seq = Set(int(seq));
+            columns.push(preference::Column::UnreadBeforeSeq);
+        }
         if let Some(level) = change.notifications {
             row.notifications = Set(level as i16);
             columns.push(preference::Column::Notifications);
@@ -371,7 +381,7 @@ impl PeopleStore for SqlStores {
                     .filter(message::Column::Seq.gte(int(from_seq)))
                     .filter(message::Column::Seq.lt(int(to_seq)))
                     .filter(message::Column::SenderId.eq(int(user_id)))
-                    .filter(message::Column::Kind.ne(MessageKind::System as i16))
+                    .filter(message::Column::Kind.is_not_in(NOT_ERASED.map(|kind| kind as i16)))
                     .exec(attempt.single())
                     .await?;
                 Ok(())
@@ -412,6 +422,11 @@ impl PeopleStore for SqlStores {
                 line_given::Entity::delete_many().filter(line_given::Column::UserId.eq(id)).exec(on).await?;
                 let asked = join_request::Column::UserId.eq(id);
                 join_request::Entity::delete_many().filter(asked).exec(on).await?;
+                for sql in ["DELETE FROM scheduled WHERE user_id = ?", "DELETE FROM hidden WHERE user_id = ?"]
+                {
+                    let backend = on.get_database_backend();
+                    on.execute_raw(Statement::from_sql_and_values(backend, sql, [id.into()])).await?;
+                }
                 attempt.commit(transaction).await
             })
             .await

@@ -39,7 +39,7 @@ fn screen() -> Screen {
     let answered = v1::Message { reply_to_seq: 1, ..message(2, ALICE, "yes 世界") };
     let mut taken_back = message(3, BOB, "");
     taken_back.recalled = true;
-    let reactions = vec![v1::Reaction { emoji: "👍".into(), user_ids: vec![ALICE] }];
+    let reactions = vec![v1::Reaction { emoji: "👍".into(), user_ids: vec![ALICE], count: 1 }];
     let liked = v1::Message { reactions, edited_at_ms: 5, ..message(4, BOB, "see\u{1b}[2J you") };
     for message in [asked, answered, taken_back, liked] {
         model.take(Event::Message(message), now);

@@ -112,33 +112,9 @@ impl Room {
                 target.text.clear();
                 target.attachments.clear();
             }
-            MessageKind::Reaction => react(target, entry),
+            MessageKind::Reaction => crate::domain::changes::react(target, entry),
             _ => {}
         }
-    }
-}
-
-fn react(target: &mut v1::Message, entry: &v1::Message) {
-    let user_id = entry.sender_id;
-    let at = target.reactions.iter().position(|reaction| reaction.emoji == entry.emoji);
-    match (at, entry.recalled) {
-        (Some(at), true) => {
-            let reaction = &mut target.reactions[at];
-            reaction.user_ids.retain(|id| *id != user_id);
-            if reaction.user_ids.is_empty() {
-                target.reactions.remove(at);
-            }
-        }
-        (Some(at), false) => {
-            let ids = &mut target.reactions[at].user_ids;
-            if !ids.contains(&user_id) {
-                ids.push(user_id);
-            }
-        }
-        (None, false) => {
-            target.reactions.push(v1::Reaction { emoji: entry.emoji.clone(), user_ids: vec![user_id] })
-        }
-        (None, true) => {}
     }
 }
 
@@ -255,6 +231,7 @@ impl Model {
                 self.note = format!("{who}: {}", contact.state().as_str_name());
                 self.want_name(contact.user_id, &mut effects);
             }
+            Event::Hidden(hidden) => self.hide(&hidden),
             Event::Notice(notice) => {
                 self.note = format!("{}: {}", notice.title, notice.text);
                 effects.push(Effect::Ring);
@@ -379,6 +356,15 @@ impl Model {
             _ => "",
         };
         self.note = format!("{error}{advice}");
+    }
+
+    fn hide(&mut self, hidden: &v1::Hidden) {
+        let Some(room) = self.rooms.get_mut(&hidden.conversation_id) else { return };
+        for seq in &hidden.seqs {
+            if let Some(message) = room.messages.get_mut(seq) {
+                crate::domain::changes::empty(message);
+            }
+        }
     }
 
     fn message(&mut self, message: v1::Message, now: Instant, effects: &mut Vec<Effect>) {

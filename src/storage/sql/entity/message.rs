@@ -1,4 +1,5 @@
-//! Table `messages`: the logs. It only grows; nothing updates a row.
+//! Table `messages`: the logs. They only grow; a row changes by entries behind it that name it (`super::super::changes`), and
+//! when its sender's account is erased.
 
 use sea_orm::entity::prelude::*;
 
@@ -26,7 +27,7 @@ pub struct Model {
     pub target_seq: i64,
     /// Of a reaction.
     pub emoji: String,
-    /// Attachments and mentions as JSON; null where there are none, as in most messages.
+    /// Attachments, mentions and what has become of the message, as JSON; null in most messages.
     pub extra: Option<String>,
     /// Unix time, milliseconds.
     pub created_at_ms: i64,

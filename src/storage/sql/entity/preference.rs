@@ -26,6 +26,8 @@ pub struct Model {
     pub draft_at_ms: i64,
     /// Unix time, milliseconds.
     pub changed_at_ms: i64,
+    /// Marked as unread while no more than what is before this seq was read.
+    pub unread_before_seq: i64,
 }
 
 /// None that SeaORM need know.

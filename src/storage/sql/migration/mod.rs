@@ -8,6 +8,7 @@
 mod m0001_spine;
 mod m0002_people;
 mod m0003_rooms;
+mod m0004_messages;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0001_spine::Migration),
             Box::new(m0002_people::Migration),
             Box::new(m0003_rooms::Migration),
+            Box::new(m0004_messages::Migration),
         ]
     }
 }

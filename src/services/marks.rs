@@ -1,0 +1,155 @@
+//! What members do with messages that stand: hide them from themselves, pin them, forward them. And the veil through which
+//! each member reads: nothing is shown of what it has hidden, or of what has expired.
+
+use std::collections::HashSet;
+
+use super::messages::Messages;
+use crate::clock;
+use crate::domain::changes::{empty, is_written};
+use crate::domain::limits::{FORWARD_ID_MAX, SEQS_MAX, check_client_id};
+use crate::domain::{Error, Result};
+use crate::protocol::v1::server_frame::Body;
+use crate::protocol::v1::{ForwardedFrom, Hidden, Marks, Message, Send, Sent};
+use crate::storage::{PinRecord, PreferenceChange};
+
+impl Messages {
+    /// Hides messages from the caller, on all of its devices and for good.
+    pub async fn hide(&self, by: u64, conversation_id: u64, mut seqs: Vec<u64>) -> Result<()> {
+        self.check_seqs(&mut seqs)?;
+        let member = self.member(by, conversation_id).await?;
+        let last_seq = self.stores.messages.last_seq(conversation_id).await?;
+        for seq in &seqs {
+            if !(member.first_seq.max(1)..=last_seq).contains(seq) {
+                return Err(no_message(*seq));
+            }
+        }
+        self.stores.marks.hide(by, conversation_id, &seqs).await?;
+        // Moves the conversation in the next sync of devices that are away.
+        let people = &self.stores.people;
+        people.set_preferences(by, conversation_id, PreferenceChange::default(), clock::now_ms()).await?;
+        self.events.publish(vec![by], Body::Hidden(Hidden { conversation_id, seqs }), 0);
+        Ok(())
+    }
+
+    /// What the caller has hidden of a conversation, by seq from `from_seq` on.
+    pub async fn hidden(&self, by: u64, conversation_id: u64, from_seq: u64, limit: u32) -> Result<Vec<u64>> {
+        self.member(by, conversation_id).await?;
+        Ok(self.stores.marks.hidden(by, conversation_id, from_seq, limit).await?)
+    }
+
+    /// Pins a message for all, or takes the pin off.
+    pub async fn pin(&self, by: u64, conversation_id: u64, seq: u64, remove: bool) -> Result<()> {
+        self.rooms.pin(by, conversation_id, seq, remove).await
+    }
+
+    /// The pins that the caller may see, by seq, each with its message.
+    pub async fn pins(&self, by: u64, conversation_id: u64) -> Result<Vec<(PinRecord, Message)>> {
+        let member = self.member(by, conversation_id).await?;
+        let mut pins = Vec::new();
+        for pin in self.stores.marks.pins(conversation_id).await? {
+            if pin.seq < member.first_seq {
+                continue;
+            }
+            let found = self.stores.messages.after(conversation_id, pin.seq - 1, 1).await?;
+            pins.extend(found.into_iter().map(|message| (pin, message)));
+        }
+        self.veil(by, pins.iter_mut().map(|(_, message)| message).collect()).await?;
+        Ok(pins)
+    }
+
+    /// Sends copies of messages of one conversation to another, in the order of their seqs. Each copy's `client_id` is made of
+    /// the one given, so that a repeat makes no second copies.
+    pub async fn forward(
+        &self,
+        by: u64,
+        conversation_id: u64,
+        from_conversation_id: u64,
+        mut seqs: Vec<u64>,
+        client_id: &str,
+    ) -> Result<Vec<Sent>> {
+        self.check_seqs(&mut seqs)?;
+        check_client_id(client_id)?;
+        if client_id.chars().count() > FORWARD_ID_MAX {
+            let rule = format!("the client_id of a forwarding has at most {FORWARD_ID_MAX} characters");
+            return Err(Error::invalid("client_id", rule));
+        }
+        let member = self.member(by, from_conversation_id).await?;
+        let mut copies = Vec::new();
+        for &seq in &seqs {
+            let found = match seq >= member.first_seq.max(1) {
+                true => self.stores.messages.after(from_conversation_id, seq - 1, 1).await?,
+                false => Vec::new(),
+            };
+            copies.push(found.into_iter().find(|message| message.seq == seq).ok_or_else(|| no_message(seq))?);
+        }
+        self.veil(by, copies.iter_mut().collect()).await?;
+        if let Some(gone) = copies.iter().find(|message| !is_written(message) || message.recalled) {
+            return Err(Error::precondition(format!("message {} is none that can be forwarded", gone.seq)));
+        }
+        if copies.iter().any(|message| message.marks.is_some_and(|marks| marks.expires_at_ms != 0)) {
+            return Err(Error::precondition(
+                "a message that expires can't be forwarded: its copy would stay",
+            ));
+        }
+        let mut sent = Vec::new();
+        for (at, message) in copies.into_iter().enumerate() {
+            // What is a copy already names what it was copied from.
+            let from = message.marks.and_then(|marks| marks.forwarded_from).unwrap_or(ForwardedFrom {
+                conversation_id: message.conversation_id,
+                seq: message.seq,
+                sender_id: message.sender_id,
+                created_at_ms: message.created_at_ms,
+            });
+            let send = Send {
+                conversation_id,
+                client_id: format!("{client_id}.{}", at + 1),
+                kind: message.kind,
+                text: message.text,
+                attachments: message.attachments,
+                ..Send::default()
+            };
+            if let Some(gate) = &self.gate {
+                gate.pass(by, &send).await?;
+            }
+            sent.push(self.rooms.forward(by, send, from).await?);
+        }
+        Ok(sent)
+    }
+
+    /// Takes from messages what `by` may not read: what it has hidden, and what has expired though its entry still waits to be
+    /// emptied.
+    pub(super) async fn veil(&self, by: u64, messages: Vec<&mut Message>) -> Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<(u64, u64)> = messages.iter().map(|m| (m.conversation_id, m.seq)).collect();
+        let hidden: HashSet<(u64, u64)> =
+            self.stores.marks.hidden_among(by, &keys).await?.into_iter().collect();
+        let now_ms = clock::now_ms();
+        for message in messages {
+            if message.marks.is_some_and(|marks| marks.expires_at_ms != 0 && marks.expires_at_ms <= now_ms) {
+                empty(message);
+            }
+            if hidden.contains(&(message.conversation_id, message.seq)) {
+                let recalled = message.recalled;
+                empty(message);
+                message.recalled = recalled;
+                message.marks = Some(Marks { hidden: true, ..Marks::default() });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_seqs(&self, seqs: &mut Vec<u64>) -> Result<()> {
+        seqs.sort_unstable();
+        seqs.dedup();
+        if seqs.is_empty() || seqs.len() > SEQS_MAX {
+            return Err(Error::invalid("seqs", format!("name 1 to {SEQS_MAX} messages by their seqs")));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn no_message(seq: u64) -> Error {
+    Error::not_found(format!("there is no message {seq} in this conversation for you"))
+}

@@ -1,0 +1,103 @@
+//! [`rookery::storage::MarkStore`].
+
+use rookery::protocol::MessageKind;
+use rookery::protocol::v1::{ForwardedFrom, Marks, Message, Send};
+use rookery::storage::{PinRecord, ScheduledRecord, Stores};
+
+use crate::fixture::message;
+
+fn recall(id: u64, seq: u64, target_seq: u64) -> Message {
+    let kind = MessageKind::Recall as i32;
+    Message { kind, target_seq, text: String::new(), ..message(id, seq, 1, &format!("r{seq}")) }
+}
+
+pub async fn what_a_user_hides_is_hidden_from_that_user(stores: &Stores) {
+    let marks = &stores.marks;
+    let many: Vec<u64> = (1..=300).filter(|seq| seq % 3 == 0).collect();
+    marks.hide(1, 7, &many).await.expect("hidden");
+    marks.hide(1, 7, &[3, 4]).await.expect("one of them a second time");
+    marks.hide(1, 8, &[5]).await.expect("hidden");
+    marks.hide(2, 7, &[1]).await.expect("hidden");
+    assert_eq!(marks.hidden(1, 7, 0, 4).await, Ok(vec![3, 4, 6, 9]));
+    assert_eq!(marks.hidden(1, 7, 298, 4).await, Ok(vec![300]));
+    assert_eq!(marks.hidden(2, 8, 0, 4).await, Ok(Vec::new()));
+    let mut found = marks.hidden_among(1, &[(7, 1), (7, 3), (8, 5), (7, 9), (9, 5)]).await.expect("read");
+    found.sort_unstable();
+    assert_eq!(found, [(7, 3), (7, 9), (8, 5)], "what lies between is not asked for");
+    assert_eq!(marks.hidden_among(1, &[]).await, Ok(Vec::new()));
+    // More conversations than one statement names.
+    let wide: Vec<(u64, u64)> = (1..=300).map(|id| (id, 5)).collect();
+    assert_eq!(marks.hidden_among(1, &wide).await, Ok(vec![(8, 5)]));
+}
+
+pub async fn a_pin_is_put_once_and_goes_with_its_message(stores: &Stores) {
+    let pin = |seq, user_id| PinRecord { conversation_id: 1, seq, user_id, pinned_at_ms: 5 };
+    stores.messages.append(&[message(1, 1, 1, "a"), message(1, 2, 1, "b")]).await.expect("stored");
+    assert_eq!(stores.marks.pin(pin(2, 1)).await, Ok(true));
+    assert_eq!(stores.marks.pin(pin(2, 9)).await, Ok(false), "the first stays");
+    assert_eq!(stores.marks.pin(pin(1, 1)).await, Ok(true));
+    assert_eq!(stores.marks.pins(1).await, Ok(vec![pin(1, 1), pin(2, 1)]));
+    assert_eq!(stores.marks.pins(2).await, Ok(Vec::new()));
+    stores.messages.append(&[recall(1, 3, 2)]).await.expect("stored");
+    assert_eq!(stores.marks.pins(1).await, Ok(vec![pin(1, 1)]));
+    assert_eq!(stores.marks.unpin(1, 1).await, Ok(true));
+    assert_eq!(stores.marks.unpin(1, 1).await, Ok(false));
+}
+
+pub async fn what_is_scheduled_comes_due_in_the_order_of_its_time(stores: &Stores) {
+    let record = |user_id, client_id: &str, send_at_ms| ScheduledRecord {
+        user_id,
+        send_at_ms,
+        send: Send {
+            conversation_id: 7,
+            client_id: client_id.to_owned(),
+            text: "later 鸟".to_owned(),
+            mentions: vec![3],
+            ..Send::default()
+        },
+        ..ScheduledRecord::default()
+    };
+    let marks = &stores.marks;
+    let b = marks.schedule(record(1, "b", 20)).await.expect("kept");
+    let a = marks.schedule(record(1, "a", 10)).await.expect("kept");
+    let c = marks.schedule(record(2, "a", 20)).await.expect("another user's is another");
+    assert_eq!(marks.schedule(record(1, "a", 99)).await, Ok(a.clone()), "the first stays");
+    assert!(a.id > 0 && a.send == record(1, "a", 10).send, "{a:?}");
+    assert_eq!(marks.due(9, (0, 0), 9).await, Ok(Vec::new()));
+    assert_eq!(marks.due(10, (0, 0), 9).await, Ok(vec![a.clone()]));
+    assert_eq!(marks.due(20, (0, 0), 2).await, Ok(vec![a.clone(), b.clone()]));
+    assert_eq!(marks.due(20, (20, b.id), 2).await, Ok(vec![c.clone()]));
+    assert_eq!(marks.scheduled(1, 0, 9).await.map(|list| list.len()), Ok(2));
+    assert_eq!(marks.scheduled(2, c.id, 9).await, Ok(Vec::new()));
+    assert_eq!(marks.unschedule(2, a.id).await, Ok(false), "not theirs");
+    assert_eq!(marks.unschedule(1, a.id).await, Ok(true));
+    assert_eq!(marks.unschedule(1, a.id).await, Ok(false));
+    marks.note_failure(b.id, "you are not a member").await.expect("noted");
+    assert_eq!(marks.due(20, (0, 0), 9).await, Ok(vec![c]), "what was refused is not tried again");
+    let left = marks.scheduled(1, 0, 9).await.expect("read");
+    assert_eq!(left, [ScheduledRecord { failure: "you are not a member".to_owned(), ..b }]);
+}
+
+pub async fn a_message_expires_until_it_is_emptied(stores: &Stores) {
+    let from = ForwardedFrom { conversation_id: 9, seq: 3, sender_id: 4, created_at_ms: 5 };
+    let marks = |expires_at_ms| Some(Marks { expires_at_ms, hidden: false, forwarded_from: None });
+    let batch = [
+        Message { marks: marks(50), ..message(1, 1, 1, "a") },
+        message(1, 2, 1, "b"),
+        Message { marks: marks(40), ..message(2, 1, 1, "c") },
+        Message {
+            marks: Some(Marks { forwarded_from: Some(from), ..Marks::default() }),
+            ..message(2, 2, 1, "d")
+        },
+    ];
+    stores.messages.append(&batch).await.expect("stored");
+    assert_eq!(stores.messages.after(1, 0, 9).await, Ok(batch[..2].to_vec()));
+    assert_eq!(stores.messages.after(2, 0, 9).await, Ok(batch[2..].to_vec()));
+    assert_eq!(stores.marks.expired(40, (0, 0), 9).await, Ok(vec![(2, 1)]));
+    assert_eq!(stores.marks.expired(50, (0, 0), 9).await, Ok(vec![(1, 1), (2, 1)]));
+    assert_eq!(stores.marks.expired(50, (1, 1), 9).await, Ok(vec![(2, 1)]));
+    stores.messages.append(&[recall(1, 3, 1)]).await.expect("stored");
+    assert_eq!(stores.marks.expired(50, (0, 0), 9).await, Ok(vec![(2, 1)]));
+    stores.marks.forget_expiry(2, 1).await.expect("forgotten");
+    assert_eq!(stores.marks.expired(50, (0, 0), 9).await, Ok(Vec::new()));
+}

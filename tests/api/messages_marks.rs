@@ -72,15 +72,17 @@ async fn what_one_hides_is_gone_on_all_its_devices_and_for_nobody_else() {
 async fn each_role_may_do_with_messages_what_the_table_says() {
     use rookery::domain::permissions::{Act, allows};
     use rookery::protocol::MemberRole;
-    // There are no admins before rooms have roles to give: an owner, a member, and one who is neither.
     let world = World::shared();
-    let owner = world.person("owner").await;
+    let (owner, admin) = world.two("owner", "admin").await;
     let (member, other) = world.two("member", "other").await;
     let stranger = world.person("stranger").await;
-    let id = owner.founds_a_group("club", &[&member, &other]).await;
+    let id = owner.founds_a_group("club", &[&admin, &member, &other]).await;
+    let path = format!("/conversations/{id}/members/{}", admin.id);
+    owner.patches(&path, json!({"role": "admin"})).await.succeeds();
     for act in [Act::React, Act::ChangeOwnMessage, Act::RecallOthers, Act::PinMessage, Act::MentionAll] {
         let people = [
             (&owner, allows(MemberRole::Owner, act)),
+            (&admin, allows(MemberRole::Admin, act)),
             (&member, allows(MemberRole::Member, act)),
             (&stranger, false),
         ];

@@ -74,7 +74,7 @@ async fn a_reply_and_its_mentions_must_be_there_for_the_sender() {
             (&bob_live, mention(&[0]), ErrorCode::PermissionDenied, ""),
         ] {
             let error = who.is_refused(Request::Send(send)).await;
-            assert_eq!((error.code, error.field.as_ref()), (code, field));
+            assert_eq!((error.code, &*error.field), (code, field));
         }
     }
     // Once stored, a repeat is answered though the one mentioned has left, and though the room has forgotten it.

@@ -282,13 +282,11 @@ impl RoomState {
             Ok(entry) => self.change_message(request.session_id, entry, waiter).await,
             Err(command) => {
                 let outcome = match *command {
-                    Command::Pin(pin) => {
-                        self.pin(request.user_id, pin).await.map(|()| room_reply::Reply::Done(Done {}))
-                    }
-                    command => self.change(request.user_id, command).await,
+                    Command::Pin(pin) => self.pin(request.user_id, pin).await.map(|()| done()),
+                    command => self.change(request.user_id, command).await.map(room),
                 };
                 self.pump();
-                waiter.answer(outcome.map(room));
+                waiter.answer(outcome);
             }
         }
     }
@@ -516,15 +514,13 @@ impl RoomState {
         {
             return self.refuse(by, entry.client_id, error, waiter);
         }
-        // Who may not write may not put new words into old messages either; slow mode is about new ones.
-        if by != 0
-            && entry.kind() == MessageKind::Edit
+        // To edit is to write, but for the pauses of slow mode.
+        if entry.kind() == MessageKind::Edit
             && let Err(error) = self.may_write(by, &entry.client_id)
-            && error.code == ErrorCode::PermissionDenied
+            && error.code != ErrorCode::ResourceExhausted
         {
             return self.refuse(by, entry.client_id, error, waiter);
         }
-        let Some(room) = &self.room else { return };
         let known = room.targets.knows(target_seq) || room.repeated(by, &entry.client_id).is_some();
         if !known && (1..=room.last_seq()).contains(&target_seq) {
             let log = self.actors.inner.stores.messages.clone();
@@ -727,6 +723,11 @@ fn may_wait(command: &room_request::Command) -> bool {
             | Command::RemoveMember(_)
             | Command::Join(_)
             | Command::Leave(_)
+            | Command::Edit(_)
+            | Command::Recall(_)
+            | Command::React(_)
+            | Command::Expire(_)
+            | Command::Pin(_)
             | Command::ChangeRoom(_)
             | Command::Dissolve(_)
             | Command::ChangeMember(_)
@@ -735,11 +736,6 @@ fn may_wait(command: &room_request::Command) -> bool {
             | Command::Unban(_)
             | Command::MakeInvite(_)
             | Command::DropInvite(_)
-            | Command::Edit(_)
-            | Command::Recall(_)
-            | Command::React(_)
-            | Command::Expire(_)
-            | Command::Pin(_)
     )
 }
 

@@ -13,9 +13,9 @@ export class Outbox {
     this.paused = new Set();
   }
 
-  /** Queues a text; false: too many are waiting already. */
-  enqueue(id, text, clientId, nowMs) {
-    const taken = this.store.addPending(id, { client_id: clientId, text, created_at_ms: nowMs });
+  /** Queues a text, as an answer to another message and naming members where it does; false: too many are waiting already. */
+  enqueue(id, text, clientId, nowMs, { replyToSeq = 0, mentions = [] } = {}) {
+    const taken = this.store.addPending(id, { client_id: clientId, text, created_at_ms: nowMs, reply_to_seq: replyToSeq, mentions });
     if (taken) this.pump(id);
     return taken;
   }
@@ -44,6 +44,8 @@ export class Outbox {
         client_id: clientId,
         kind: 'text',
         text: send.text,
+        reply_to_seq: send.reply_to_seq,
+        mentions: send.mentions,
       });
       this.store.applySent(id, { ...sent, client_id: clientId });
     } catch (error) {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { PENDING_LIMIT, Store, tickOf } from '../../src/gateway/web/assets/js/store.js';
+import { tickOf } from '../../src/gateway/web/assets/js/conversation.js';
+import { PENDING_LIMIT, Store } from '../../src/gateway/web/assets/js/store.js';
 import { ME, PEER, conversation, message, messages, storeWith, texts } from './support.mjs';
 
 const sent = (seq, clientId, fields = {}) => ({ conversation_id: 7, seq, client_id: clientId, created_at_ms: 5_000, duplicate: false, ...fields });
@@ -129,7 +130,7 @@ describe('cursors and ticks', () => {
   it('of the peer move the ticks forward only', () => {
     const store = storeWith();
     for (const own of messages(1, 3, { sender_id: ME })) store.applyMessage(own);
-    const ticks = () => store.get(7).log.list().map((own) => tickOf(store.get(7).info, own));
+    const ticks = () => store.get(7).log.list().map((own) => tickOf(store.get(7), own).tick);
     store.applyReceipt({ conversation_id: 7, user_id: PEER, delivered_seq: 2, read_seq: 1 });
     assert.deepEqual(ticks(), ['read', 'delivered', 'sent']);
     store.applyReceipt({ conversation_id: 7, user_id: PEER, delivered_seq: 1, read_seq: 0 });

@@ -225,7 +225,7 @@ export class Api {
   }
 
   hideMessage(id, seq) {
-    return this.call('DELETE', `/conversations/${id}/messages/${seq}?for=me`);
+    return this.call('POST', `/conversations/${id}/messages/${seq}/hide`, {});
   }
 
   pins(id) {

@@ -26,6 +26,11 @@ export class Drafts {
     return draft;
   }
 
+  /** Whether this device has words that the server may not have yet. */
+  isUnsaved(id) {
+    return this.unsaved.has(id);
+  }
+
   set(id, text, replyToSeq = 0) {
     const before = this.get(id);
     if (before.text === text && (before.reply_to_seq ?? 0) === replyToSeq) return;

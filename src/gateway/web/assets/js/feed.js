@@ -234,11 +234,17 @@ export class Feed {
 
   // ---- Inside ----
 
+  /** Whether the user sees what is new in a conversation: not one who looks at its past. */
+  isSeen(id) {
+    return id === this.openId && this.visible && !this.store.get(id)?.excerpt;
+  }
+
   /** Does for a conversation whatever its state calls for. */
   tend(id) {
     const conversation = this.store.get(id);
     if (!conversation) return;
     if (conversation.stale) this.refresh(id);
+    if (this.isSeen(id)) this.store.markRead(id, this.store.readable(id));
     if (conversation.log.hasGap(conversation.info.last_seq)) this.repair(id);
     if (conversation.log.loaded) this.tellCursors(id);
   }
@@ -303,8 +309,7 @@ export class Feed {
     return this.single(`cursors ${id}`, async () => {
       await this.wait(CURSOR_PAUSE_MS);
       this.tell(id, 'delivered', this.store.deliverable(id));
-      // Who looks at the past doesn't see what is new.
-      if (id !== this.openId || !this.visible || this.store.get(id)?.excerpt) return;
+      if (!this.isSeen(id)) return;
       const seq = this.store.readable(id);
       if (seq) this.store.markRead(id, seq);
       this.tell(id, 'read', seq);

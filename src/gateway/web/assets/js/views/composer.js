@@ -60,8 +60,8 @@ export class Composer {
     this.form.hidden = why !== '';
     this.refusal.hidden = why === '';
     this.refusal.textContent = why;
-    // Another device has written on: it is shown here unless this one has words of its own.
-    if (!this.dirty && !this.about) this.takeDraft();
+    // Another device has written on, or sent it: that is shown here unless this one has words of its own.
+    if (!this.drafts.isUnsaved(this.id) && this.about?.kind !== 'edit') this.takeDraft();
     this.showBanner();
   }
 
@@ -69,10 +69,11 @@ export class Composer {
 
   takeDraft() {
     const draft = this.drafts.get(this.id);
-    if (this.text.value === draft.text && (this.about?.message.seq ?? 0) === (draft.reply_to_seq ?? 0)) return;
-    this.text.value = draft.text;
     const replied = draft.reply_to_seq ? this.store.get(this.id)?.log.get(draft.reply_to_seq) : undefined;
-    this.about = replied ? { kind: 'reply', message: replied } : null;
+    if ((this.about?.message.seq ?? 0) !== (replied?.seq ?? 0)) this.about = replied ? { kind: 'reply', message: replied } : null;
+    if (this.text.value === draft.text) return;
+    this.text.value = draft.text;
+    this.dirty = false;
     this.fit();
   }
 

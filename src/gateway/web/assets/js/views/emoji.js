@@ -1,6 +1,7 @@
 // The emoji offered for reactions. The server takes others too; these are the ones that people look for.
 
 import { el } from './dom.js';
+import { icon } from './icons.js';
 
 export const QUICK = ['👍', '❤️', '😂', '😮', '😢', '🙏'];
 const MORE = [
@@ -21,7 +22,7 @@ export function emojiRow(pick, chosen = new Set()) {
       row.replaceChildren(...[...QUICK, ...MORE].map(button));
       row.firstElementChild.focus();
     },
-  }, '＋');
+  }, icon('add'));
   row.append(...QUICK.map(button), more);
   return row;
 }

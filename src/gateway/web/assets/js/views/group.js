@@ -49,8 +49,8 @@ export class GroupPanel extends Panel {
       this.load('requests');
     }
     return [
-      this.identity(info), this.requests(info), this.ownSection(info), this.settings(info), this.invites(info),
-      this.memberSection(info), this.bans(info), this.end(info),
+      this.identity(info), this.requests(info), this.memberSection(info), this.ownSection(info), this.settings(info), this.invites(info),
+      this.bans(info), this.end(info),
     ];
   }
 

@@ -35,7 +35,7 @@ export class Timeline {
         onkeydown: (event) => this.keyDown(event), oncontextmenu: (event) => this.contextMenu(event), onclick: (event) => this.tapped(event),
       }, this.start, this.rows);
     this.jumpCount = el('span', { class: 'badge', hidden: true });
-    this.jump = iconButton('down', 'To the newest message', () => this.actions.toNewest(this.id), { class: 'jump', hidden: true });
+    this.jump = iconButton('down', 'To the newest message', () => this.actions.toNewest(this.id), { class: 'icon-button jump', hidden: true });
     this.jump.append(this.jumpCount);
     this.element = el('div', { class: 'timeline' },
       el('p', { class: 'sr', id: 'timeline-keys' }, 'Arrows go through the messages, Enter opens a message’s menu.'), this.scroller, this.jump);
@@ -58,7 +58,7 @@ export class Timeline {
   toEnd() {
     this.scroller.scrollTop = this.scroller.scrollHeight;
     this.stuck = true;
-    this.jump.hidden = Boolean(this.store.get(this.id)?.excerpt);
+    this.jump.hidden = !this.store.get(this.id)?.excerpt;
   }
 
   scrolled() {

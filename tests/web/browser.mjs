@@ -156,7 +156,7 @@ export class Page {
       ![...document.querySelectorAll(css)].some((one) => one.checkVisibility() && `${one.textContent} ${one.getAttribute('aria-label') ?? ''}`.includes(words)), selector, text);
   }
 
-  /** Clicks the first such element, where it is on the screen, as a mouse does. */
+  /** Clicks the first such element, where it is on the screen once it stands still, as a mouse does. */
   async click(selector, text = '', button = 'left') {
     await this.element(selector, text);
     const { x, y } = await this.see(`where ${selector} “${text}” is`, (css, words) => {
@@ -164,7 +164,10 @@ export class Page {
       if (!one) return null;
       one.scrollIntoView({ block: 'nearest' });
       const box = one.getBoundingClientRect();
-      return box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null;
+      const place = `${box.x} ${box.y} ${box.width}`;
+      const still = one.rookeryPlace === place;
+      one.rookeryPlace = place;
+      return still && box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null;
     }, selector, text);
     await this.command('Input.dispatchMouseEvent', { type: 'mouseMoved', x, y });
     for (const type of ['mousePressed', 'mouseReleased']) await this.command('Input.dispatchMouseEvent', { type, x, y, button, clickCount: 1 });

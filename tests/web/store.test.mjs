@@ -107,6 +107,74 @@ describe('conversations', () => {
   });
 });
 
+describe('the list', () => {
+  it('puts pinned ones first, the archived elsewhere, and hidden ones nowhere until they are written in', () => {
+    const store = storeWith({ updated_at_ms: 90 });
+    const add = (id, fields) => store.applyConversation(conversation({ conversation_id: id, updated_at_ms: id * 10, unread: 1, last_seq: 1, ...fields }));
+    add(8, {});
+    add(4, { pinned: true });
+    add(5, { archived: true });
+    add(6, { hidden: true, delivered_seq: 1 });
+    add(3, { muted_until_ms: 2_000 });
+    const ids = (shelf) => store.shelf(shelf).map(({ info }) => info.conversation_id);
+    assert.deepEqual([ids(), ids({ archived: true })], [[4, 7, 8, 3], [5]]);
+    assert.equal(store.totalUnread(1_000), 2, 'the archived, hidden and muted do not count');
+    store.applyMessage(message(2, { conversation_id: 6 }));
+    assert.deepEqual(ids(), [4, 6, 7, 8, 3]);
+  });
+
+  it('keeps its place and its preview when somebody reacts or edits', () => {
+    const store = storeWith();
+    store.applyMessage(message(1));
+    store.applyMessage(message(2, { kind: 'reaction', target_seq: 1, emoji: '👍', text: '' }));
+    store.applyMessage(message(3, { kind: 'edit', target_seq: 1, text: 'better' }));
+    const { info } = store.get(7);
+    assert.deepEqual([info.last_message.seq, info.last_message.text, info.last_seq, info.unread], [1, 'better', 3, 1]);
+    assert.deepEqual(store.get(7).log.get(1).reactions, [{ emoji: '👍', user_ids: [PEER], count: 1 }]);
+  });
+});
+
+describe('a place in the past', () => {
+  const inPast = () => {
+    const store = storeWith({ last_seq: 500, delivered_seq: 500 });
+    store.applyHistory(7, { beforeSeq: 501 }, { messages: messages(451, 500), more: true });
+    store.showExcerpt(7, 121, { messages: messages(71, 120), more: true });
+    return store;
+  };
+  const shown = (store) => store.shown(7).list().map(({ seq }) => seq);
+
+  it('is shown apart from the newest messages, which go on', () => {
+    const store = inPast();
+    store.applyMessage(message(501));
+    assert.deepEqual([shown(store)[0], shown(store).at(-1)], [71, 120]);
+    assert.deepEqual([store.get(7).log.high, store.cursors(), store.get(7).info.unread], [501, [], 1]);
+    store.leaveExcerpt(7);
+    assert.equal(shown(store).at(-1), 501);
+  });
+
+  it('grows both ways, and becomes one with the newest when they meet', () => {
+    const store = inPast();
+    store.growExcerpt(7, { beforeSeq: 71 }, { messages: messages(21, 70), more: true });
+    assert.equal(shown(store)[0], 21);
+    for (let from = 121; from <= 421; from += 50) store.growExcerpt(7, { afterSeq: from - 1 }, { messages: messages(from, from + 49), more: true });
+    assert.equal(store.get(7).excerpt, null);
+    assert.deepEqual(shown(store), messages(21, 500).map(({ seq }) => seq));
+    assert.equal(store.get(7).log.atStart, false);
+  });
+
+  it('takes edits of what it shows', () => {
+    const store = inPast();
+    store.applyMessage(message(501, { kind: 'edit', target_seq: 100, text: 'better' }));
+    assert.equal(store.shown(7).get(100).text, 'better');
+  });
+
+  it('hides what the user wants to see no more', () => {
+    const store = inPast();
+    store.hideMessage(7, 100);
+    assert.equal(store.shown(7).get(100).hidden, true);
+  });
+});
+
 describe('cursors and ticks', () => {
   it('are confirmed once', () => {
     const store = storeWith();

@@ -211,6 +211,25 @@ export class Feed {
     });
   }
 
+  /** Brings a message that another one on the screen answers, one at a time; what can't be had stays unknown. */
+  async wantQuoted(id, seq) {
+    const quoted = this.store.get(id)?.quoted;
+    if (!quoted || quoted.has(seq) || !this.connection.online) return;
+    quoted.set(seq, null);
+    const before = this.quoting;
+    let done;
+    this.quoting = new Promise((resolve) => (done = resolve));
+    await before;
+    try {
+      const page = await this.connection.request('history', { conversation_id: id, before_seq: seq + 1, limit: 1 });
+      const message = (page.messages ?? []).find((found) => found.seq === seq);
+      if (message) this.store.setQuoted(id, seq, message);
+    } catch (error) {
+      if (error.retryable) quoted.delete(seq); // The next drawing asks again.
+    }
+    done();
+  }
+
   /** Asks for a conversation's state again. */
   refresh(id) {
     return this.single(`refresh ${id}`, async () => {

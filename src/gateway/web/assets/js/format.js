@@ -62,7 +62,8 @@ export function systemText(message, users) {
   const about = (message.mentions ?? []).filter((id) => id && id !== message.sender_id);
   const names = about.slice(0, NAMES_SHOWN).map((id) => users.name(id)).join(', ');
   const more = about.length > NAMES_SHOWN ? ` and ${about.length - NAMES_SHOWN} more` : '';
-  return `${users.name(message.sender_id)} ${summary(message)}${names ? `: ${names}${more}` : ''}`;
+  const joint = message.text.startsWith('created') ? ' with ' : ': ';
+  return `${users.name(message.sender_id)} ${summary(message)}${names ? joint + names + more : ''}`;
 }
 
 export const STATUS_WORDS = { online: 'online', away: 'away', busy: 'busy', invisible: 'invisible', offline: 'offline' };

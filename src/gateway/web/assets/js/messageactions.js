@@ -41,6 +41,10 @@ export class MessageActions {
     return this.client.feed.loadNewer(id);
   }
 
+  wantQuoted(id, seq) {
+    this.client.feed.wantQuoted(id, seq);
+  }
+
   toNewest(id) {
     this.store.leaveExcerpt(id);
     const { timeline } = this.client.chat;

@@ -2,26 +2,27 @@
 // server decides; where the two differ, its refusal is shown.
 
 const RANK = { member: 0, admin: 1, owner: 2 };
-const LOWEST = {
-  write: 'member',
-  writeAnyway: 'admin',
-  mentionAll: 'admin',
-  recallOthers: 'admin',
-  pin: 'admin',
-  changeRoom: 'admin',
-  addMembers: 'admin',
-  discipline: 'admin',
-  requests: 'admin',
-  invites: 'admin',
-  setRoles: 'owner',
-  transfer: 'owner',
-  dissolve: 'owner',
+/** What the page asks about, by the server's name for it, with the lowest role that may. */
+export const ACTS = {
+  write: { name: 'Write', lowest: 'member' },
+  writeAnyway: { name: 'WriteAnyway', lowest: 'admin' },
+  mentionAll: { name: 'MentionAll', lowest: 'admin' },
+  recallOthers: { name: 'RecallOthers', lowest: 'admin' },
+  pin: { name: 'PinMessage', lowest: 'admin' },
+  changeRoom: { name: 'ChangeRoom', lowest: 'admin' },
+  addMembers: { name: 'AddMembers', lowest: 'admin' },
+  discipline: { name: 'DisciplineMembers', lowest: 'admin' },
+  requests: { name: 'AnswerRequests', lowest: 'admin' },
+  invites: { name: 'Invite', lowest: 'admin' },
+  setRoles: { name: 'SetRoles', lowest: 'owner' },
+  transfer: { name: 'Transfer', lowest: 'owner' },
+  dissolve: { name: 'Dissolve', lowest: 'owner' },
 };
 
 /** Whether the user may do `act` in a conversation. In a direct one both are the same. */
 export function may(info, act) {
   if (info.kind === 'direct') return act === 'write' || act === 'pin';
-  return (RANK[info.role] ?? 0) >= RANK[LOWEST[act]];
+  return (RANK[info.role] ?? 0) >= RANK[ACTS[act].lowest];
 }
 
 /** Whether one of role `by` stands above one of role `other`. */

@@ -7,6 +7,8 @@ import { changed as changedBy, isAboutAnother } from './targets.js';
 
 /** The most unanswered sends of one conversation; more are refused until some are answered. */
 export const PENDING_LIMIT = 200;
+/** The most messages that a conversation holds for their quotes alone. */
+const QUOTED_LIMIT = 300;
 
 export class Store {
   constructor(userId) {
@@ -70,6 +72,8 @@ export class Store {
         // A place in the past that the user looks at, apart from `log`: see showExcerpt.
         excerpt: null,
         pending: [],
+        // Messages that others answer, where neither of the two holds them: null while they are asked for.
+        quoted: new Map(),
         // How far the other members of a small group have come, by user.
         cursors: new Map(),
         // What the server has confirmed; info.read_seq runs ahead of it as soon as the user has read.
@@ -150,6 +154,21 @@ export class Store {
     }
     this.recount(conversation);
     this.changed(id);
+  }
+
+  /** A message that is held for its quotes alone; the oldest of too many go. */
+  setQuoted(id, seq, message) {
+    const quoted = this.get(id)?.quoted;
+    if (!quoted) return;
+    quoted.set(seq, message);
+    if (quoted.size > QUOTED_LIMIT) quoted.delete(quoted.keys().next().value);
+    this.changed(id);
+  }
+
+  /** The message `seq` wherever it is held; undefined: nowhere. */
+  find(id, seq) {
+    const conversation = this.get(id);
+    return conversation?.excerpt?.get(seq) ?? conversation?.log.get(seq) ?? conversation?.quoted.get(seq) ?? undefined;
   }
 
   /** Replaces one message's state, as history returned it. */
@@ -435,11 +454,13 @@ export class Store {
 
   /** An edit, recall or reaction, at every place where its target is held. */
   applyChange(conversation, change) {
-    const { log, excerpt, info } = conversation;
+    const { log, excerpt, quoted, info } = conversation;
     for (const held of [log, excerpt]) {
       const target = held?.get(change.target_seq);
       if (target) held.replace(changedBy(target, change));
     }
+    const target = quoted.get(change.target_seq);
+    if (target) quoted.set(change.target_seq, changedBy(target, change));
     if (info.last_message?.seq === change.target_seq) info.last_message = changedBy(info.last_message, change);
   }
 }

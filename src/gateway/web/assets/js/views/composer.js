@@ -69,7 +69,7 @@ export class Composer {
 
   takeDraft() {
     const draft = this.drafts.get(this.id);
-    const replied = draft.reply_to_seq ? this.store.get(this.id)?.log.get(draft.reply_to_seq) : undefined;
+    const replied = draft.reply_to_seq ? this.store.find(this.id, draft.reply_to_seq) : undefined;
     if ((this.about?.message.seq ?? 0) !== (replied?.seq ?? 0)) this.about = replied ? { kind: 'reply', message: replied } : null;
     if (this.text.value === draft.text) return;
     this.text.value = draft.text;

@@ -212,7 +212,8 @@ export class Timeline {
   /** What a message answers; older than what is held, it can still be jumped to. */
   quoteOf(log, seq) {
     if (!seq) return null;
-    const quoted = log.get(seq) ?? this.store.get(this.id)?.log.get(seq);
+    const quoted = log.get(seq) ?? this.store.find(this.id, seq);
+    if (!quoted) this.actions.wantQuoted(this.id, seq);
     if (!quoted || quoted.hidden) return { name: 'An earlier message', text: '' };
     return { name: quoted.sender_id === this.store.userId ? 'You' : this.users.name(quoted.sender_id), text: summary(quoted).slice(0, 200) };
   }

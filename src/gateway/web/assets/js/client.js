@@ -23,8 +23,9 @@ import { SettingsPage } from './views/settings.js';
 import { Sidebar } from './views/sidebar.js';
 import { bindKeys } from './views/keys.js';
 
-/** Changes within this time are drawn at once. */
+/** Changes within this time are drawn at once; where drawing takes long, it takes at most a fraction of the time. */
 const RENDER_PAUSE_MS = 16;
+const RENDER_SHARE = 4;
 /** How often the countdown to the next attempt is drawn. */
 const COUNTDOWN_MS = 1_000;
 /** The peers of so many conversations are watched, the newest first. */
@@ -214,8 +215,10 @@ export class Client {
 
   draw() {
     if (this.drawTimer || this.stopped.signal.aborted) return;
+    const pauseMs = Math.max(RENDER_PAUSE_MS, RENDER_SHARE * (this.drawMs ?? 0));
     this.drawTimer = setTimeout(() => {
       this.drawTimer = undefined;
+      const began = performance.now();
       this.sidebar.setMe(this.users.name(this.session.user_id));
       this.sidebar.render({ openId: this.openId, synced: this.feed.synced });
       this.chat.render();
@@ -223,7 +226,8 @@ export class Client {
       const open = this.store.get(this.openId)?.info;
       this.notifier.showTitle(open ? titleOf(open, this.users) : '');
       this.exportUnsent();
-    }, RENDER_PAUSE_MS);
+      this.drawMs = performance.now() - began;
+    }, pauseMs);
   }
 
   // ---- Unsent messages; their client_ids keep a repeat from being stored twice ----

@@ -60,10 +60,14 @@ export function summary(message) {
 /** A system message: who did what, and to whom. */
 export function systemText(message, users) {
   const about = (message.mentions ?? []).filter((id) => id && id !== message.sender_id);
-  const names = about.slice(0, NAMES_SHOWN).map((id) => users.name(id)).join(', ');
+  const who = users.name(message.sender_id);
+  const what = summary(message);
+  if (about.length === 0) return `${who} ${what}`;
   const more = about.length > NAMES_SHOWN ? ` and ${about.length - NAMES_SHOWN} more` : '';
-  const joint = message.text.startsWith('created') ? ' with ' : ': ';
-  return `${users.name(message.sender_id)} ${summary(message)}${names ? joint + names + more : ''}`;
+  const names = about.slice(0, NAMES_SHOWN).map((id) => users.name(id)).join(', ') + more;
+  // The server counts them, as it knows no names in the reader's language or of a later day.
+  const named = what.replace(/\b(a|\d+) members?\b/, () => names);
+  return named === what ? `${who} ${what}${what.startsWith('created') ? ' with' : ':'} ${names}` : `${who} ${named}`;
 }
 
 export const STATUS_WORDS = { online: 'online', away: 'away', busy: 'busy', invisible: 'invisible', offline: 'offline' };

@@ -7,11 +7,17 @@ import { icon } from './icons.js';
 import { openMenu } from './menu.js';
 import { SearchPane } from './search.js';
 
+/** So many conversations are drawn; scrolling draws as many more. */
+const DRAWN = 100;
+/** This near to the end of the list counts as being there. */
+const END_PX = 400;
+
 export class Sidebar {
   /** `parts`: store, users, api, presence, typing, drafts, contacts; `actions`: see app.js. */
   constructor(parts, actions) {
     Object.assign(this, parts, { actions });
     this.archived = false;
+    this.drawn = DRAWN;
     this.me = el('button', { type: 'button', class: 'me', 'aria-haspopup': 'menu', 'aria-label': 'Your account', onclick: ({ currentTarget }) => this.accountMenu(currentTarget) });
     this.dot = el('span', { class: 'dot', 'aria-hidden': 'true' });
     this.statusText = el('span', {});
@@ -21,6 +27,7 @@ export class Sidebar {
     this.contactsButton = iconButton('group', 'Contacts', () => actions.page('contacts'));
     this.contactsButton.append(this.contactBadge);
     this.list = el('ul', { class: 'conversations', onkeydown: (event) => this.walk(event), oncontextmenu: (event) => this.contextMenu(event) });
+    this.list.addEventListener('scroll', () => this.scrolled(), { passive: true });
     this.shelf = el('button', { type: 'button', class: 'shelf', hidden: true, onclick: () => this.turnShelf() });
     this.empty = el('p', { class: 'empty' });
     this.pane = new SearchPane(parts, actions, () => this.showPane());
@@ -41,8 +48,16 @@ export class Sidebar {
     this.shelf.classList.toggle('covered', searching);
   }
 
+  scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.list;
+    if (scrollHeight - scrollTop - clientHeight > END_PX || this.list.childElementCount < this.drawn) return;
+    this.drawn += DRAWN;
+    this.actions.redraw();
+  }
+
   turnShelf() {
     this.archived = !this.archived;
+    this.drawn = DRAWN;
     this.actions.redraw();
     this.shelf.focus();
   }
@@ -133,7 +148,7 @@ export class Sidebar {
     const shelf = this.archived ? 'Back to the conversations' : `Archived (${put.length})${unread > 0 ? `, ${unread} unread` : ''}`;
     this.shelf.hidden = put.length === 0;
     if (this.shelf.textContent !== shelf) this.shelf.replaceChildren(icon(this.archived ? 'back' : 'archive'), shelf);
-    reconcile(this.list, 'li', conversations.map((conversation) => this.item(conversation, openId)));
+    reconcile(this.list, 'li', conversations.slice(0, this.drawn).map((conversation) => this.item(conversation, openId)));
     this.empty.hidden = conversations.length > 0;
     this.empty.textContent = synced ? 'No conversations yet. Begin one with the + above.' : 'Loading…';
     const invited = this.contacts.list('invited').length;

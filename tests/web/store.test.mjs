@@ -171,7 +171,26 @@ describe('a place in the past', () => {
   it('hides what the user wants to see no more', () => {
     const store = inPast();
     store.hideMessage(7, 100);
-    assert.equal(store.shown(7).get(100).hidden, true);
+    assert.equal(store.shown(7).get(100).marks.hidden, true);
+  });
+});
+
+describe('what is to vanish', () => {
+  it('does so when its time has come, and not before', () => {
+    const store = storeWith();
+    store.applyMessage(message(1, { marks: { expires_at_ms: 5_000 } }));
+    store.applyMessage(message(2));
+    store.expire(7, 4_999);
+    assert.deepEqual(texts(store), ['text 1', 'text 2']);
+    store.expire(7, 5_000);
+    assert.deepEqual([texts(store), store.get(7).log.get(1).recalled], [['', 'text 2'], true]);
+  });
+
+  it('is known of one’s own sends', () => {
+    const store = storeWith();
+    store.addPending(7, { client_id: 'a', text: 'a', created_at_ms: 1, expires_in_seconds: 2 });
+    store.applySent(7, sent(1, 'a'));
+    assert.equal(store.get(7).log.get(1).marks.expires_at_ms, 7_000);
   });
 });
 

@@ -150,11 +150,7 @@ export class Actions extends MessageActions {
     const info = this.store.get(id)?.info;
     if (!info) return undefined;
     if (this.client.openId === id) this.back();
-    return this.attempt(async () => {
-      await this.api.markUnread(id, info.last_seq);
-      this.store.setInfo(id, { marked_unread: true });
-      this.client.feed.refresh(id);
-    });
+    return this.prefer(id, { marked_unread: true });
   }
 
   markRead(id) {

@@ -248,10 +248,6 @@ export class Api {
     return this.call('POST', `/conversations/${toId}/messages/forward`, { from_conversation_id: fromId, seqs, client_id: clientId });
   }
 
-  markUnread(id, seq) {
-    return this.call('PUT', `/conversations/${id}/unread`, { seq });
-  }
-
   // ---- Any call ----
 
   /** Makes a call; resolves with the body, or null for an answer without one. */

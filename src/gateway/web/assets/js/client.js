@@ -26,7 +26,7 @@ import { bindKeys } from './views/keys.js';
 /** Changes within this time are drawn at once; where drawing takes long, it takes at most a fraction of the time. */
 const RENDER_PAUSE_MS = 16;
 const RENDER_SHARE = 4;
-/** How often the countdown to the next attempt is drawn. */
+/** How often the countdown to the next attempt is drawn, and what was to vanish is looked for. */
 const COUNTDOWN_MS = 1_000;
 /** The peers of so many conversations are watched, the newest first. */
 const WATCHED_PEERS = 400;
@@ -76,6 +76,7 @@ export class Client {
       listeners: {
         presence: (presence) => this.presence.apply(presence),
         typing: (typing) => this.typing.apply(typing),
+        hidden: ({ conversation_id: id, seqs = [] }) => seqs.forEach((seq) => this.store.hideMessage(id, seq)),
         contact: (contact) => this.contacts.apply(contact),
         notice: ({ title, text }) => toast([title, text].filter(Boolean).join(': ')),
       },
@@ -102,7 +103,10 @@ export class Client {
     document.addEventListener('visibilitychange', () => this.look(), { signal });
     window.addEventListener('focus', () => this.look(), { signal });
     bindKeys(this, signal);
-    this.countdown = setInterval(() => this.sidebar.setState(this.connection.state), COUNTDOWN_MS);
+    this.countdown = setInterval(() => {
+      this.sidebar.setState(this.connection.state);
+      this.store.expire(this.openId, Date.now());
+    }, COUNTDOWN_MS);
     this.connection.start();
     this.look();
     this.follow();
@@ -182,6 +186,8 @@ export class Client {
     this.openId = id;
     this.feed.open(id);
     this.chat.show(id);
+    // Whoever opens it has come back to it.
+    if (this.store.get(id)?.info.marked_unread) this.actions.prefer(id, { marked_unread: false });
     this.look();
     this.regard();
   }

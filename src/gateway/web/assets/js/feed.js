@@ -245,7 +245,8 @@ export class Feed {
   async readAll(id) {
     const info = this.store.get(id)?.info;
     if (!info) return;
-    await this.connection.request('read', { conversation_id: id, seq: info.last_seq });
+    if (info.marked_unread) await this.api.prefer(id, { marked_unread: false });
+    if (info.last_seq > 0) await this.connection.request('read', { conversation_id: id, seq: info.last_seq });
     this.store.markRead(id, info.last_seq);
     this.store.markAcked(id, 'read', info.last_seq);
     this.store.setInfo(id, { unread: 0, marked_unread: false });

@@ -3,6 +3,7 @@
 import { fullTimeOf, newClientId, summary } from './format.js';
 import { may, outranks } from './rights.js';
 import { PENDING_LIMIT } from './store.js';
+import { isHidden } from './targets.js';
 import { confirm, tell } from './views/dialog.js';
 import { forwardTo } from './views/dialogs.js';
 import { avatar, el, toast } from './views/dom.js';
@@ -89,7 +90,6 @@ export class MessageActions {
       recalled ? null : { label: 'Forward…', icon: 'forward', run: () => this.forward(id, message) },
       recalled || !may(info, 'pin') ? null : { label: pinned ? 'Unpin' : 'Pin', icon: 'pin', run: () => this.togglePin(id, message, pinned) },
       own ? { label: info.kind === 'direct' ? 'Delivered and read' : 'Who has read it', icon: 'info', run: () => this.showReaders(id, message) } : null,
-      { label: 'Mark unread from here', icon: 'unread', run: () => this.markUnreadFrom(id, seq) },
       { label: 'Delete for me', icon: 'trash', run: () => this.hideMessage(id, seq) },
       mayRecall && !recalled ? { label: own ? 'Take back for everyone' : 'Remove for everyone', icon: 'undo', danger: true, run: () => this.recall(id, seq) } : null,
     ], { at, label: 'Message', top: recalled ? null : emojiRow(pick, this.ownReactions(message)) });
@@ -122,7 +122,10 @@ export class MessageActions {
   /** The newest message of the user's own that can be edited. */
   editLast(id) {
     const messages = this.store.get(id)?.log.list() ?? [];
-    const last = messages.findLast(({ sender_id: by, kind, recalled, hidden }) => by === this.store.userId && kind === 'text' && !recalled && !hidden);
+    const last = messages.findLast((message) => {
+      const { sender_id: by, kind, recalled } = message;
+      return by === this.store.userId && kind === 'text' && !recalled && !isHidden(message);
+    });
     if (last) this.client.chat.composer.edit(last);
   }
 
@@ -175,14 +178,6 @@ export class MessageActions {
     return this.attempt(async () => {
       await this.api.hideMessage(id, seq);
       this.store.hideMessage(id, seq);
-    });
-  }
-
-  markUnreadFrom(id, seq) {
-    this.back();
-    return this.attempt(async () => {
-      await this.api.markUnread(id, seq);
-      this.client.feed.refresh(id);
     });
   }
 

@@ -3,7 +3,7 @@
 
 import { activity, advanceMember, deliveredBefore, isMuted, newerPreview, unreadOf } from './conversation.js';
 import { MessageLog } from './log.js';
-import { changed as changedBy, isAboutAnother } from './targets.js';
+import { changed as changedBy, expired, expiryOf, isAboutAnother } from './targets.js';
 
 /** The most unanswered sends of one conversation; more are refused until some are answered. */
 export const PENDING_LIMIT = 200;
@@ -184,7 +184,14 @@ export class Store {
   /** This user wants to see a message no more, on whichever device. */
   hideMessage(id, seq) {
     const message = this.get(id)?.log.get(seq) ?? this.get(id)?.excerpt?.get(seq);
-    if (message) this.applyState({ ...message, hidden: true });
+    if (message) this.applyState({ ...message, marks: { ...message.marks, hidden: true } });
+  }
+
+  /** Empties what was to vanish by now, where it is held: in conversation `id`, and in the list's previews. */
+  expire(id, nowMs) {
+    const due = (message) => message && !message.recalled && expiryOf(message) > 0 && expiryOf(message) <= nowMs;
+    const messages = [...(this.shown(id)?.list() ?? []), ...[...this.conversations.values()].map(({ info }) => info.last_message)];
+    for (const message of messages) if (due(message)) this.applyState(expired(message));
   }
 
   // ---- A place in the past ----
@@ -341,10 +348,10 @@ export class Store {
   // ---- Sends without an answer ----
 
   /** Adds an optimistic send; false: too many are waiting. Its states are 'queued', 'sending' and 'failed'. */
-  addPending(id, { client_id, text, created_at_ms, reply_to_seq = 0, mentions = [] }) {
+  addPending(id, { client_id, text, created_at_ms, reply_to_seq = 0, mentions = [], expires_in_seconds = 0 }) {
     const conversation = this.get(id);
     if (!conversation || conversation.pending.length >= PENDING_LIMIT) return false;
-    conversation.pending.push({ client_id, text, created_at_ms, reply_to_seq, mentions, state: 'queued', attempts: 0, error: '' });
+    conversation.pending.push({ client_id, text, created_at_ms, reply_to_seq, mentions, expires_in_seconds, state: 'queued', attempts: 0, error: '' });
     this.changed(id);
     return true;
   }
@@ -400,6 +407,7 @@ export class Store {
       edited_at_ms: 0,
       recalled: false,
       reactions: [],
+      ...(send.expires_in_seconds ? { marks: { expires_at_ms: sent.created_at_ms + send.expires_in_seconds * 1000 } } : {}),
     });
     this.changed(id);
   }
@@ -408,8 +416,8 @@ export class Store {
   exportPending() {
     const sends = [];
     for (const [id, { pending }] of this.conversations) {
-      for (const { client_id, text, created_at_ms, reply_to_seq, mentions, state, error } of pending) {
-        sends.push({ conversation_id: id, client_id, text, created_at_ms, reply_to_seq, mentions, failed: state === 'failed', error });
+      for (const { attempts, state, ...send } of pending) {
+        sends.push({ conversation_id: id, ...send, failed: state === 'failed' });
       }
     }
     return sends;

@@ -7,6 +7,17 @@ export function isAboutAnother(message) {
   return ABOUT_ANOTHER.has(message.kind);
 }
 
+/** Whether the reader has hidden a message from itself. */
+export const isHidden = (message) => Boolean(message.marks?.hidden);
+
+/** When a message is to vanish; 0: never. */
+export const expiryOf = (message) => message.marks?.expires_at_ms ?? 0;
+
+/** A message whose time has come, as the server will show it too. */
+export function expired(message) {
+  return { ...message, text: '', attachments: [], mentions: [], reactions: [], recalled: true };
+}
+
 /** The target's state after `change`; the same object where it changes nothing. */
 export function changed(target, change) {
   if (target.recalled) return target;

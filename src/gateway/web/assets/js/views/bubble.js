@@ -1,7 +1,7 @@
 // One message of the timeline as elements: who, what it answers, what it says, how far it has come.
 
 import { fullTimeOf, sizeOf, summary, timeOf } from '../format.js';
-import { countOf } from '../targets.js';
+import { countOf, expiryOf } from '../targets.js';
 import { el, iconButton } from './dom.js';
 import { richText } from './richtext.js';
 
@@ -35,7 +35,7 @@ export function fillMessage(row, view, on) {
       el('b', {}, quote.name), el('span', {}, quote.text)) : null,
     body ? el('p', { class: recalled ? 'text faint' : 'text', dir: 'auto' }, recalled ? body : richText(body, view.mentions)) : null,
     attachments.map(({ name: file, size }) => el('p', { class: 'attachment' }, `${file} · ${sizeOf(size)}`)),
-    meta(message.created_at_ms, view.tick, { edited: message.edited_at_ms > 0 && !recalled, isPinned: view.isPinned, readers: view.readers, expiresAtMs: message.expires_at_ms }));
+    meta(message.created_at_ms, view.tick, { edited: message.edited_at_ms > 0 && !recalled, isPinned: view.isPinned, readers: view.readers, expiresAtMs: recalled ? 0 : expiryOf(message) }));
   const chips = reactions.length > 0 && !recalled
     ? el('div', { class: 'reactions', role: 'group', 'aria-label': 'Reactions' }, reactions.map((reaction) => chip(reaction, view, on)))
     : null;
@@ -61,7 +61,7 @@ function chip(reaction, { userId, nameOf }, on) {
 }
 
 function forwardedFrom(message) {
-  return message.forwarded_from ? el('p', { class: 'forwarded' }, 'Forwarded') : null;
+  return message.marks?.forwarded_from ? el('p', { class: 'forwarded' }, 'Forwarded') : null;
 }
 
 /** Fills a row with a send that has no answer yet. `on`: `retry()`, `discard()`. */
@@ -80,7 +80,10 @@ export function fillPending(row, send, quote, on) {
       el('div', { class: 'bubble' },
         quote ? el('p', { class: 'quote', dir: 'auto' }, el('b', {}, quote.name), el('span', {}, quote.text)) : null,
         el('p', { class: 'text', dir: 'auto' }, richText(text)), meta(send.created_at_ms, state, {}))),
-    ...(state === 'failed' ? [trouble] : []));
+    ...(state === 'failed' ? [trouble] : []),
+    ...(state === 'queued' && error
+      ? [el('p', { class: 'waits', role: 'status' }, error, ' ', el('button', { type: 'button', class: 'link', onclick: on.discard }, 'Discard'))]
+      : []));
 }
 
 /** A line across the timeline: a day, a change of the group, a gap. */

@@ -51,6 +51,7 @@ export class SearchPane {
     this.messages = [];
     this.cursor = '';
     this.trouble = '';
+    this.isWhole = true;
     this.searching = false;
   }
 
@@ -76,6 +77,7 @@ export class SearchPane {
       if (asked !== this.asked) return;
       this.messages = [...(cursor ? this.messages : []), ...(page.items ?? [])];
       this.cursor = page.next_cursor ?? '';
+      this.isWhole = page.complete !== false;
     } catch (error) {
       if (asked !== this.asked) return;
       this.trouble = error.code === 'unimplemented' ? 'This server can’t search messages yet.' : error.message;
@@ -106,7 +108,8 @@ export class SearchPane {
     const rows = sections.flatMap(([title, items]) => (items.length === 0 ? [] : [heading(title), ...items]));
     if (this.cursor) rows.push({ key: 'more', signature: '', fill: (row) => row.replaceChildren(el('button', { type: 'button', class: 'link', onclick: () => this.ask(query, this.cursor) }, 'Show more')) });
     reconcile(this.list, 'li', rows);
-    this.note.textContent = this.trouble || (this.searching ? 'Searching…' : query ? (rows.length === 0 ? 'Nothing was found.' : '') : 'Type what you look for.');
+    const partly = !this.searching && !this.isWhole ? 'The newest messages are still being taken into the search.' : '';
+    this.note.textContent = this.trouble || partly || (this.searching ? 'Searching…' : query ? (rows.length === 0 ? 'Nothing was found.' : '') : 'Type what you look for.');
   }
 
   conversations(query) {

@@ -206,7 +206,7 @@ export class Sidebar {
     if (last.kind === 'system') return { kind: '', mark: '', text: oneLine(systemText(last, this.users)) };
     const own = last.sender_id === undefined || last.sender_id === this.store.userId;
     const who = own ? 'You: ' : info.kind === 'group' ? `${this.users.name(last.sender_id)}: ` : '';
-    return { kind: '', mark: '', text: who + oneLine(last.hidden ? '' : summary(last)) };
+    return { kind: '', mark: '', text: who + oneLine(last.marks?.hidden ? '' : summary(last)) };
   }
 
   // ---- Keys ----

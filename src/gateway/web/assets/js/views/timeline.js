@@ -3,7 +3,7 @@
 
 import { dayKey, dayLabel, summary, systemText } from '../format.js';
 import { tickOf } from '../conversation.js';
-import { isAboutAnother } from '../targets.js';
+import { isAboutAnother, isHidden } from '../targets.js';
 import { fillLine, fillMessage, fillPending } from './bubble.js';
 import { el, iconButton, reconcile } from './dom.js';
 
@@ -143,7 +143,7 @@ export class Timeline {
         line(`gap ${lastSeq}`, 'gap', log.holes.has(lastSeq) ? 'Some messages are missing here' : 'Loading missing messages…');
       }
       lastSeq = message.seq;
-      if (isAboutAnother(message) || message.hidden) continue;
+      if (isAboutAnother(message) || isHidden(message)) continue;
       dayOf(message.created_at_ms);
       if (this.unreadFrom && message.seq >= this.unreadFrom && !items.some(({ key }) => key === 'unread')) {
         if (message.sender_id === this.store.userId) this.unreadFrom = 0;
@@ -193,7 +193,7 @@ export class Timeline {
     return {
       key,
       signature: JSON.stringify([
-        message.seq, view.name, tick, readers, view.quote, text, recalled, editedAtMs, reactions, attachments.length, opensRun, view.isPinned, [...mentions.names],
+        message.seq, view.name, tick, readers, view.quote, text, recalled, editedAtMs, reactions, attachments.length, opensRun, view.isPinned, message.marks, [...mentions.names],
       ]),
       fill: (row) => {
         fillMessage(row, view, on);
@@ -214,7 +214,7 @@ export class Timeline {
     if (!seq) return null;
     const quoted = log.get(seq) ?? this.store.find(this.id, seq);
     if (!quoted) this.actions.wantQuoted(this.id, seq);
-    if (!quoted || quoted.hidden) return { name: 'An earlier message', text: '' };
+    if (!quoted || isHidden(quoted)) return { name: 'An earlier message', text: '' };
     return { name: quoted.sender_id === this.store.userId ? 'You' : this.users.name(quoted.sender_id), text: summary(quoted).slice(0, 200) };
   }
 

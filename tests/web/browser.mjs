@@ -118,6 +118,13 @@ export class Page {
     await this.see('the page', () => document.readyState === 'complete' && document.querySelector('#app > *') !== null);
   }
 
+  /** Resolves when the page is a fresh one. */
+  async reload() {
+    await this.run(() => (window.rookeryBefore = true));
+    await this.command('Page.reload');
+    await this.see('the fresh page', () => !window.rookeryBefore && document.readyState === 'complete' && document.querySelector('#app > *') !== null);
+  }
+
   /** Runs a function in the page with plain values as its arguments; resolves with what it returns. */
   async run(work, ...values) {
     const expression = `(${work})(...${JSON.stringify(values)})`;

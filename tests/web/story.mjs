@@ -145,7 +145,7 @@ async function an_edit_a_reaction_and_a_recall(stage) {
     await page.gone('.bubble', 'I should not have said that');
   }
   // What the server keeps is what is shown: a fresh page has it from the history alone.
-  await bob.run(() => location.reload());
+  await bob.reload();
   await bob.element('.row:has(.edited)', 'Tea at four?');
   await bob.element('.row .chip', '👍 1');
   await bob.element('.bubble .faint', 'Message taken back');
@@ -275,6 +275,50 @@ async function search_finds_what_was_said(stage) {
   return undefined;
 }
 
+async function pins_copies_and_what_only_oneself_sees(stage) {
+  const { ann, bob } = stage;
+  if (!(await stage.knows('GET', '/conversations/1/pins'))) return 'this server does not pin, hide or forward';
+  for (const page of [ann, bob]) await page.click('.conversation-name', page === ann ? 'Bob Stone' : 'Ann Arbor');
+  await menuOf(ann, 'This answers you', 'Pin');
+  for (const page of [ann, bob]) await page.element('.strip', 'This answers you');
+  await menuOf(ann, 'This answers you', 'Forward');
+  await ann.click('dialog .result', 'Gardeners');
+  await bob.click('.conversation-name', 'Gardeners');
+  await bob.element('.row:has(.forwarded)', 'This answers you');
+  await bob.click('.conversation-name', 'Ann Arbor');
+  await menuOf(bob, 'Half a thought', 'Delete for me');
+  await bob.gone('.bubble', 'Half a thought');
+  await bob.reload();
+  await bob.element('.bubble', 'This answers you');
+  await bob.gone('.bubble', 'Half a thought');
+  await ann.element('.bubble', 'Half a thought');
+  await menuOf(ann, 'This answers you', 'Unpin');
+  for (const page of [ann, bob]) await page.gone('.strip', 'This answers you');
+  await ann.click('.conversation-name', 'Gardeners');
+  await menuOf(ann, 'Who waters', 'Who has read it');
+  await ann.element('dialog .readers-list', 'Bob Stone');
+  await stage.shot(ann, '09-readers');
+  await ann.press('Escape');
+  await ann.click('.conversation-name', 'Bob Stone', 'right');
+  await ann.click('.menu-item', 'Mark as unread');
+  await ann.element('.conversation .badge', 'marked as unread');
+  await ann.click('.conversation-name', 'Bob Stone');
+  await ann.gone('.conversation .badge');
+  await ann.fill(COMPOSER, 'Tomorrow’s words');
+  await ann.click('.composer button', 'When it is sent');
+  await stage.shot(ann, '09-time');
+  await ann.click('.menu-item', 'Send later');
+  await ann.click('dialog button', 'Schedule');
+  await ann.see('the field empty', (css) => document.querySelector(css).value === '', COMPOSER);
+  await ann.click('.composer button', 'When it is sent');
+  await ann.click('.menu-item', 'Scheduled messages');
+  await ann.element('dialog li', 'Tomorrow’s words');
+  await ann.click('dialog li button', 'Take it back');
+  await ann.element('dialog', 'Nothing waits');
+  await ann.press('Escape');
+  return undefined;
+}
+
 async function a_long_past_is_paged_and_jumped_to(stage) {
   const { ann, bob } = stage;
   await ann.click('.conversation-name', 'Gardeners');
@@ -292,7 +336,7 @@ async function a_long_past_is_paged_and_jumped_to(stage) {
   await bob.write('Answer to the last row');
   await bob.press('Enter');
   // A fresh page has the newest messages only; scrolling brings the ones before.
-  await ann.run(() => location.reload());
+  await ann.reload();
   await ann.element('.bubble', 'Answer to the last row');
   assert.ok((await texts(ann)).length < 150, 'not everything is loaded at once');
   await ann.run(() => {
@@ -309,7 +353,7 @@ async function a_long_past_is_paged_and_jumped_to(stage) {
   await menuOf(ann, 'Who waters', 'Reply');
   await ann.write('Still open');
   await ann.press('Enter');
-  await bob.run(() => location.reload());
+  await bob.reload();
   await bob.element('.quote', 'Who waters');
   await bob.click('.quote', 'Who waters');
   await bob.see('the old message', () => document.activeElement?.textContent.includes('Who waters'));
@@ -355,6 +399,7 @@ async function the_dark_is_chosen_and_kept(stage) {
   const ground = () => ann.run(() => getComputedStyle(document.body).backgroundColor);
   const light = await ground();
   await ann.click('.sidebar button', 'Settings');
+  await ann.element('.page h3', 'This browser');
   await ann.run(() => {
     const choice = [...document.querySelectorAll('.page select')].find((one) => one.querySelector('[value=dark]'));
     choice.value = 'dark';
@@ -362,7 +407,7 @@ async function the_dark_is_chosen_and_kept(stage) {
   });
   const dark = await ground();
   assert.notEqual(dark, light);
-  await ann.run(() => location.reload());
+  await ann.reload();
   await ann.element('.status', 'connected');
   assert.equal(await ground(), dark, 'the choice is kept');
   await ann.click('.conversation-name', 'Gardeners');
@@ -431,6 +476,7 @@ export const SCENES = [
   a_device_is_signed_out_from_another,
   contacts_find_each_other,
   search_finds_what_was_said,
+  pins_copies_and_what_only_oneself_sees,
   a_long_past_is_paged_and_jumped_to,
   a_crash_of_a_node_loses_and_doubles_nothing,
   the_dark_is_chosen_and_kept,

@@ -225,7 +225,15 @@ export class Api {
   }
 
   hideMessage(id, seq) {
-    return this.call('POST', `/conversations/${id}/messages/${seq}/hide`, {});
+    return this.call('POST', `/conversations/${id}/messages/hide`, { seqs: [seq] });
+  }
+
+  scheduled() {
+    return this.call('GET', '/scheduled?limit=200');
+  }
+
+  cancelScheduled(id) {
+    return this.call('DELETE', `/scheduled/${id}`);
   }
 
   pins(id) {

@@ -23,18 +23,30 @@ export class Changes {
     return this.make('react', id, seq, { emoji, remove }, { kind: 'reaction', emoji, recalled: remove });
   }
 
+  /** Gives the server a text to send at a later time; resolves to when. */
+  async schedule(id, text, sendAtMs, { replyToSeq = 0, mentions = [], expiresInSeconds = 0 } = {}) {
+    const kept = await this.ask('send', {
+      conversation_id: id, client_id: this.newId(), kind: 'text', text, reply_to_seq: replyToSeq, mentions,
+      send_at_ms: sendAtMs, ...(expiresInSeconds ? { expires_in_seconds: expiresInSeconds } : {}),
+    });
+    return kept.send_at_ms ?? 0;
+  }
+
   /** Asks until it is answered; then the log has the entry as if another device had made it. */
   async make(request, id, seq, body, entry) {
     const clientId = this.newId();
+    const sent = await this.ask(request, { conversation_id: id, target_seq: seq, client_id: clientId, ...body });
+    this.store.applyMessage({
+      conversation_id: id, seq: sent.seq, sender_id: this.store.userId, client_id: clientId, text: '', attachments: [],
+      reply_to_seq: 0, mentions: [], emoji: '', created_at_ms: sent.created_at_ms || this.now(), edited_at_ms: 0, recalled: false,
+      reactions: [], ...entry, target_seq: seq,
+    });
+  }
+
+  async ask(request, body) {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const sent = await this.connection.request(request, { conversation_id: id, target_seq: seq, client_id: clientId, ...body });
-        this.store.applyMessage({
-          conversation_id: id, seq: sent.seq, sender_id: this.store.userId, client_id: clientId, text: '', attachments: [],
-          reply_to_seq: 0, mentions: [], emoji: '', created_at_ms: sent.created_at_ms || this.now(), edited_at_ms: 0, recalled: false,
-          reactions: [], ...entry, target_seq: seq,
-        });
-        return;
+        return await this.connection.request(request, body);
       } catch (error) {
         if (!error.retryable || attempt >= CHANGE_ATTEMPTS) throw error;
         await this.wait(Math.max(error.retryAfterMs ?? 0, backoffMs(attempt - 1, this.random)));

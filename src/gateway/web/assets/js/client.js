@@ -210,6 +210,12 @@ export class Client {
       toast('You are no longer a member of that conversation.');
       this.go('');
     }
+    // A pin is told by a message of the system's.
+    const last = this.store.get(id)?.info.last_message;
+    if (id === this.openId && last?.kind === 'system' && last.seq !== this.pinsAsOf) {
+      this.pinsAsOf = last.seq;
+      this.pins.load(id);
+    }
     this.regard();
   }
 

@@ -8,6 +8,7 @@ import { confirm, tell } from './views/dialog.js';
 import { forwardTo } from './views/dialogs.js';
 import { avatar, el, toast } from './views/dom.js';
 import { emojiRow } from './views/emoji.js';
+import { showScheduled } from './views/later.js';
 import { openMenu } from './views/menu.js';
 
 export class MessageActions {
@@ -169,6 +170,22 @@ export class MessageActions {
         toast(`Forwarded to ${this.nameOf(id)}.`);
         this.client.feed.refresh(id);
       },
+    });
+  }
+
+  // ---- Later ----
+
+  /** Rejects with what the server says. */
+  async schedule(id, text, atMs, about) {
+    const sentAtMs = await this.client.changes.schedule(id, text, atMs, about);
+    toast(sentAtMs ? `It will be sent ${fullTimeOf(sentAtMs)}.` : 'This server has sent it at once.', { isError: !sentAtMs });
+  }
+
+  showScheduled(id) {
+    return this.attempt(async () => {
+      const { items = [] } = await this.api.scheduled();
+      const here = items.filter((item) => !id || item.conversation_id === id);
+      showScheduled({ items: here, store: this.store, users: this.users, cancel: (scheduledId) => this.api.cancelScheduled(scheduledId) });
     });
   }
 

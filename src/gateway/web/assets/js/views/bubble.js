@@ -86,11 +86,12 @@ export function fillPending(row, send, quote, on) {
       : []));
 }
 
-/** A line across the timeline: a day, a change of the group, a gap. */
-export function fillLine(row, kind, text, ms) {
+/** A line across the timeline: a day, a change of the group, a gap. `jump()` leads to what it is about. */
+export function fillLine(row, kind, text, ms, jump) {
   row.className = `row line ${kind}`;
   if (kind === 'system') row.dataset.anchor = 'yes';
-  row.replaceChildren(el('span', { title: ms ? fullTimeOf(ms) : undefined, dir: 'auto' }, text));
+  const words = el('span', { title: ms ? fullTimeOf(ms) : undefined, dir: 'auto' }, text);
+  row.replaceChildren(jump ? el('button', { type: 'button', class: 'quiet', onclick: jump }, words) : words);
 }
 
 function meta(ms, tick, { edited = false, isPinned = false, readers = 0, expiresAtMs = 0 }) {

@@ -4,7 +4,14 @@ import { summary } from '../format.js';
 import { may, whyNotWrite } from '../rights.js';
 import { el, iconButton } from './dom.js';
 import { icon } from './icons.js';
+import { sendLater } from './later.js';
 import { MentionList } from './mentions.js';
+import { openMenu } from './menu.js';
+
+/** How long messages stay, in seconds, and how the menu says it. */
+const LIFETIMES = [
+  [0, 'Stays'], [60, 'Vanishes after a minute'], [3_600, 'Vanishes after an hour'], [86_400, 'Vanishes after a day'], [604_800, 'Vanishes after a week'],
+];
 
 export class Composer {
   /**
@@ -18,6 +25,8 @@ export class Composer {
     this.about = null;
     /** Who was picked by @, by user name in lower case. */
     this.picked = new Map();
+    /** How long what is written in each conversation stays, in seconds. */
+    this.lifetimes = new Map();
     this.text = el('textarea', {
       rows: 1, placeholder: 'Write a message', 'aria-label': 'Message', enterKeyHint: 'send', dir: 'auto',
       oninput: () => this.changed(), onkeydown: (event) => this.keyDown(event), onblur: () => this.mentions.hide(),
@@ -25,7 +34,8 @@ export class Composer {
     this.mentions = new MentionList({ input: this.text, candidates: (words) => this.candidates(words), pick: (user) => this.pick(user) });
     this.banner = el('div', { class: 'banner', hidden: true });
     this.sendButton = el('button', { type: 'submit', class: 'primary send', 'aria-label': 'Send', title: 'Send (Enter)' }, icon('send'));
-    this.form = el('form', { class: 'composer', onsubmit: (event) => this.submit(event) }, this.text, this.sendButton);
+    this.clock = iconButton('clock', 'When it is sent, and when it vanishes', ({ currentTarget }) => this.timeMenu(currentTarget), { 'aria-haspopup': 'menu' });
+    this.form = el('form', { class: 'composer', onsubmit: (event) => this.submit(event) }, this.text, this.clock, this.sendButton);
     this.refusal = el('p', { class: 'refusal', hidden: true, role: 'status' });
     this.element = el('footer', { class: 'writing' }, this.mentions.element, this.banner, this.form, this.refusal);
   }
@@ -60,6 +70,9 @@ export class Composer {
     this.form.hidden = why !== '';
     this.refusal.hidden = why === '';
     this.refusal.textContent = why;
+    const lifetime = this.lifetimes.get(this.id) ?? 0;
+    this.clock.classList.toggle('on', lifetime > 0);
+    this.text.placeholder = lifetime ? `It vanishes ${LIFETIMES.find(([seconds]) => seconds === lifetime)[1].replace('Vanishes ', '')}` : 'Write a message';
     // Another device has written on, or sent it: that is shown here unless this one has words of its own.
     if (!this.drafts.isUnsaved(this.id) && this.about?.kind !== 'edit') this.takeDraft();
     this.showBanner();
@@ -132,6 +145,36 @@ export class Composer {
       iconButton('close', kind === 'edit' ? 'Stop editing' : 'Don’t reply', () => this.cancel()));
   }
 
+  // ---- Time ----
+
+  timeMenu(anchor) {
+    const { id } = this;
+    const chosen = this.lifetimes.get(id) ?? 0;
+    openMenu(anchor, [
+      this.text.value.trim() && this.about?.kind !== 'edit' ? { label: 'Send later…', icon: 'clock', run: () => sendLater((atMs) => this.schedule(atMs)) } : null,
+      { label: 'Scheduled messages', icon: 'send', run: () => this.actions.showScheduled(id) },
+      ...LIFETIMES.map(([seconds, label]) => ({
+        label, checked: chosen === seconds,
+        run: () => {
+          this.lifetimes.set(id, seconds);
+          this.render();
+        },
+      })),
+    ], { label: 'Time' });
+  }
+
+  async schedule(atMs) {
+    const { id } = this;
+    const text = this.text.value.trim();
+    await this.actions.schedule(id, text, atMs, this.fields(text));
+    if (id === this.id) this.finish();
+  }
+
+  /** What goes with a text. */
+  fields(text) {
+    return { replyToSeq: this.about?.message.seq ?? 0, mentions: this.mentioned(text), expiresInSeconds: this.lifetimes.get(this.id) ?? 0 };
+  }
+
   // ---- Mentions ----
 
   candidates(words) {
@@ -190,12 +233,16 @@ export class Composer {
       if (text !== about.message.text) this.actions.edit(id, about.message.seq, text);
       return;
     }
-    if (!this.actions.send(id, text, { replyToSeq: about?.message.seq ?? 0, mentions: this.mentioned(text) })) return;
+    if (this.actions.send(id, text, this.fields(text))) this.finish();
+  }
+
+  /** What was written is on its way: the field is empty again. */
+  finish() {
     this.about = null;
     this.picked.clear();
     this.text.value = '';
     this.dirty = false;
-    this.drafts.clear(id);
+    this.drafts.clear(this.id);
     this.typing.rest({ quietly: true });
     this.showBanner();
     this.fit();

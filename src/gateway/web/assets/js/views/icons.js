@@ -8,6 +8,7 @@ const PATHS = {
   bell: 'M6 16V11a6 6 0 1 1 12 0v5l2 2H4zM10 20.5h4',
   bellOff: 'M6 16V11a6 6 0 0 1 9-5M18 11v5l2 2H7M10 20.5h4M4 4l16 16',
   check: 'M5 12.5l4.5 4.5L19 7.5',
+  clock: 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18M12 7v5l3.5 2',
   close: 'M6 6l12 12M18 6L6 18',
   copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
   device: 'M5 5h14v10H5zM3 19h18',

@@ -24,7 +24,7 @@ export function bindKeys(client, signal) {
     } else if (key === 'escape') {
       if (client.openPage) actions.back();
       else if (!chat.escape() && client.openId) {
-        if (document.activeElement === document.body || chat.element.contains(document.activeElement)) sidebar.focusList();
+        if (document.activeElement === document.body || chat.element.contains(document.activeElement)) sidebar.focusList(client.openId);
       }
     }
   };

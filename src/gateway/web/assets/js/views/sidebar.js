@@ -222,8 +222,8 @@ export class Sidebar {
     else if (event.key === 'ArrowUp') this.pane.focus();
   }
 
-  focusList() {
-    (this.list.querySelector('[aria-current]') ?? this.list.querySelector('button'))?.focus();
+  focusList(openId) {
+    (this.list.querySelector(`[data-id="${openId}"]`) ?? this.list.querySelector('button'))?.focus();
   }
 
   /** The conversation `step` places below or above `openId` in the list. */

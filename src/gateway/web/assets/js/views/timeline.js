@@ -165,7 +165,8 @@ export class Timeline {
     const key = own && message.client_id ? `own ${message.client_id}` : `seq ${message.seq}`;
     if (message.kind === 'system') {
       const text = systemText(message, this.users);
-      return { key, signature: text, fill: (row) => fillLine(row, 'system', text, message.created_at_ms) };
+      const jump = message.target_seq ? () => this.actions.jumpTo(this.id, message.target_seq) : undefined;
+      return { key, signature: text, fill: (row) => fillLine(row, 'system', text, message.created_at_ms, jump) };
     }
     const opensRun =
       !before || before.kind === 'system' || before.sender_id !== message.sender_id || message.created_at_ms - before.created_at_ms > RUN_MS;

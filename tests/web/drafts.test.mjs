@@ -64,6 +64,18 @@ describe('drafts', () => {
     assert.deepEqual([all.get(7).text, asked], ['', ['discarded']]);
   });
 
+  it('written on while they are saved keep what was added', async () => {
+    const { all, clock, api } = drafts();
+    let answer;
+    api.saveDraft = () => new Promise((resolve) => (answer = resolve));
+    all.set(7, 'mine');
+    await clock.advance(SAVE_PAUSE_MS);
+    all.set(7, 'mine and more');
+    answer();
+    await settle();
+    assert.deepEqual([all.get(7).text, all.isUnsaved(7)], ['mine and more', true]);
+  });
+
   it('that could not be saved stay here', async () => {
     const { all, clock, api, asked } = drafts();
     api.failing = true;

@@ -108,7 +108,7 @@ export class SearchPane {
     const rows = sections.flatMap(([title, items]) => (items.length === 0 ? [] : [heading(title), ...items]));
     if (this.cursor) rows.push({ key: 'more', signature: '', fill: (row) => row.replaceChildren(el('button', { type: 'button', class: 'link', onclick: () => this.ask(query, this.cursor) }, 'Show more')) });
     reconcile(this.list, 'li', rows);
-    const partly = !this.searching && !this.isWhole ? 'The newest messages are still being taken into the search.' : '';
+    const partly = !this.searching && !this.isWhole ? 'Not everything was searched yet; ask again in a while.' : '';
     this.note.textContent = this.trouble || partly || (this.searching ? 'Searching…' : query ? (rows.length === 0 ? 'Nothing was found.' : '') : 'Type what you look for.');
   }
 

@@ -5,6 +5,8 @@ import assert from 'node:assert/strict';
 
 const PASSWORD = 'correct horse';
 const COMPOSER = '.composer textarea';
+/** More than three pages of history. */
+const ROWS = 160;
 
 /** What the scenes share. */
 export class Stage {
@@ -51,18 +53,22 @@ async function menuOf(page, text, item) {
   await page.click('.menu .menu-item', item);
 }
 
+async function signUp(page, username, name, node) {
+  await page.click('button', 'Create an account');
+  await page.fill('input[name=username]', username);
+  await page.fill('input[name=display_name]', name);
+  await page.fill('input[name=password]', PASSWORD);
+  await page.press('Enter');
+  await page.element('.status', `connected to ${node}`);
+  await page.element('.me', name);
+}
+
 async function two_people_sign_up(stage) {
   stage.ann = await stage.person('ann', 'west');
   await stage.shot(stage.ann, '01-sign-in');
   stage.bob = await stage.person('bob', 'east');
   for (const [page, username, name, node] of [[stage.ann, 'ann', 'Ann Arbor', 'west'], [stage.bob, 'bob', 'Bob Stone', 'east']]) {
-    await page.click('button', 'Create an account');
-    await page.fill('input[name=username]', username);
-    await page.fill('input[name=display_name]', name);
-    await page.fill('input[name=password]', PASSWORD);
-    await page.press('Enter');
-    await page.element('.status', `connected to ${node}`);
-    await page.element('.me', name);
+    await signUp(page, username, name, node);
   }
 }
 
@@ -201,6 +207,56 @@ async function roles_and_rules_of_a_room(stage) {
   return undefined;
 }
 
+async function guests_come_by_code_by_request_and_go(stage) {
+  const { ann, bob } = stage;
+  if (!stage.code) return 'this server has no invitations';
+  const carol = await stage.person('carol', 'west');
+  await signUp(carol, 'carol', 'Carol Reed', 'west');
+  await carol.run((code) => (location.hash = `#join-${code}`), stage.code);
+  await carol.click('dialog button', 'Join');
+  await carol.element('.room h2', 'Gardeners');
+  await say(carol, 'I came by the code');
+  await ann.element('.bubble', 'I came by the code');
+  const menuOfCarol = async (item) => {
+    await ann.click('.panel .members button', 'More about Carol Reed');
+    await ann.click('.menu-item', item);
+  };
+  await ann.click('.room button', 'Details');
+  await menuOfCarol('Silence');
+  await ann.click('dialog button', 'Silence');
+  await carol.element('.refusal', 'You are silenced');
+  await menuOfCarol('Let write again');
+  await carol.element(COMPOSER);
+  await menuOfCarol('Remove');
+  await ann.click('dialog button', 'Remove');
+  await carol.element('.nothing');
+  // By request, which an admin sees and accepts.
+  await ann.run(() => {
+    const policy = document.querySelector('[data-focus=policy]');
+    policy.value = 'approval';
+    policy.dispatchEvent(new Event('change'));
+  });
+  await bob.element('.row.line', 'lets in those who ask');
+  const id = await ann.run(() => location.hash.slice(2));
+  await carol.click('.sidebar button', 'New chat, group');
+  await carol.click('.menu-item', 'Join a group');
+  await carol.fill('dialog input', id);
+  await carol.press('Tab');
+  await carol.write('It is me again');
+  await carol.press('Enter');
+  await carol.element('.toast', 'request was sent');
+  await ann.element('[data-section=requests]', 'It is me again');
+  await stage.shot(ann, '07-requests');
+  await ann.click('[data-section=requests] button', 'Accept');
+  await carol.click('.conversation-name', 'Gardeners');
+  await menuOfCarol('Ban');
+  await ann.click('dialog button', 'Ban');
+  await ann.element('[data-section=bans]', 'Carol Reed');
+  await carol.element('.nothing');
+  await ann.press('Escape');
+  return undefined;
+}
+
 async function presence_and_drafts_on_several_devices(stage) {
   const { ann, bob } = stage;
   await bob.click('.me');
@@ -323,22 +379,24 @@ async function a_long_past_is_paged_and_jumped_to(stage) {
   const { ann, bob } = stage;
   await ann.click('.conversation-name', 'Gardeners');
   // Many messages in short: over REST, one after the other as a bot would.
-  await ann.run(async (count) => {
-    const { token } = JSON.parse(localStorage.getItem('rookery.session'));
-    const id = location.hash.slice(2);
-    for (let at = 1; at <= count; at += 1) {
-      await fetch(`/api/v1/conversations/${id}/messages`, { method: 'POST', headers: { Authorization: `Bearer ${token}` }, body: JSON.stringify({ client_id: `bot-${at}`, text: `row ${at}` }) });
-    }
-  }, 260);
+  for (let from = 1; from < ROWS; from += 20) {
+    await ann.run(async (first) => {
+      const { token } = JSON.parse(localStorage.getItem('rookery.session'));
+      const id = location.hash.slice(2);
+      for (let at = first; at < first + 20; at += 1) {
+        await fetch(`/api/v1/conversations/${id}/messages`, { method: 'POST', headers: { Authorization: `Bearer ${token}` }, body: JSON.stringify({ client_id: `bot-${at}`, text: `row ${at}` }) });
+      }
+    }, from);
+  }
   await bob.click('.conversation-name', 'Gardeners');
-  await bob.element('.bubble', 'row 260');
-  await menuOf(bob, 'row 260', 'Reply');
+  await bob.element('.bubble', `row ${ROWS}`);
+  await menuOf(bob, `row ${ROWS}`, 'Reply');
   await bob.write('Answer to the last row');
   await bob.press('Enter');
   // A fresh page has the newest messages only; scrolling brings the ones before.
   await ann.reload();
   await ann.element('.bubble', 'Answer to the last row');
-  assert.ok((await texts(ann)).length < 150, 'not everything is loaded at once');
+  assert.ok((await texts(ann)).length < ROWS, 'not everything is loaded at once');
   await ann.run(() => {
     const scroller = document.querySelector('.scroller');
     new MutationObserver(() => (scroller.scrollTop = 0)).observe(scroller, { childList: true, subtree: true });
@@ -347,7 +405,7 @@ async function a_long_past_is_paged_and_jumped_to(stage) {
   await ann.element('.bubble', 'row 2');
   await ann.see('the beginning', () => document.querySelector('.timeline-start').textContent.includes('beginning'));
   const rows = (await texts(ann)).filter((text) => text.startsWith('row '));
-  assert.deepEqual(rows, Array.from({ length: 260 }, (_, at) => `row ${at + 1}`), 'every row once, in order');
+  assert.deepEqual(rows, Array.from({ length: ROWS }, (_, at) => `row ${at + 1}`), 'every row once, in order');
   // A reply to something old, on a page that has only the newest.
   await ann.run(() => document.querySelector('.row[data-seq="2"] .bubble').scrollIntoView());
   await menuOf(ann, 'Who waters', 'Reply');
@@ -357,7 +415,7 @@ async function a_long_past_is_paged_and_jumped_to(stage) {
   await bob.element('.quote', 'Who waters');
   await bob.click('.quote', 'Who waters');
   await bob.see('the old message', () => document.activeElement?.textContent.includes('Who waters'));
-  await bob.gone('.bubble', 'row 260');
+  await bob.gone('.bubble', `row ${ROWS}`);
   await stage.shot(bob, '10-in-the-past');
   await say(ann, 'And something new meanwhile');
   await bob.element('.jump .badge', '1');
@@ -472,6 +530,7 @@ export const SCENES = [
   an_edit_a_reaction_and_a_recall,
   a_room_with_mentions,
   roles_and_rules_of_a_room,
+  guests_come_by_code_by_request_and_go,
   presence_and_drafts_on_several_devices,
   a_device_is_signed_out_from_another,
   contacts_find_each_other,

@@ -52,6 +52,16 @@ export class Actions extends MessageActions {
     joinGroup({ join: (id, message) => this.joined(() => this.api.join(id, message), id), useInvite, done: () => this.focusText() });
   }
 
+  /** The address of an invitation was opened. */
+  offerInvite(code) {
+    confirm({ title: 'You were invited to a group', label: 'Join', danger: false, act: () => this.joined(() => this.api.useInvite(code)), done: () => this.focusText() });
+  }
+
+  /** Copies the address that leads to an invitation. */
+  copyInvite(code) {
+    return this.copy(`${location.origin}${location.pathname}#join-${code}`, 'The invitation’s address was copied.');
+  }
+
   addContact() {
     addContact({
       api: this.api,

@@ -172,6 +172,12 @@ export class Client {
   /** Shows what the address names, as far as it is known already. */
   follow() {
     const name = location.hash.slice(1);
+    const invite = name.match(/^join-([\w-]{1,128})$/)?.[1];
+    if (invite) {
+      history.replaceState(null, '', location.pathname + location.search);
+      this.actions.offerInvite(invite);
+      return this.follow();
+    }
     const wanted = Number(name.match(/^c(\d{1,16})$/)?.[1] ?? 0);
     const id = isId(wanted) && this.store.get(wanted) ? wanted : 0;
     const page = this.pages[name] ? name : '';
@@ -182,7 +188,7 @@ export class Client {
       this.openPage = page;
       this.pages[page]?.show();
     }
-    if (id === this.openId) return;
+    if (id === this.openId) return undefined;
     this.openId = id;
     this.feed.open(id);
     this.chat.show(id);
@@ -190,6 +196,7 @@ export class Client {
     if (this.store.get(id)?.info.marked_unread) this.actions.prefer(id, { marked_unread: false });
     this.look();
     this.regard();
+    return undefined;
   }
 
   look() {

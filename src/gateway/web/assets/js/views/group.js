@@ -136,7 +136,7 @@ export class GroupPanel extends Panel {
         el('h3', {}, 'Invite codes'),
         el('ul', { class: 'members' }, invites.map((invite) => el('li', {},
           el('span', { class: 'member-name' }, el('code', {}, invite.code), el('span', { class: 'hint' }, wordsOf(invite))),
-          iconButton('copy', `Copy the code ${invite.code}`, () => this.actions.copy(invite.code, 'The code was copied.')),
+          iconButton('link', `Copy the address of the invitation ${invite.code}`, () => this.actions.copyInvite(invite.code)),
           iconButton('trash', `Take the code ${invite.code} back`, () => revoke(invite.code))))),
         el('div', { class: 'inline' }, term, uses),
         el('div', { class: 'acts' }, el('button', { type: 'button', onclick: make }, 'Make a code'))),

@@ -225,6 +225,7 @@ async function guests_come_by_code_by_request_and_go(stage) {
   await menuOfCarol('Silence');
   await ann.click('dialog button', 'Silence');
   await carol.element('.refusal', 'You are silenced');
+  await ann.element('.panel .members', 'silenced until');
   await menuOfCarol('Let write again');
   await carol.element(COMPOSER);
   await menuOfCarol('Remove');

@@ -162,6 +162,75 @@ describe('live', () => {
     assert.equal(texts(all.store).length, 100);
   });
 
+  it('what the user sees is read at once, and the past that it looks at keeps the new from being read', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation({ last_seq: 900, delivered_seq: 900, read_seq: 900 })]);
+    all.feed.setVisible(true);
+    all.feed.open(7);
+    await settle();
+    await socket.answer('history', history(messages(851, 900), true));
+    socket.say({ message: message(901) });
+    assert.equal(all.store.get(7).info.unread, 0);
+    await all.clock.advance(200);
+    const revealed = all.feed.reveal(7, 100);
+    assert.deepEqual(socket.asked('history').history, { conversation_id: 7, before_seq: 121, limit: 50 });
+    await socket.answer('history', history(messages(71, 120), true));
+    assert.equal(await revealed, true);
+    socket.say({ message: message(902) });
+    await all.clock.advance(500);
+    assert.deepEqual([all.store.get(7).info.unread, socket.asked('read')?.read.seq, socket.asked('delivered').delivered.seq], [1, 901, 902]);
+    const newer = all.feed.loadNewer(7);
+    assert.equal(socket.asked('history').history.after_seq, 120);
+    await socket.answer('history', history(messages(121, 170), true));
+    await newer;
+    assert.deepEqual([all.store.shown(7).low, all.store.shown(7).high], [71, 170]);
+    all.store.leaveExcerpt(7);
+    all.feed.tend(7);
+    await all.clock.advance(500);
+    assert.deepEqual([all.store.get(7).info.unread, socket.asked('read').read.seq], [0, 902]);
+  });
+
+  it('what can be seen already is not asked for', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation()]);
+    for (const seq of [1, 2]) socket.say({ message: message(seq) });
+    assert.equal(await all.feed.reveal(7, 1), true);
+    assert.equal(socket.asked('history'), undefined);
+  });
+
+  it('what a message answers is brought once, and follows its edits', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation({ last_seq: 900, delivered_seq: 900 })]);
+    all.feed.wantQuoted(7, 3);
+    all.feed.wantQuoted(7, 3);
+    all.feed.wantQuoted(7, 4);
+    await settle();
+    const asked = () => socket.sent.filter((frame) => frame.history).map((frame) => frame.history.before_seq);
+    assert.deepEqual(asked(), [4]);
+    await socket.answer('history', history([message(3)]));
+    assert.deepEqual(asked(), [4, 5]);
+    await socket.answer('history', history([message(2)]));
+    all.feed.wantQuoted(7, 4);
+    assert.deepEqual([asked().length, all.store.find(7, 3).text, all.store.find(7, 4)], [2, 'text 3', undefined]);
+    socket.say({ message: message(901, { kind: 'edit', target_seq: 3, text: 'better' }) });
+    assert.equal(all.store.find(7, 3).text, 'better');
+  });
+
+  it('messages of others are told as they are written, but not those that a sync brings', async () => {
+    const all = client({ rest: { 9: conversation({ conversation_id: 9, last_seq: 1, unread: 1 }) } });
+    const socket = await ready(all, [conversation()]);
+    const told = [];
+    all.feed.onLive = ({ conversation_id: id, seq }) => told.push([id, seq]);
+    socket.say({ message: message(1) });
+    socket.say({ message: message(1) });
+    socket.say({ message: message(2, { sender_id: ME }) });
+    socket.say({ message: message(1, { conversation_id: 9 }) });
+    await all.clock.advance(500);
+    assert.deepEqual(told, [[7, 1], [9, 1]]);
+    await all.feed.onMessage(message(3));
+    assert.equal(told.length, 2);
+  });
+
   it('events of kinds unknown or unused change nothing', async () => {
     const all = client();
     const socket = await ready(all, [conversation()]);

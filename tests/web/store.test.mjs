@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { PENDING_LIMIT, Store, tickOf } from '../../src/gateway/web/assets/js/store.js';
+import { tickOf } from '../../src/gateway/web/assets/js/conversation.js';
+import { PENDING_LIMIT, Store } from '../../src/gateway/web/assets/js/store.js';
 import { ME, PEER, conversation, message, messages, storeWith, texts } from './support.mjs';
 
 const sent = (seq, clientId, fields = {}) => ({ conversation_id: 7, seq, client_id: clientId, created_at_ms: 5_000, duplicate: false, ...fields });
@@ -106,6 +107,93 @@ describe('conversations', () => {
   });
 });
 
+describe('the list', () => {
+  it('puts pinned ones first, the archived elsewhere, and hidden ones nowhere until they are written in', () => {
+    const store = storeWith({ updated_at_ms: 90 });
+    const add = (id, fields) => store.applyConversation(conversation({ conversation_id: id, updated_at_ms: id * 10, unread: 1, last_seq: 1, ...fields }));
+    add(8, {});
+    add(4, { pinned: true });
+    add(5, { archived: true });
+    add(6, { hidden: true, delivered_seq: 1 });
+    add(3, { muted_until_ms: 2_000 });
+    const ids = (shelf) => store.shelf(shelf).map(({ info }) => info.conversation_id);
+    assert.deepEqual([ids(), ids({ archived: true })], [[4, 7, 8, 3], [5]]);
+    assert.equal(store.totalUnread(1_000), 2, 'the archived, hidden and muted do not count');
+    store.applyMessage(message(2, { conversation_id: 6 }));
+    assert.deepEqual(ids(), [4, 6, 7, 8, 3]);
+  });
+
+  it('keeps its place and its preview when somebody reacts or edits', () => {
+    const store = storeWith();
+    store.applyMessage(message(1));
+    store.applyMessage(message(2, { kind: 'reaction', target_seq: 1, emoji: '👍', text: '' }));
+    store.applyMessage(message(3, { kind: 'edit', target_seq: 1, text: 'better' }));
+    const { info } = store.get(7);
+    assert.deepEqual([info.last_message.seq, info.last_message.text, info.last_seq, info.unread], [1, 'better', 3, 1]);
+    assert.deepEqual(store.get(7).log.get(1).reactions, [{ emoji: '👍', user_ids: [PEER], count: 1 }]);
+  });
+});
+
+describe('a place in the past', () => {
+  const inPast = () => {
+    const store = storeWith({ last_seq: 500, delivered_seq: 500 });
+    store.applyHistory(7, { beforeSeq: 501 }, { messages: messages(451, 500), more: true });
+    store.showExcerpt(7, 121, { messages: messages(71, 120), more: true });
+    return store;
+  };
+  const shown = (store) => store.shown(7).list().map(({ seq }) => seq);
+
+  it('is shown apart from the newest messages, which go on', () => {
+    const store = inPast();
+    store.applyMessage(message(501));
+    assert.deepEqual([shown(store)[0], shown(store).at(-1)], [71, 120]);
+    assert.deepEqual([store.get(7).log.high, store.cursors(), store.get(7).info.unread], [501, [], 1]);
+    store.leaveExcerpt(7);
+    assert.equal(shown(store).at(-1), 501);
+  });
+
+  it('grows both ways, and becomes one with the newest when they meet', () => {
+    const store = inPast();
+    store.growExcerpt(7, { beforeSeq: 71 }, { messages: messages(21, 70), more: true });
+    assert.equal(shown(store)[0], 21);
+    for (let from = 121; from <= 421; from += 50) store.growExcerpt(7, { afterSeq: from - 1 }, { messages: messages(from, from + 49), more: true });
+    assert.equal(store.get(7).excerpt, null);
+    assert.deepEqual(shown(store), messages(21, 500).map(({ seq }) => seq));
+    assert.equal(store.get(7).log.atStart, false);
+  });
+
+  it('takes edits of what it shows', () => {
+    const store = inPast();
+    store.applyMessage(message(501, { kind: 'edit', target_seq: 100, text: 'better' }));
+    assert.equal(store.shown(7).get(100).text, 'better');
+  });
+
+  it('hides what the user wants to see no more', () => {
+    const store = inPast();
+    store.hideMessage(7, 100);
+    assert.equal(store.shown(7).get(100).marks.hidden, true);
+  });
+});
+
+describe('what is to vanish', () => {
+  it('does so when its time has come, and not before', () => {
+    const store = storeWith();
+    store.applyMessage(message(1, { marks: { expires_at_ms: 5_000 } }));
+    store.applyMessage(message(2));
+    store.expire(7, 4_999);
+    assert.deepEqual(texts(store), ['text 1', 'text 2']);
+    store.expire(7, 5_000);
+    assert.deepEqual([texts(store), store.get(7).log.get(1).recalled], [['', 'text 2'], true]);
+  });
+
+  it('is known of one’s own sends', () => {
+    const store = storeWith();
+    store.addPending(7, { client_id: 'a', text: 'a', created_at_ms: 1, expires_in_seconds: 2 });
+    store.applySent(7, sent(1, 'a'));
+    assert.equal(store.get(7).log.get(1).marks.expires_at_ms, 7_000);
+  });
+});
+
 describe('cursors and ticks', () => {
   it('are confirmed once', () => {
     const store = storeWith();
@@ -129,7 +217,7 @@ describe('cursors and ticks', () => {
   it('of the peer move the ticks forward only', () => {
     const store = storeWith();
     for (const own of messages(1, 3, { sender_id: ME })) store.applyMessage(own);
-    const ticks = () => store.get(7).log.list().map((own) => tickOf(store.get(7).info, own));
+    const ticks = () => store.get(7).log.list().map((own) => tickOf(store.get(7), own).tick);
     store.applyReceipt({ conversation_id: 7, user_id: PEER, delivered_seq: 2, read_seq: 1 });
     assert.deepEqual(ticks(), ['read', 'delivered', 'sent']);
     store.applyReceipt({ conversation_id: 7, user_id: PEER, delivered_seq: 1, read_seq: 0 });

@@ -11,6 +11,8 @@ const GAP_PAGE = 200;
 const SYNC_PAGE = 500;
 /** A sync stops after so many pages; the next one goes on. */
 const SYNC_PAGES_LIMIT = 2_000;
+/** A jump into the past shows the message with so many newer ones below it. */
+const JUMP_BELOW = 20;
 /** On sync the newest conversations with a short undelivered backlog are brought, so that it counts as delivered. */
 const BACKLOG_CONVERSATIONS = 50;
 const BACKLOG_MESSAGES = 200;
@@ -27,9 +29,12 @@ const LEARN_ATTEMPTS = 5;
 const LOAD_ATTEMPTS = 5;
 
 export class Feed {
-  /** `onSynced()` after each complete sync; `onNotice(notice)` for operators' notices. */
-  constructor({ store, connection, api, outbox, onSynced = () => {}, onNotice = () => {}, wait = sleep, random = Math.random }) {
-    Object.assign(this, { store, connection, api, outbox, onSynced, onNotice, wait, random });
+  /**
+   * `onSynced()` after each complete sync; `onLive(message)` for each message of others that has just been written;
+   * `listeners`: by the names of events that are no business of the store's.
+   */
+  constructor({ store, connection, api, outbox, onSynced = () => {}, onLive = () => {}, listeners = {}, wait = sleep, random = Math.random }) {
+    Object.assign(this, { store, connection, api, outbox, onSynced, onLive, listeners, wait, random });
     this.openId = 0;
     this.visible = false;
     this.synced = false;
@@ -101,20 +106,17 @@ export class Feed {
   }
 
   onEvent(name, body) {
-    if (name === 'message') this.onMessage(body);
+    if (name === 'message') this.onMessage(body, { live: true });
     else if (name === 'receipt') this.store.applyReceipt(body);
     else if (name === 'conversation') this.onConversation(body);
-    else if (name === 'notice') this.onNotice(body);
-    // contact, typing, presence and whatever is yet to come: this client shows nothing of them.
+    else this.listeners[name]?.(body); // An event of a later version is nobody's, and changes nothing.
   }
 
-  onMessage(message) {
+  async onMessage(message, { live = false } = {}) {
     const outcome = this.store.applyMessage(message);
-    if (outcome === 'unknown') this.learn(message.conversation_id);
-    if (outcome !== 'added') return;
-    // A reaction doesn't say whether it was taken back; the target's state in history does.
-    if (message.kind === 'reaction') this.refetch(message.conversation_id, message.target_seq);
-    this.tend(message.conversation_id);
+    if (outcome === 'unknown') await this.learn(message.conversation_id);
+    else if (outcome === 'added') this.tend(message.conversation_id);
+    if (live && outcome !== 'duplicate' && message.sender_id !== this.store.userId) this.onLive(message);
   }
 
   onConversation(conversation) {
@@ -128,7 +130,10 @@ export class Feed {
 
   /** A conversation is on the screen; 0: none is. */
   open(id) {
-    if (this.openId && this.openId !== id) this.store.get(this.openId)?.log.trim();
+    if (this.openId && this.openId !== id) {
+      this.store.leaveExcerpt(this.openId);
+      this.store.get(this.openId)?.log.trim();
+    }
     this.openId = id;
     if (id) this.load(id);
   }
@@ -155,7 +160,8 @@ export class Feed {
     return this.single(`older ${id}`, async () => {
       const conversation = this.store.get(id);
       if (!conversation || !this.connection.online) return false;
-      const { log, info } = conversation;
+      const { info, excerpt } = conversation;
+      const log = excerpt ?? conversation.log;
       if (log.loaded && log.low <= Math.max(info.first_seq, 1)) log.atStart = true;
       if (log.loaded && log.atStart) {
         this.store.changed(id);
@@ -163,17 +169,65 @@ export class Feed {
       }
       const beforeSeq = log.loaded ? log.low : NEWEST;
       try {
-        const page = await this.connection.request('history', {
-          conversation_id: id,
-          before_seq: beforeSeq,
-          limit: HISTORY_PAGE,
-        });
-        this.store.applyHistory(id, { beforeSeq }, { more: false, messages: [], ...page });
+        const page = await this.connection.request('history', { conversation_id: id, before_seq: beforeSeq, limit: HISTORY_PAGE });
+        if (excerpt) this.store.growExcerpt(id, { beforeSeq }, page);
+        else this.store.applyHistory(id, { beforeSeq }, { more: false, messages: [], ...page });
         return !log.atStart;
       } catch {
         return true; // Scrolling, or the next sync, asks again.
       }
     });
+  }
+
+  /** One more page of newer messages, where the user looks at a place in the past. */
+  loadNewer(id) {
+    return this.single(`newer ${id}`, async () => {
+      const afterSeq = this.store.get(id)?.excerpt?.high ?? 0;
+      if (!afterSeq || !this.connection.online) return;
+      try {
+        this.store.growExcerpt(id, { afterSeq }, await this.connection.request('history', { conversation_id: id, after_seq: afterSeq, limit: HISTORY_PAGE }));
+      } catch {
+        // Scrolling asks again.
+      }
+      this.tend(id);
+    });
+  }
+
+  /** Brings the message `seq` to where the timeline shows it; resolves to whether it is there. Rejects as the server does. */
+  reveal(id, seq) {
+    return this.single(`reveal ${id} ${seq}`, async () => {
+      const conversation = this.store.get(id);
+      if (!conversation) return false;
+      if (conversation.excerpt?.get(seq)) return true;
+      const { log } = conversation;
+      if (log.loaded && seq >= log.low) {
+        this.store.leaveExcerpt(id);
+        return log.get(seq) !== undefined;
+      }
+      const beforeSeq = seq + 1 + JUMP_BELOW;
+      const page = await this.connection.request('history', { conversation_id: id, before_seq: beforeSeq, limit: HISTORY_PAGE });
+      this.store.showExcerpt(id, beforeSeq, page);
+      return this.store.shown(id)?.get(seq) !== undefined;
+    });
+  }
+
+  /** Brings a message that another one on the screen answers, one at a time; what can't be had stays unknown. */
+  async wantQuoted(id, seq) {
+    const quoted = this.store.get(id)?.quoted;
+    if (!quoted || quoted.has(seq) || !this.connection.online) return;
+    quoted.set(seq, null);
+    const before = this.quoting;
+    let done;
+    this.quoting = new Promise((resolve) => (done = resolve));
+    await before;
+    try {
+      const page = await this.connection.request('history', { conversation_id: id, before_seq: seq + 1, limit: 1 });
+      const message = (page.messages ?? []).find((found) => found.seq === seq);
+      if (message) this.store.setQuoted(id, seq, message);
+    } catch (error) {
+      if (error.retryable) quoted.delete(seq); // The next drawing asks again.
+    }
+    done();
   }
 
   /** Asks for a conversation's state again. */
@@ -187,13 +241,30 @@ export class Feed {
     });
   }
 
+  /** The user has read a conversation without opening it. Rejects with what the server says. */
+  async readAll(id) {
+    const info = this.store.get(id)?.info;
+    if (!info) return;
+    if (info.marked_unread) await this.api.prefer(id, { marked_unread: false });
+    if (info.last_seq > 0) await this.connection.request('read', { conversation_id: id, seq: info.last_seq });
+    this.store.markRead(id, info.last_seq);
+    this.store.markAcked(id, 'read', info.last_seq);
+    this.store.setInfo(id, { unread: 0, marked_unread: false });
+  }
+
   // ---- Inside ----
+
+  /** Whether the user sees what is new in a conversation: not one who looks at its past. */
+  isSeen(id) {
+    return id === this.openId && this.visible && !this.store.get(id)?.excerpt;
+  }
 
   /** Does for a conversation whatever its state calls for. */
   tend(id) {
     const conversation = this.store.get(id);
     if (!conversation) return;
     if (conversation.stale) this.refresh(id);
+    if (this.isSeen(id)) this.store.markRead(id, this.store.readable(id));
     if (conversation.log.hasGap(conversation.info.last_seq)) this.repair(id);
     if (conversation.log.loaded) this.tellCursors(id);
   }
@@ -247,15 +318,6 @@ export class Feed {
     });
   }
 
-  async refetch(id, seq) {
-    try {
-      const page = await this.connection.request('history', { conversation_id: id, before_seq: seq + 1, limit: 1 });
-      for (const message of page.messages ?? []) if (message.seq === seq) this.store.applyState(message);
-    } catch {
-      // It is shown as it was; the next load brings it.
-    }
-  }
-
   /** The server's list may have missed cursors of other devices, which change no conversation. */
   refreshUncertain() {
     const uncertain = this.store.list().filter(({ info }) => info.unread > 0 && info.conversation_id !== this.openId);
@@ -267,7 +329,7 @@ export class Feed {
     return this.single(`cursors ${id}`, async () => {
       await this.wait(CURSOR_PAUSE_MS);
       this.tell(id, 'delivered', this.store.deliverable(id));
-      if (id !== this.openId || !this.visible) return;
+      if (!this.isSeen(id)) return;
       const seq = this.store.readable(id);
       if (seq) this.store.markRead(id, seq);
       this.tell(id, 'read', seq);

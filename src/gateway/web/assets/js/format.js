@@ -1,10 +1,15 @@
 // Words, times and names as they are shown. No DOM.
 
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const timeFormat = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const dayFormat = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
 const dayYearFormat = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
 const shortDayFormat = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
 const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
+
+/** A system message names so many of those it is about. */
+const NAMES_SHOWN = 5;
+/** What lies further ahead than this was meant for ever: ten years. */
+const FOREVER_MS = 10 * 365 * 86_400_000;
 
 export const timeOf = (ms) => timeFormat.format(ms);
 export const fullTimeOf = (ms) => fullFormat.format(ms);
@@ -49,7 +54,44 @@ export function summary(message) {
   if (message.text) return message.text;
   const file = message.attachments?.[0]?.name;
   if (file) return file;
-  return KIND_WORDS[message.kind] ?? (message.kind === 'system' ? 'The group has changed' : 'Message');
+  return KIND_WORDS[message.kind] ?? (message.kind === 'system' ? 'changed the group' : 'Message');
+}
+
+/** A system message: who did what, and to whom. */
+export function systemText(message, users) {
+  const about = (message.mentions ?? []).filter((id) => id && id !== message.sender_id);
+  const who = users.name(message.sender_id);
+  const what = summary(message);
+  if (about.length === 0) return `${who} ${what}`;
+  const more = about.length > NAMES_SHOWN ? ` and ${about.length - NAMES_SHOWN} more` : '';
+  const names = about.slice(0, NAMES_SHOWN).map((id) => users.name(id)).join(', ') + more;
+  // The server counts them, as it knows no names in the reader's language or of a later day.
+  const named = what.replace(/\b(a|\d+) members?\b/, () => names);
+  return named === what ? `${who} ${what}${what.startsWith('created') ? ' with' : ':'} ${names}` : `${who} ${named}`;
+}
+
+export const STATUS_WORDS = { online: 'online', away: 'away', busy: 'busy', invisible: 'invisible', offline: 'offline' };
+
+/** What is known of how somebody is, in a few words; empty: nothing. */
+export function presenceText(presence, nowMs = Date.now()) {
+  if (!presence) return '';
+  if (presence.status !== 'offline') return [STATUS_WORDS[presence.status] ?? presence.status, presence.text].filter(Boolean).join(' · ');
+  return presence.last_seen_ms ? `last seen ${agoOf(presence.last_seen_ms, nowMs)}` : 'offline';
+}
+
+/** How long ago, roughly. */
+export function agoOf(ms, nowMs = Date.now()) {
+  const minutes = Math.floor((nowMs - ms) / 60_000);
+  if (minutes < 1) return 'just now';
+  if (minutes < 60) return `${minutes} minute${minutes === 1 ? '' : 's'} ago`;
+  if (dayKey(ms) === dayKey(nowMs)) return `today at ${timeOf(ms)}`;
+  return `${dayLabel(ms, nowMs)}, ${timeOf(ms)}`;
+}
+
+/** Until when something holds: of today the hour. What never ends says so. */
+export function untilOf(ms, nowMs = Date.now()) {
+  if (ms - nowMs > FOREVER_MS) return 'until it is taken back';
+  return dayKey(ms) === dayKey(nowMs) ? `until ${timeOf(ms)}` : `until ${shortDayFormat.format(ms)}, ${timeOf(ms)}`;
 }
 
 /** A conversation's name: a group's own, or the peer's. */

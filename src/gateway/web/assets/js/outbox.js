@@ -13,9 +13,11 @@ export class Outbox {
     this.paused = new Set();
   }
 
-  /** Queues a text; false: too many are waiting already. */
-  enqueue(id, text, clientId, nowMs) {
-    const taken = this.store.addPending(id, { client_id: clientId, text, created_at_ms: nowMs });
+  /** Queues a text, with what it answers, names, and when it vanishes; false: too many are waiting already. */
+  enqueue(id, text, clientId, nowMs, { replyToSeq = 0, mentions = [], expiresInSeconds = 0 } = {}) {
+    const taken = this.store.addPending(id, {
+      client_id: clientId, text, created_at_ms: nowMs, reply_to_seq: replyToSeq, mentions, expires_in_seconds: expiresInSeconds,
+    });
     if (taken) this.pump(id);
     return taken;
   }
@@ -44,6 +46,9 @@ export class Outbox {
         client_id: clientId,
         kind: 'text',
         text: send.text,
+        reply_to_seq: send.reply_to_seq,
+        mentions: send.mentions,
+        ...(send.expires_in_seconds ? { expires_in_seconds: send.expires_in_seconds } : {}),
       });
       this.store.applySent(id, { ...sent, client_id: clientId });
     } catch (error) {
@@ -63,7 +68,8 @@ export class Outbox {
       this.store.setPending(id, clientId, { state: 'failed', error: error.message });
       return true;
     }
-    this.store.setPending(id, clientId, { state: 'queued' });
+    // What the room asks to wait for, such as slow mode, is worth saying; trouble of the server's own is not.
+    this.store.setPending(id, clientId, { state: 'queued', error: error.code === 'resource_exhausted' ? error.message : '' });
     this.paused.add(id);
     const pauseMs = Math.max(error.retryAfterMs ?? 0, backoffMs(attempts - 1, this.random));
     this.clock.setTimeout(() => {

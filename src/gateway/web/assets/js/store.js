@@ -1,17 +1,14 @@
 // What the client knows: conversations, their logs, and the sends that have no answer yet. Pure state, told by
 // `apply*` what the server said; listeners are told what changed. No DOM, no network, no clock: tests/web drives it.
 
+import { activity, advanceMember, deliveredBefore, isMuted, newerPreview, unreadOf } from './conversation.js';
 import { MessageLog } from './log.js';
+import { changed as changedBy, expired, expiryOf, isAboutAnother } from './targets.js';
 
 /** The most unanswered sends of one conversation; more are refused until some are answered. */
 export const PENDING_LIMIT = 200;
-
-const EVENT_KINDS = new Set(['edit', 'recall', 'reaction']);
-
-/** Whether a message is about another one (`target_seq`) and has no bubble of its own. */
-export function isAboutAnother(message) {
-  return EVENT_KINDS.has(message.kind);
-}
+/** The most messages that a conversation holds for their quotes alone. */
+const QUOTED_LIMIT = 300;
 
 export class Store {
   constructor(userId) {
@@ -43,9 +40,18 @@ export class Store {
     );
   }
 
-  totalUnread() {
+  /** What the list shows, pinned ones first: the archived ones, or the others. Hidden ones come back with a message. */
+  shelf({ archived = false } = {}) {
+    const shown = this.list().filter(({ info }) => !info.hidden && Boolean(info.archived) === archived);
+    return [...shown.filter(({ info }) => info.pinned), ...shown.filter(({ info }) => !info.pinned)];
+  }
+
+  /** What the page's title counts: not what the user has muted or put away. */
+  totalUnread(nowMs = 0) {
     let total = 0;
-    for (const { info } of this.conversations.values()) total += info.unread;
+    for (const { info } of this.conversations.values()) {
+      if (!info.archived && !info.hidden && !isMuted(info, nowMs)) total += unreadOf(info);
+    }
     return total;
   }
 
@@ -63,7 +69,13 @@ export class Store {
       const conversation = {
         info: { ...incoming, last_message: incoming.last_message ?? null },
         log: new MessageLog(),
+        // A place in the past that the user looks at, apart from `log`: see showExcerpt.
+        excerpt: null,
         pending: [],
+        // Messages that others answer, where neither of the two holds them: null while they are asked for.
+        quoted: new Map(),
+        // How far the other members of a small group have come, by user.
+        cursors: new Map(),
         // What the server has confirmed; info.read_seq runs ahead of it as soon as the user has read.
         acked: { delivered: incoming.delivered_seq, read: incoming.read_seq },
         // Set when live events show that `info` can't be right without asking again.
@@ -80,8 +92,9 @@ export class Store {
     for (const field of ['last_seq', 'read_seq', 'delivered_seq', 'first_seq', 'peer_read_seq', 'peer_delivered_seq']) {
       info[field] = Math.max(old[field], incoming[field]);
     }
-    const last = incoming.last_message ?? null;
-    info.last_message = last && last.seq >= (old.last_message?.seq ?? 0) ? last : old.last_message;
+    info.last_message = newerPreview(old.last_message, incoming.last_message ?? null);
+    // Preferences and the draft are told by their presence or absence in the newer of the two.
+    if (newer === incoming && !incoming.draft) info.draft = null;
     info.unread = counted ? incoming.unread : old.unread;
     before.info = info;
     before.acked.delivered = Math.max(before.acked.delivered, incoming.delivered_seq);
@@ -110,12 +123,13 @@ export class Store {
     const added = log.put(message);
     if (isNewest) {
       info.last_seq = message.seq;
-      info.last_message = message;
-      if (!own) info.unread += 1;
+      info.last_message = newerPreview(info.last_message, message);
+      if (!own && !isAboutAnother(message)) info.unread += 1;
+      if (!isAboutAnother(message)) info.hidden = false;
     }
     // Sending counts as having read up to one's own message.
     if (own) this.advanceRead(conversation, message.seq);
-    if (added) this.applyToTarget(log, message);
+    if (isAboutAnother(message) && (added || isNewest)) this.applyChange(conversation, message);
     this.changed(message.conversation_id);
     return added || isNewest ? 'added' : 'duplicate';
   }
@@ -130,22 +144,106 @@ export class Store {
     else log.coverAfter(messages, afterSeq);
     for (const message of messages) {
       if (message.sender_id === this.userId) this.dropPending(conversation, message.client_id);
+      // Its target may be held already, in the state before.
+      if (afterSeq && isAboutAnother(message)) this.applyChange(conversation, message);
     }
     const last = messages.at(-1);
     if (last && last.seq >= info.last_seq) {
       info.last_seq = last.seq;
-      info.last_message = last;
+      info.last_message = newerPreview(info.last_message, last);
     }
     this.recount(conversation);
     this.changed(id);
   }
 
-  /** Replaces one message's state, as history returned it. */
-  applyState(message) {
-    if (this.get(message.conversation_id)?.log.replace(message)) this.changed(message.conversation_id);
+  /** A message that is held for its quotes alone; the oldest of too many go. */
+  setQuoted(id, seq, message) {
+    const quoted = this.get(id)?.quoted;
+    if (!quoted) return;
+    quoted.set(seq, message);
+    if (quoted.size > QUOTED_LIMIT) quoted.delete(quoted.keys().next().value);
+    this.changed(id);
   }
 
-  /** A receipt of the peer of a direct conversation, or of another device of this user. */
+  /** The message `seq` wherever it is held; undefined: nowhere. */
+  find(id, seq) {
+    const conversation = this.get(id);
+    return conversation?.excerpt?.get(seq) ?? conversation?.log.get(seq) ?? conversation?.quoted.get(seq) ?? undefined;
+  }
+
+  /** Replaces one message's state, as history returned it. */
+  applyState(message) {
+    const conversation = this.get(message.conversation_id);
+    if (!conversation) return;
+    conversation.log.replace(message);
+    conversation.excerpt?.replace(message);
+    if (conversation.info.last_message?.seq === message.seq) conversation.info.last_message = message;
+    this.changed(message.conversation_id);
+  }
+
+  /** This user wants to see a message no more, on whichever device. */
+  hideMessage(id, seq) {
+    const message = this.get(id)?.log.get(seq) ?? this.get(id)?.excerpt?.get(seq);
+    if (message) this.applyState({ ...message, marks: { ...message.marks, hidden: true } });
+  }
+
+  /** Empties what was to vanish by now, where it is held: in conversation `id`, and in the list's previews. */
+  expire(id, nowMs) {
+    const due = (message) => message && !message.recalled && expiryOf(message) > 0 && expiryOf(message) <= nowMs;
+    const messages = [...(this.shown(id)?.list() ?? []), ...[...this.conversations.values()].map(({ info }) => info.last_message)];
+    for (const message of messages) if (due(message)) this.applyState(expired(message));
+  }
+
+  // ---- A place in the past ----
+
+  /** What the timeline shows: the place in the past that was jumped to, or the newest messages. */
+  shown(id) {
+    const conversation = this.get(id);
+    return conversation?.excerpt ?? conversation?.log;
+  }
+
+  /** Shows a page of history that ends before `beforeSeq`, apart from the log until the two meet. */
+  showExcerpt(id, beforeSeq, { messages = [], more = false }) {
+    const conversation = this.get(id);
+    if (!conversation || messages.length === 0) return;
+    const page = [...messages].sort((a, b) => a.seq - b.seq);
+    conversation.excerpt = new MessageLog();
+    conversation.excerpt.coverBefore(page, beforeSeq, more);
+    this.joinExcerpt(conversation);
+    this.changed(id);
+  }
+
+  /** A further page of the excerpt: older ones (`beforeSeq`) or newer ones (`afterSeq`). */
+  growExcerpt(id, { beforeSeq = 0, afterSeq = 0 }, { messages = [], more = false }) {
+    const conversation = this.get(id);
+    if (!conversation?.excerpt) return;
+    const page = [...messages].sort((a, b) => a.seq - b.seq);
+    if (beforeSeq) conversation.excerpt.coverBefore(page, beforeSeq, more);
+    else conversation.excerpt.coverAfter(page, afterSeq);
+    // Nothing newer than this is left, so the log begins here at the latest.
+    if (afterSeq && !more && page.length === 0) this.leaveExcerpt(id);
+    else this.joinExcerpt(conversation);
+    this.changed(id);
+  }
+
+  leaveExcerpt(id) {
+    const conversation = this.get(id);
+    if (!conversation?.excerpt) return;
+    conversation.excerpt = null;
+    this.changed(id);
+  }
+
+  /** Once the excerpt reaches the log, the log takes it in. */
+  joinExcerpt(conversation) {
+    const { excerpt, log } = conversation;
+    if (!log.loaded || excerpt.high + 1 < log.low) return;
+    log.coverBefore(excerpt.list(), log.low, !excerpt.atStart);
+    conversation.excerpt = null;
+  }
+
+  // ---- Receipts ----
+
+  /** A receipt of the peer of a direct conversation, of a member of a small group, or of another device of this user. */
   applyReceipt({ conversation_id: id, user_id: userId, delivered_seq: delivered, read_seq: read }) {
     const conversation = this.get(id);
     if (!conversation) return;
@@ -158,7 +256,37 @@ export class Store {
     } else if (info.kind === 'direct') {
       info.peer_delivered_seq = Math.max(info.peer_delivered_seq, delivered);
       info.peer_read_seq = Math.max(info.peer_read_seq, read);
+    } else {
+      advanceMember(conversation, userId, delivered, read);
     }
+    this.changed(id);
+  }
+
+  /** How far members have come, as their list says. */
+  applyMemberCursors(id, members) {
+    const conversation = this.get(id);
+    if (!conversation) return;
+    const there = new Set(members.map(({ user_id: userId }) => userId));
+    for (const userId of conversation.cursors.keys()) if (!there.has(userId)) conversation.cursors.delete(userId);
+    for (const { user_id: userId, delivered_seq: delivered = 0, read_seq: read = 0 } of members) {
+      if (userId !== this.userId) advanceMember(conversation, userId, delivered, read);
+    }
+    this.changed(id);
+  }
+
+  /** The draft that this device has just stored at the server. */
+  setDraft(id, draft) {
+    const conversation = this.get(id);
+    if (!conversation) return;
+    conversation.info.draft = draft;
+    this.changed(id);
+  }
+
+  /** A change that this device has asked for, and was granted, before the server's event says so. */
+  setInfo(id, change) {
+    const conversation = this.get(id);
+    if (!conversation) return;
+    Object.assign(conversation.info, change);
     this.changed(id);
   }
 
@@ -220,10 +348,10 @@ export class Store {
   // ---- Sends without an answer ----
 
   /** Adds an optimistic send; false: too many are waiting. Its states are 'queued', 'sending' and 'failed'. */
-  addPending(id, { client_id, text, created_at_ms }) {
+  addPending(id, { client_id, text, created_at_ms, reply_to_seq = 0, mentions = [], expires_in_seconds = 0 }) {
     const conversation = this.get(id);
     if (!conversation || conversation.pending.length >= PENDING_LIMIT) return false;
-    conversation.pending.push({ client_id, text, created_at_ms, state: 'queued', attempts: 0, error: '' });
+    conversation.pending.push({ client_id, text, created_at_ms, reply_to_seq, mentions, expires_in_seconds, state: 'queued', attempts: 0, error: '' });
     this.changed(id);
     return true;
   }
@@ -271,14 +399,15 @@ export class Store {
       kind: 'text',
       text: send.text,
       attachments: [],
-      reply_to_seq: 0,
-      mentions: [],
+      reply_to_seq: send.reply_to_seq,
+      mentions: send.mentions,
       target_seq: 0,
       emoji: '',
       created_at_ms: sent.created_at_ms,
       edited_at_ms: 0,
       recalled: false,
       reactions: [],
+      ...(send.expires_in_seconds ? { marks: { expires_at_ms: sent.created_at_ms + send.expires_in_seconds * 1000 } } : {}),
     });
     this.changed(id);
   }
@@ -287,8 +416,8 @@ export class Store {
   exportPending() {
     const sends = [];
     for (const [id, { pending }] of this.conversations) {
-      for (const { client_id, text, created_at_ms, state, error } of pending) {
-        sends.push({ conversation_id: id, client_id, text, created_at_ms, failed: state === 'failed', error });
+      for (const { attempts, state, ...send } of pending) {
+        sends.push({ conversation_id: id, ...send, failed: state === 'failed' });
       }
     }
     return sends;
@@ -325,37 +454,21 @@ export class Store {
     if (log.loaded && log.low <= info.read_seq + 1 && log.high >= info.last_seq) {
       info.unread = log
         .list()
-        .filter((message) => message.seq > info.read_seq && message.sender_id !== this.userId).length;
+        .filter((message) => message.seq > info.read_seq && message.sender_id !== this.userId && !isAboutAnother(message)).length;
     } else {
       info.unread = Math.min(info.unread, behind);
     }
   }
 
-  applyToTarget(log, message) {
-    const target = isAboutAnother(message) ? log.get(message.target_seq) : undefined;
-    if (!target) return;
-    if (message.kind === 'edit') {
-      log.replace({ ...target, text: message.text, edited_at_ms: message.created_at_ms });
-    } else if (message.kind === 'recall') {
-      log.replace({ ...target, text: '', attachments: [], recalled: true });
+  /** An edit, recall or reaction, at every place where its target is held. */
+  applyChange(conversation, change) {
+    const { log, excerpt, quoted, info } = conversation;
+    for (const held of [log, excerpt]) {
+      const target = held?.get(change.target_seq);
+      if (target) held.replace(changedBy(target, change));
     }
+    const target = quoted.get(change.target_seq);
+    if (target) quoted.set(change.target_seq, changedBy(target, change));
+    if (info.last_message?.seq === change.target_seq) info.last_message = changedBy(info.last_message, change);
   }
-}
-
-/** When something last happened in a conversation: what the list is ordered by. */
-function activity({ info, pending }) {
-  return Math.max(info.last_message?.created_at_ms ?? 0, info.updated_at_ms, pending.at(-1)?.created_at_ms ?? 0);
-}
-
-/** The seq up to which nothing is left to deliver. */
-function deliveredBefore(info) {
-  return Math.max(info.delivered_seq, info.first_seq - 1, 0);
-}
-
-/** How far an own message of a direct conversation has come: 'read', 'delivered' or 'sent'. */
-export function tickOf(info, message) {
-  if (info.kind !== 'direct') return 'sent';
-  if (message.seq <= info.peer_read_seq) return 'read';
-  if (message.seq <= info.peer_delivered_seq) return 'delivered';
-  return 'sent';
 }

@@ -1,67 +1,31 @@
-// The dialogs that begin a conversation: a direct chat, a new group, joining a group; and the one that asks again.
+// The dialogs that begin something: a direct chat, a new group, joining one, a contact; and where to forward to.
 
-import { isId } from '../format.js';
-import { el } from './dom.js';
+import { isId, titleOf } from '../format.js';
+import { openDialog } from './dialog.js';
+import { avatar, el, field, select } from './dom.js';
 import { UserPicker } from './picker.js';
 
-/**
- * Shows a dialog; `submit()` may reject with an error to show. The dialog closes when it resolves, and then `done()`
- * may place the focus, which the browser has put back where it was before the dialog.
- */
-function show({ title, body, submitLabel, submit, done = () => {}, danger = false }) {
-  const error = el('p', { class: 'form-error', role: 'alert' });
-  const button = el('button', { type: 'submit', class: danger ? 'danger' : 'primary' }, submitLabel ?? '');
-  const titleId = `dialog-${Date.now()}`;
-  let succeeded = false;
-  const onclose = () => {
-    dialog.remove();
-    if (succeeded) done();
-  };
-  const dialog = el('dialog', { 'aria-labelledby': titleId, onclose });
-  const run = async (work) => {
-    error.textContent = '';
-    button.disabled = true;
-    try {
-      await work();
-      succeeded = true;
-      dialog.close();
-    } catch (cause) {
-      error.textContent = cause.message;
-    } finally {
-      button.disabled = false;
-    }
-  };
-  const onsubmit = (event) => {
-    event.preventDefault();
-    if (submit) run(submit);
-  };
-  dialog.append(
-    el('form', { onsubmit },
-      el('h2', { id: titleId }, title), ...body, error,
-      el('div', { class: 'buttons' },
-        el('button', { type: 'button', class: 'quiet', onclick: () => dialog.close() }, 'Cancel'),
-        submit ? button : null)),
-  );
-  document.body.append(dialog);
-  dialog.showModal();
-  return { run };
-}
+/** So many conversations are offered to forward to; typing narrows them down. */
+const FORWARD_CHOICES = 12;
+
+export const POLICIES = [
+  ['open', 'Open: anyone with its number'],
+  ['approval', 'After approval'],
+  ['invite', 'By invitation only'],
+];
 
 /** `start(user)` opens the direct conversation. */
 export function newChat({ api, start, done }) {
   let opened;
   const picker = new UserPicker({ api, label: 'Username', onPick: (user) => opened.run(() => start(user)) });
-  opened = show({ title: 'New chat', body: [picker.element], done });
+  opened = openDialog({ title: 'New chat', body: [picker.element], done });
 }
 
 /** `create(group)` makes the group and opens it. */
 export function newGroup({ api, create, done }) {
   const name = el('input', { required: true, maxLength: 100 });
   const description = el('input', { maxLength: 500 });
-  const policy = el('select', {},
-    el('option', { value: 'open' }, 'Open: anyone with its number'),
-    el('option', { value: 'approval' }, 'After approval'),
-    el('option', { value: 'invite' }, 'By invitation only'));
+  const policy = select(POLICIES, 'open');
   const members = new Map();
   const chips = el('ul', { class: 'chips', 'aria-label': 'Chosen members' });
   const picker = new UserPicker({
@@ -82,12 +46,12 @@ export function newGroup({ api, create, done }) {
     };
     return el('li', {}, user.display_name || user.username, el('button', { type: 'button', class: 'quiet', 'aria-label': label, onclick: remove }, '×'));
   }));
-  show({
+  openDialog({
     title: 'New group',
     body: [
-      el('label', { class: 'field' }, el('span', {}, 'Name'), name),
-      el('label', { class: 'field' }, el('span', {}, 'Description'), description),
-      el('label', { class: 'field' }, el('span', {}, 'Who may join'), policy),
+      field('Name', name),
+      field('Description', description),
+      field('Who may join', policy),
       picker.element, chips,
     ],
     submitLabel: 'Create group',
@@ -101,31 +65,51 @@ export function newGroup({ api, create, done }) {
   });
 }
 
-/** `join(id)` asks to become a member. */
-export function joinGroup({ join, done }) {
-  const number = el('input', { required: true, inputMode: 'numeric', pattern: '[0-9]+', autocomplete: 'off' });
-  show({
+/** `join(id, message)` asks to become a member; `useInvite(code)` becomes one by a code. */
+export function joinGroup({ join, useInvite, done }) {
+  const number = el('input', { required: true, autocomplete: 'off', autocapitalize: 'none', spellcheck: false });
+  const message = el('input', { maxLength: 200 });
+  openDialog({
     title: 'Join a group',
     body: [
-      el('label', { class: 'field' }, el('span', {}, 'Group number'), number,
-        el('span', { class: 'hint' }, 'A member finds it at the top of the group’s member list.')),
+      field('Group number or invite code', number, 'A member finds either in the group’s details.'),
+      field('A word to its admins', message, 'They read it where joining needs their approval.'),
     ],
     submitLabel: 'Join',
     submit: async () => {
-      const id = Number(number.value.trim());
-      if (!isId(id)) throw new Error('That is not a group’s number.');
-      await join(id);
+      // An invite is often passed on as the whole address.
+      const code = number.value.trim().replace(/^.*#join-/, '');
+      const id = Number(code);
+      if (isId(id)) await join(id, message.value.trim());
+      else if (code) await useInvite(code);
     },
     done,
   });
 }
 
-export function confirmLeave({ name, leave }) {
-  show({
-    title: `Leave ${name}?`,
-    body: [el('p', {}, 'You will get no more of its messages.')],
-    submitLabel: 'Leave group',
-    submit: leave,
-    danger: true,
-  });
+/** `request(user, message)` asks somebody to be a contact. */
+export function addContact({ api, request, done }) {
+  const message = el('input', { maxLength: 200 });
+  let opened;
+  const picker = new UserPicker({ api, label: 'Username', onPick: (user) => opened.run(() => request(user, message.value.trim())) });
+  opened = openDialog({ title: 'Add a contact', body: [field('A word with it', message), picker.element], done });
+}
+
+/** `forward(id)` sends copies to the conversation chosen. */
+export function forwardTo({ store, users, title, forward, done }) {
+  const filter = el('input', { type: 'search', autocomplete: 'off', oninput: () => list() });
+  const results = el('ul', { class: 'results' });
+  let opened;
+  const list = () => {
+    const words = filter.value.trim().toLowerCase();
+    const found = store.list().filter(({ info }) => titleOf(info, users).toLowerCase().includes(words)).slice(0, FORWARD_CHOICES);
+    results.replaceChildren(...found.map(({ info }) => {
+      const name = titleOf(info, users);
+      return el('li', {},
+        el('button', { type: 'button', class: 'result', onclick: () => opened.run(() => forward(info.conversation_id)) },
+          avatar(name, info.peer_user_id || info.conversation_id, info.kind), el('span', {}, name)));
+    }));
+  };
+  list();
+  opened = openDialog({ title, body: [field('Conversation', filter), results], done });
 }

@@ -1,5 +1,7 @@
 // Building elements. Text only ever enters the page as text nodes, so that nothing a user wrote can become markup.
 
+import { icon } from './icons.js';
+
 /** Makes an element: `on…` properties are listeners, `class` and names with a dash are attributes, others properties. */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -9,7 +11,7 @@ export function el(tag, properties = {}, ...children) {
     else if (name === 'class' || name === 'role' || name.includes('-')) element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ''));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== ''));
   return element;
 }
 
@@ -36,11 +38,29 @@ export function reconcile(parent, tag, items) {
   parent.rookeryRows = rows;
 }
 
+/** A button that shows an icon and bears a name. */
+export function iconButton(name, label, onclick, properties = {}) {
+  return el('button', { type: 'button', class: 'icon-button', 'aria-label': label, title: label, onclick, ...properties }, icon(name));
+}
+
+/** A labelled control of a form. */
+export function field(label, control, hint = '') {
+  return el('label', { class: 'field' }, el('span', {}, label), control, hint ? el('span', { class: 'hint' }, hint) : null);
+}
+
+/** A choice of `[value, label]`. */
+export function select(options, value, properties = {}) {
+  return el('select', properties, options.map(([key, label]) => el('option', { value: String(key), selected: key === value }, label)));
+}
+
 /** A round badge with the initials of a name; its tone follows from the id. */
-export function avatar(name, id, kind) {
+export function avatar(name, id, kind, status = '') {
   const words = name.trim().split(/\s+/).filter(Boolean);
   const initials = words.slice(0, 2).map((word) => [...word][0]).join('').toUpperCase();
-  return el('span', { class: `avatar ${kind}`, 'data-tone': String(id % 6), 'aria-hidden': 'true' }, initials || '?');
+  return el(
+    'span', { class: `avatar ${kind}`, 'data-tone': String(id % 6), 'aria-hidden': 'true' }, initials || '?',
+    status && status !== 'offline' ? el('span', { class: 'presence', 'data-status': status }) : null,
+  );
 }
 
 /** A short message that goes away by itself. */

@@ -52,7 +52,7 @@ export class SignInView {
     this.submit.disabled = true;
     try {
       if (this.signingUp) await this.api.signUp(username, password, this.displayName.value.trim() || username);
-      const session = await this.api.signIn(username, password, 'Web browser');
+      const session = await this.api.signIn(username, password, deviceName());
       this.onSession({ ...session, username });
     } catch (error) {
       this.error.textContent = error.message;
@@ -62,4 +62,12 @@ export class SignInView {
       this.submit.disabled = false;
     }
   }
+}
+
+/** What the user will know this browser by among the devices. */
+function deviceName() {
+  const agent = navigator.userAgent;
+  const browser = [['Firefox/', 'Firefox'], ['Edg/', 'Edge'], ['OPR/', 'Opera'], ['Chrome/', 'Chrome'], ['Safari/', 'Safari']].find(([mark]) => agent.includes(mark))?.[1] ?? 'Web browser';
+  const system = ['Android', 'iPhone', 'iPad', 'Windows', 'Mac', 'Linux'].find((name) => agent.includes(name));
+  return system ? `${browser} on ${system}` : browser;
 }

@@ -1,37 +1,46 @@
 // The messages of the open conversation, and their scrolling: it sticks to the newest, keeps its place otherwise, and
-// asks for older ones near the top.
+// asks for older ones near the top, and for newer ones near the end of a place in the past.
 
-import { dayKey, dayLabel, fullTimeOf, sizeOf, summary, timeOf } from '../format.js';
-import { isAboutAnother, tickOf } from '../store.js';
-import { el, reconcile } from './dom.js';
+import { dayKey, dayLabel, summary, systemText } from '../format.js';
+import { tickOf } from '../conversation.js';
+import { isAboutAnother, isHidden } from '../targets.js';
+import { fillLine, fillMessage, fillPending } from './bubble.js';
+import { el, iconButton, reconcile } from './dom.js';
 
 /** This near to an end counts as being there. */
 const STICK_PX = 60;
-const OLDER_PX = 300;
+const MORE_PX = 300;
 /** Messages of one sender within this time stand together under one name. */
 const RUN_MS = 5 * 60_000;
-
-const TICKS = {
-  queued: ['◷', 'waiting to be sent'],
-  sending: ['◷', 'sending'],
-  sent: ['✓', 'sent'],
-  delivered: ['✓✓', 'delivered'],
-  read: ['✓✓', 'read'],
-};
+/** A message that was jumped to stands out for so long. */
+const FLASH_MS = 2_000;
 
 export class Timeline {
-  /** `actions`: `older(id)`, `retry(id, clientId)`, `discard(id, clientId)`. */
-  constructor({ store, users, actions }) {
-    Object.assign(this, { store, users, actions });
+  /**
+   * `actions`: `older(id)`, `newer(id)`, `toNewest(id)`, `retry(id, clientId)`, `discard(id, clientId)`,
+   * `messageMenu(id, message, anchor, at)`, `reactionMenu(id, message, anchor)`, `react(id, message, emoji)`,
+   * `reply(id, message)`, `jumpTo(id, seq)`, `person(userId)`.
+   */
+  constructor({ store, users, actions, isPinned }) {
+    Object.assign(this, { store, users, actions, isPinned });
     this.id = 0;
     this.stuck = true;
+    /** The first message that was unread when the conversation was opened; 0: none. */
+    this.unreadFrom = 0;
     this.rows = el('ol', { class: 'messages' });
     this.start = el('p', { class: 'timeline-start' });
-    this.scroller = el('div', { class: 'scroller', role: 'log', tabIndex: 0, 'aria-label': 'Messages' }, this.start, this.rows);
-    this.jump = el('button', { type: 'button', class: 'jump', hidden: true, onclick: () => this.toNewest() }, '↓ Newest');
-    this.element = el('div', { class: 'timeline' }, this.scroller, this.jump);
+    this.scroller = el(
+      'div', {
+        class: 'scroller', role: 'log', tabIndex: 0, 'aria-label': 'Messages', 'aria-describedby': 'timeline-keys',
+        onkeydown: (event) => this.keyDown(event), oncontextmenu: (event) => this.contextMenu(event), onclick: (event) => this.tapped(event),
+      }, this.start, this.rows);
+    this.jumpCount = el('span', { class: 'badge', hidden: true });
+    this.jump = iconButton('down', 'To the newest message', () => this.actions.toNewest(this.id), { class: 'icon-button jump', hidden: true });
+    this.jump.append(this.jumpCount);
+    this.element = el('div', { class: 'timeline' },
+      el('p', { class: 'sr', id: 'timeline-keys' }, 'Arrows go through the messages, Enter opens a message’s menu.'), this.scroller, this.jump);
     this.scroller.addEventListener('scroll', () => this.scrolled(), { passive: true });
-    new ResizeObserver(() => this.stuck && this.toNewest()).observe(this.scroller);
+    new ResizeObserver(() => this.stuck && this.toEnd()).observe(this.scroller);
   }
 
   /** Shows another conversation, from its newest message. */
@@ -40,38 +49,68 @@ export class Timeline {
     this.rows.replaceChildren();
     this.rows.rookeryRows = undefined;
     this.stuck = true;
+    const info = this.store.get(id)?.info;
+    this.unreadFrom = info && info.unread > 0 ? info.read_seq + 1 : 0;
+    this.wanted = 0;
     this.render();
   }
 
-  toNewest() {
+  toEnd() {
     this.scroller.scrollTop = this.scroller.scrollHeight;
     this.stuck = true;
-    this.jump.hidden = true;
+    this.jump.hidden = !this.store.get(this.id)?.excerpt;
   }
 
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.stuck = scrollHeight - scrollTop - clientHeight < STICK_PX;
+    const inPast = Boolean(this.store.get(this.id)?.excerpt);
+    this.stuck = !inPast && scrollHeight - scrollTop - clientHeight < STICK_PX;
     this.jump.hidden = this.stuck;
-    this.askOlder();
+    this.askMore();
   }
 
-  askOlder() {
-    const log = this.store.get(this.id)?.log;
-    if (log && !log.atStart && this.scroller.scrollTop < OLDER_PX) this.actions.older(this.id);
+  askMore() {
+    const conversation = this.store.get(this.id);
+    if (!conversation) return;
+    const { scrollTop, scrollHeight, clientHeight } = this.scroller;
+    if (!this.store.shown(this.id).atStart && scrollTop < MORE_PX) this.actions.older(this.id);
+    if (conversation.excerpt && scrollHeight - scrollTop - clientHeight < MORE_PX) this.actions.newer(this.id);
+  }
+
+  /** Brings a message into the middle and lets it stand out, now or as soon as it is drawn. */
+  reveal(seq) {
+    this.wanted = seq;
+    this.render();
+  }
+
+  revealWanted() {
+    const row = this.wanted && this.rows.querySelector(`[data-seq="${this.wanted}"]`);
+    if (!row) return;
+    this.wanted = 0;
+    this.stuck = false;
+    row.scrollIntoView({ block: 'center' });
+    row.focus({ preventScroll: true });
+    row.classList.add('flash');
+    setTimeout(() => row.classList.remove('flash'), FLASH_MS);
+    this.scrolled();
   }
 
   render() {
     const conversation = this.store.get(this.id);
     if (!conversation) return;
-    const anchor = this.stuck ? null : this.firstVisible();
+    const anchor = this.stuck && !this.wanted ? null : this.firstVisible();
     const anchorTop = anchor?.offsetTop ?? 0;
     reconcile(this.rows, 'li', this.items(conversation));
-    const { log } = conversation;
+    const log = this.store.shown(this.id);
     this.start.textContent = log.atStart ? 'The beginning of this conversation.' : 'Loading…';
-    if (this.stuck) this.toNewest();
+    if (anchor === null && this.stuck) this.toEnd();
     else if (anchor?.isConnected) this.scroller.scrollTop += anchor.offsetTop - anchorTop;
-    if (log.loaded) this.askOlder();
+    this.revealWanted();
+    const { info } = conversation;
+    this.jump.hidden = this.stuck && !conversation.excerpt;
+    this.jumpCount.hidden = !conversation.excerpt || info.unread === 0;
+    this.jumpCount.textContent = String(info.unread);
+    if (log.loaded) this.askMore();
   }
 
   /** The row that must not move while others come and go. */
@@ -83,108 +122,140 @@ export class Timeline {
     return null;
   }
 
-  items({ info, log, pending }) {
+  items(conversation) {
+    const { pending, excerpt } = conversation;
+    const log = excerpt ?? conversation.log;
     const items = [];
     let day = '';
     let before = null;
     let lastSeq = 0;
+    const line = (key, kind, label) => {
+      items.push({ key, signature: label, fill: (row) => fillLine(row, kind, label) });
+      before = null;
+    };
     const dayOf = (ms) => {
       const key = dayKey(ms);
-      if (key === day) return;
+      if (key !== day) line(`day ${key}`, 'day', dayLabel(ms));
       day = key;
-      before = null;
-      const label = dayLabel(ms);
-      items.push({ key: `day ${key}`, signature: label, fill: (row) => fillLine(row, 'day', label) });
     };
     for (const message of log.list()) {
-      const gap = lastSeq && message.seq > lastSeq + 1 && (lastSeq === log.high || log.holes.has(lastSeq));
-      if (gap) {
-        const label = log.holes.has(lastSeq) ? 'Some messages are missing here' : 'Loading missing messages…';
-        items.push({ key: `gap ${lastSeq}`, signature: label, fill: (row) => fillLine(row, 'gap', label) });
-        before = null;
+      if (lastSeq && message.seq > lastSeq + 1 && (lastSeq === log.high || log.holes.has(lastSeq))) {
+        line(`gap ${lastSeq}`, 'gap', log.holes.has(lastSeq) ? 'Some messages are missing here' : 'Loading missing messages…');
       }
       lastSeq = message.seq;
-      if (isAboutAnother(message)) continue;
+      if (isAboutAnother(message) || isHidden(message)) continue;
       dayOf(message.created_at_ms);
-      items.push(this.messageItem(info, log, message, before));
+      if (this.unreadFrom && message.seq >= this.unreadFrom && !items.some(({ key }) => key === 'unread')) {
+        if (message.sender_id === this.store.userId) this.unreadFrom = 0;
+        else line('unread', 'unread', 'New messages');
+      }
+      items.push(this.messageItem(conversation, log, message, before));
       before = message;
     }
-    for (const send of pending) {
+    for (const send of excerpt ? [] : pending) {
       dayOf(send.created_at_ms);
-      items.push(this.pendingItem(send));
+      items.push(this.pendingItem(log, send));
     }
     return items;
   }
 
-  messageItem(info, log, message, before) {
+  messageItem(conversation, log, message, before) {
     const own = message.sender_id === this.store.userId;
     // An own message keeps the element of its optimistic bubble.
     const key = own && message.client_id ? `own ${message.client_id}` : `seq ${message.seq}`;
     if (message.kind === 'system') {
-      const text = `${this.users.name(message.sender_id)} ${summary(message)}`;
-      return { key, signature: text, fill: (row) => fillLine(row, 'system', text, message.created_at_ms) };
+      const text = systemText(message, this.users);
+      const jump = message.target_seq ? () => this.actions.jumpTo(this.id, message.target_seq) : undefined;
+      return { key, signature: text, fill: (row) => fillLine(row, 'system', text, message.created_at_ms, jump) };
     }
     const opensRun =
       !before || before.kind === 'system' || before.sender_id !== message.sender_id || message.created_at_ms - before.created_at_ms > RUN_MS;
-    const name = !own && opensRun ? this.users.name(message.sender_id) : '';
-    const tick = own ? tickOf(info, message) : '';
-    const quoted = message.reply_to_seq ? log.get(message.reply_to_seq) : undefined;
-    const quote = quoted ? `${this.users.name(quoted.sender_id)}: ${summary(quoted)}` : '';
+    const { id, actions } = this;
+    const { tick = '', readers = 0 } = own ? tickOf(conversation, message) : {};
+    const mentions = this.mentionsOf(message);
+    const view = {
+      message, own, opensRun, tick, readers, mentions,
+      name: !own && opensRun && conversation.info.kind === 'group' ? this.users.name(message.sender_id) : '',
+      quote: this.quoteOf(log, message.reply_to_seq),
+      isPinned: this.isPinned(id, message.seq),
+      isMention: !own && (message.mentions ?? []).some((user) => user === this.store.userId || user === 0),
+      userId: this.store.userId,
+      nameOf: (userId) => this.users.name(userId),
+    };
     const { text, recalled, edited_at_ms: editedAtMs, reactions = [], attachments = [] } = message;
+    const on = {
+      menu: (anchor, at) => actions.messageMenu(id, message, anchor, at),
+      openReactions: (anchor) => actions.reactionMenu(id, message, anchor),
+      react: (emoji) => actions.react(id, message, emoji),
+      reply: () => actions.reply(id, message),
+      quote: () => actions.jumpTo(id, message.reply_to_seq),
+      person: () => actions.person(message.sender_id),
+    };
     return {
       key,
-      signature: JSON.stringify([name, tick, quote, text, recalled, editedAtMs, reactions, attachments.length, opensRun]),
+      signature: JSON.stringify([
+        message.seq, view.name, tick, readers, view.quote, text, recalled, editedAtMs, reactions, attachments.length, opensRun, view.isPinned, message.marks, [...mentions.names],
+      ]),
       fill: (row) => {
-        row.className = `row ${own ? 'own' : 'other'}${opensRun ? ' opens' : ''}`;
-        row.dataset.anchor = 'yes';
-        const body = recalled || (!text && attachments.length === 0) ? summary(message) : text;
-        row.replaceChildren(
-          el('div', { class: 'bubble' },
-            name ? el('p', { class: 'sender', 'data-tone': String(message.sender_id % 6) }, name) : null,
-            quote ? el('p', { class: 'quote', dir: 'auto' }, quote) : null,
-            body ? el('p', { class: recalled ? 'text faint' : 'text', dir: 'auto' }, body) : null,
-            attachments.map(({ name: file, size }) => el('p', { class: 'attachment' }, `${file} · ${sizeOf(size)}`)),
-            meta(message.created_at_ms, tick, editedAtMs > 0 && !recalled),
-            reactions.length > 0
-              ? el('p', { class: 'reactions' }, reactions.map(({ emoji, user_ids: ids }) => el('span', {}, `${emoji} ${ids.length}`)))
-              : null),
-        );
+        fillMessage(row, view, on);
+        row.rookeryMenu = on.menu;
       },
     };
   }
 
-  pendingItem(send) {
+  pendingItem(log, send) {
     const { client_id: clientId, text, state, error } = send;
-    return {
-      key: `own ${clientId}`,
-      signature: JSON.stringify([text, state, error]),
-      fill: (row) => {
-        row.className = `row own opens${state === 'failed' ? ' failed' : ''}`;
-        row.dataset.anchor = 'yes';
-        const bubble = el('div', { class: 'bubble' }, el('p', { class: 'text', dir: 'auto' }, text), meta(send.created_at_ms, state, false));
-        const trouble = el(
-          'p', { class: 'trouble', role: 'alert' }, `Not sent: ${error} `,
-          el('button', { type: 'button', class: 'link', onclick: () => this.actions.retry(this.id, clientId) }, 'Retry'),
-          el('button', { type: 'button', class: 'link', onclick: () => this.actions.discard(this.id, clientId) }, 'Discard'),
-        );
-        row.replaceChildren(bubble, ...(state === 'failed' ? [trouble] : []));
-      },
-    };
+    const quote = this.quoteOf(log, send.reply_to_seq);
+    const on = { retry: () => this.actions.retry(this.id, clientId), discard: () => this.actions.discard(this.id, clientId) };
+    return { key: `own ${clientId}`, signature: JSON.stringify([text, state, error, quote]), fill: (row) => fillPending(row, send, quote, on) };
   }
-}
 
-function fillLine(row, kind, text, ms) {
-  row.className = `row line ${kind}`;
-  if (kind === 'system') row.dataset.anchor = 'yes';
-  row.replaceChildren(el('span', { title: ms ? fullTimeOf(ms) : undefined, dir: 'auto' }, text));
-}
+  /** What a message answers; older than what is held, it can still be jumped to. */
+  quoteOf(log, seq) {
+    if (!seq) return null;
+    const quoted = log.get(seq) ?? this.store.find(this.id, seq);
+    if (!quoted) this.actions.wantQuoted(this.id, seq);
+    if (!quoted || isHidden(quoted)) return { name: 'An earlier message', text: '' };
+    return { name: quoted.sender_id === this.store.userId ? 'You' : this.users.name(quoted.sender_id), text: summary(quoted).slice(0, 200) };
+  }
 
-function meta(ms, tick, edited) {
-  const [mark, label] = TICKS[tick] ?? ['', ''];
-  return el(
-    'p', { class: 'meta' },
-    edited ? 'edited ' : null,
-    el('time', { dateTime: new Date(ms).toISOString(), title: fullTimeOf(ms) }, timeOf(ms)),
-    mark ? el('span', { class: `ticks ${tick}`, role: 'img', 'aria-label': label, title: label }, mark) : null,
-  );
+  mentionsOf(message) {
+    const ids = message.mentions ?? [];
+    const names = new Set(ids.map((id) => (id === 0 ? 'all' : this.users.get(id)?.username?.toLowerCase())).filter(Boolean));
+    return { names, own: this.users.get(this.store.userId)?.username?.toLowerCase() ?? '' };
+  }
+
+  // ---- Keys and pointers ----
+
+  keyDown(event) {
+    const row = event.target.closest('.row');
+    const rows = [...this.rows.querySelectorAll('.row[data-seq]')];
+    if (event.key === 'Enter' && row && event.target === row) {
+      event.preventDefault();
+      row.rookeryMenu?.(row);
+      return;
+    }
+    if ((event.key !== 'ArrowUp' && event.key !== 'ArrowDown') || rows.length === 0) return;
+    const at = rows.indexOf(row);
+    const to = at < 0 ? (event.key === 'ArrowUp' ? rows.at(-1) : null) : rows[at + (event.key === 'ArrowUp' ? -1 : 1)];
+    if (!to) return;
+    event.preventDefault();
+    to.focus({ preventScroll: true });
+    to.scrollIntoView({ block: 'nearest' });
+  }
+
+  contextMenu(event) {
+    const row = event.target.closest('.row[data-seq]');
+    // A marked text or a link has a menu of the browser's own.
+    if (!row?.rookeryMenu || event.target.closest('a') || !getSelection().isCollapsed) return;
+    event.preventDefault();
+    row.rookeryMenu(row, event.clientX || event.clientY ? { x: event.clientX, y: event.clientY } : undefined);
+  }
+
+  /** Fingers have no hovering: a tap on a message opens its menu. */
+  tapped(event) {
+    if (!matchMedia('(hover: none)').matches || event.target.closest('button, a')) return;
+    const row = event.target.closest('.bubble')?.closest('.row[data-seq]');
+    if (row && getSelection().isCollapsed) row.rookeryMenu?.(row, { x: event.clientX, y: event.clientY });
+  }
 }

@@ -11,6 +11,9 @@ export const DEADLINE_MS = 120_000;
 /** An answer of the browser itself. */
 const COMMAND_MS = 180_000;
 const POLL_MS = 50;
+/** A menu that has not opened by then was not asked for; the wait grows with each try. */
+const MENU_MS = 5_000;
+const MENU_TRIES = 5;
 
 const CANDIDATES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const FLAGS = [
@@ -134,8 +137,12 @@ export class Page {
   }
 
   /** Waits until a function in the page returns something true, and resolves with it. */
-  async see(what, work, ...values) {
-    const until = Date.now() + DEADLINE_MS;
+  see(what, work, ...values) {
+    return this.seeWithin(DEADLINE_MS, what, work, ...values);
+  }
+
+  async seeWithin(deadlineMs, what, work, ...values) {
+    const until = Date.now() + deadlineMs;
     let trouble = '';
     while (Date.now() < until) {
       try {
@@ -147,7 +154,7 @@ export class Page {
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
     const shown = await this.run(() => document.body.innerText.slice(0, 1500)).catch(() => '');
-    throw new Error(`${this.name} does not see ${what} within ${DEADLINE_MS} ms. ${trouble}\n--- The page shows:\n${shown}`);
+    throw new Error(`${this.name} does not see ${what} within ${deadlineMs} ms. ${trouble}\n--- The page shows:\n${shown}`);
   }
 
   /** Waits for an element that is shown, by selector and part of its text or name. */
@@ -178,6 +185,20 @@ export class Page {
     }, selector, text);
     await this.command('Input.dispatchMouseEvent', { type: 'mouseMoved', x, y });
     for (const type of ['mousePressed', 'mouseReleased']) await this.command('Input.dispatchMouseEvent', { type, x, y, button, clickCount: 1 });
+  }
+
+  /** Clicks a button for its menu and chooses from it. A button that was drawn anew under the pointer is clicked again. */
+  async choose(selector, text, item, button = 'left') {
+    for (let tries = 1; ; tries += 1) {
+      await this.click(selector, text, button);
+      try {
+        await this.seeWithin(MENU_MS * tries, 'the menu', () => document.querySelector('.menu .menu-item') !== null);
+        break;
+      } catch (error) {
+        if (tries === MENU_TRIES) throw error;
+      }
+    }
+    await this.click('.menu .menu-item', item);
   }
 
   /** Puts the focus on a field and writes over what it holds. */

@@ -49,8 +49,7 @@ const texts = (page) => page.run(() => [...document.querySelectorAll('.messages 
 
 async function menuOf(page, text, item) {
   // One that the server has: what is still on its way has no menu.
-  await page.click('.messages .row[data-seq] .bubble', text, 'right');
-  await page.click('.menu .menu-item', item);
+  await page.choose('.messages .row[data-seq] .bubble', text, item, 'right');
 }
 
 async function signUp(page, username, name, node) {
@@ -188,8 +187,7 @@ async function roles_and_rules_of_a_room(stage) {
   await stage.shot(ann, '06-room-page');
   await ann.click('.panel label', 'Only admins write');
   await bob.element('.refusal', 'Only the owner and admins write here');
-  await ann.click('.panel .members button', 'More about Bob Stone');
-  await ann.click('.menu-item', 'Make an admin');
+  await ann.choose('.panel .members button', 'More about Bob Stone', 'Make an admin');
   await ann.element('.panel .role', 'admin');
   await bob.element(COMPOSER);
   await say(bob, 'An admin may write');
@@ -217,10 +215,7 @@ async function guests_come_by_code_by_request_and_go(stage) {
   await carol.element('.room h2', 'Gardeners');
   await say(carol, 'I came by the code');
   await ann.element('.bubble', 'I came by the code');
-  const menuOfCarol = async (item) => {
-    await ann.click('.panel .members button', 'More about Carol Reed');
-    await ann.click('.menu-item', item);
-  };
+  const menuOfCarol = (item) => ann.choose('.panel .members button', 'More about Carol Reed', item);
   await ann.click('.room button', 'Details');
   await menuOfCarol('Silence');
   await ann.click('dialog button', 'Silence');
@@ -228,6 +223,7 @@ async function guests_come_by_code_by_request_and_go(stage) {
   await ann.element('.panel .members', 'silenced until');
   await menuOfCarol('Let write again');
   await carol.element(COMPOSER);
+  await ann.gone('.panel .members', 'silenced until');
   await menuOfCarol('Remove');
   await ann.click('dialog button', 'Remove');
   await carol.element('.nothing');

@@ -36,6 +36,15 @@ export class Browser {
     browser.profile = await mkdtemp(join(tmpdir(), 'rookery-chromium-'));
     // A group of its own, so that all of its processes can be ended together.
     browser.process = spawn(path, [...FLAGS, `--user-data-dir=${browser.profile}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'], detached: true });
+    // However this process ends, the browser ends with it.
+    browser.kill = () => {
+      try {
+        process.kill(-browser.process.pid, 'SIGKILL');
+      } catch {
+        // It has ended by itself.
+      }
+    };
+    process.once('exit', browser.kill);
     browser.ended = new Promise((resolve) => browser.process.once('exit', resolve));
     const [, , , to, from] = browser.process.stdio;
     browser.to = to;
@@ -88,12 +97,9 @@ export class Browser {
   }
 
   async close() {
-    try {
-      process.kill(-this.process.pid, 'SIGKILL');
-    } catch {
-      // It has ended by itself.
-    }
+    this.kill();
     await this.ended;
+    process.removeListener('exit', this.kill);
     for (const { timer } of this.waiting.values()) clearTimeout(timer);
     await rm(this.profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }

@@ -28,6 +28,15 @@ if (!chromium) {
 const began = Date.now();
 const closing = [];
 let failed = false;
+const close = async () => {
+  for (const each of closing.splice(0).reverse()) await each();
+};
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.once(signal, async () => {
+    await close();
+    process.exit(1);
+  });
+}
 try {
   const cluster = await Cluster.start(binary, ['west', 'east']);
   closing.push(() => cluster.stop({ keep: failed }));
@@ -61,7 +70,7 @@ try {
   failed = true;
   console.error(error);
 } finally {
-  for (const close of closing.reverse()) await close();
+  await close();
 }
 console.log(`chromium: ${failed ? 'failed' : 'all is well'} after ${Math.round((Date.now() - began) / 1000)} s`);
 process.exit(failed ? 1 : 0);

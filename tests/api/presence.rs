@@ -111,6 +111,20 @@ async fn a_reconnect_makes_no_noise_and_the_last_device_counts() {
 }
 
 #[tokio::test]
+async fn news_do_not_wait_for_the_grace_of_one_who_reconnects() {
+    // Longer than any test waits.
+    let world = World::with(&[("presence.offline_grace", "1h"), ("presence.gather", "20ms")]);
+    let (ada, bob) = world.two("ada", "bob").await;
+    let mut ada_live = ada.opens(Transport::Tcp).await;
+    let first = bob.opens(Transport::Tcp).await;
+    ada_live.watches(&[&bob]).await;
+    first.connection.close().await;
+    let second = bob.opens(Transport::WebSocketJson).await;
+    second.is(PresenceStatus::Busy, "back").await;
+    assert_eq!(ada_live.hears_that_is(&bob, PresenceStatus::Busy).await.text, "back");
+}
+
+#[tokio::test]
 async fn one_who_is_invisible_looks_offline_to_all_others() {
     let world = world();
     let (ada, bob) = world.two("ada", "bob").await;

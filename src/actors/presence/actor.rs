@@ -52,7 +52,8 @@ pub struct ShardState {
     actors: Actors,
     vitals: Arc<Vitals>,
     watchers: Watchers,
-    tick_armed: bool,
+    /// When the next tick comes; later ones may follow, which are harmless.
+    tick_at: Option<Instant>,
 }
 
 impl Actor for ShardActor {
@@ -66,7 +67,7 @@ impl Actor for ShardActor {
         arguments: ShardArguments,
     ) -> std::result::Result<ShardState, ActorProcessingErr> {
         let ShardArguments { actors, vitals } = arguments;
-        Ok(ShardState { actors, vitals, watchers: Watchers::default(), tick_armed: false })
+        Ok(ShardState { actors, vitals, watchers: Watchers::default(), tick_at: None })
     }
 
     async fn handle(
@@ -89,8 +90,9 @@ impl Actor for ShardActor {
                 state.take_flips();
             }
             ShardMessage::Tick => {
-                state.tick_armed = false;
-                state.watchers.expire(Instant::now());
+                let now = Instant::now();
+                state.tick_at = state.tick_at.filter(|at| *at > now);
+                state.watchers.expire(now);
                 state.tell();
             }
             ShardMessage::Stop => myself.stop(None),
@@ -195,12 +197,13 @@ impl ShardState {
     }
 
     fn arm_tick(&mut self, myself: &ActorRef<ShardMessage>) {
-        if self.tick_armed {
-            return;
-        }
         let gather: Duration = self.actors.inner.config.presence.gather;
-        if let Some(pause) = self.watchers.due_in(Instant::now(), gather) {
-            self.tick_armed = true;
+        let now = Instant::now();
+        if let Some(pause) = self.watchers.due_in(now, gather)
+            // News that gather are not to wait for the end of somebody's grace.
+            && self.tick_at.is_none_or(|at| at > now + pause)
+        {
+            self.tick_at = Some(now + pause);
             myself.send_after(pause, || ShardMessage::Tick);
         }
     }

@@ -32,6 +32,8 @@ pub struct Config {
     pub room: RoomConfig,
     /// What may be done with messages.
     pub messages: MessagesConfig,
+    /// The search index.
+    pub search: SearchConfig,
     /// Presence shards.
     pub presence: PresenceConfig,
     /// Accounts, passwords and tokens.
@@ -325,6 +327,17 @@ section! {
         /// Who is said to be typing, and is not said so again for this long, has stopped.
         #[serde(with = "humantime_serde")]
         typing_timeout: Duration = Duration::from_secs(6);
+    }
+}
+
+section! {
+    /// The search index.
+    SearchConfig {
+        /// Messages a second that a node indexes, behind the sends, at most; 0: none but when a search asks for them.
+        index_per_second: u32 = 500;
+        /// How often a node looks which rooms have new messages.
+        #[serde(with = "humantime_serde")]
+        index_interval: Duration = Duration::from_secs(2);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::gateway::dispatch::Dispatch;
 use crate::gateway::{self, Edge};
 use crate::protocol::cluster::SessionRecord;
+use crate::services::indexer::Indexer;
 use crate::services::{Messages, Operations, Parts, Services};
 use crate::storage::cache::presence::{PresenceCopy, Route};
 use crate::storage::cache::{Cache, CachedStores};
@@ -26,6 +27,7 @@ pub struct Node {
     actors: Actors,
     gateway: gateway::Running,
     stores: SqlStores,
+    indexer: Indexer,
     addresses: Addresses,
     grace_period: Duration,
 }
@@ -69,7 +71,7 @@ impl Node {
         services.schedule.start(config.messages.timer_interval);
         let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));
-        let grace_period = config.node.grace_period;
+        let (grace_period, search) = (config.node.grace_period, config.search.clone());
         let gateway = gateway::start(Edge::new(config, services, actors.sessions()))?;
         let addresses = Addresses {
             name: cluster.name().to_owned(),
@@ -87,8 +89,9 @@ impl Node {
             ..cluster.info()
         };
         cluster.start(Arc::new(actors.clone()), info).await?;
+        let indexer = Indexer::start(&search, actors.clone(), cached.arbiters());
         tracing::info!(%addresses, "serving");
-        Ok(Self { cluster, actors, gateway, stores, addresses, grace_period })
+        Ok(Self { cluster, actors, gateway, stores, indexer, addresses, grace_period })
     }
 
     /// Where it listens.
@@ -102,7 +105,8 @@ impl Node {
     }
 
     /// Leaves the cluster, hands its actors over, sends its clients elsewhere, and stops; within `node.grace_period`.
-    pub async fn drain(self) {
+    pub async fn drain(mut self) {
+        self.indexer.stop();
         let deadline = Instant::now() + self.grace_period;
         self.cluster.leave().await;
         self.actors.drain_sessions("the node is stopping", self.other_addresses());

@@ -1,10 +1,10 @@
 //! A room without its actor: from sends to what has to be answered and pushed.
 
 use rookery::actors::room::state::{Bounds, Effect, Loaded, Room};
-use rookery::config::RoomConfig;
+use rookery::config::Config;
 use rookery::protocol::v1::Send;
 use rookery::protocol::{ConversationKind, JoinPolicy};
-use rookery::storage::{ConversationRecord, MemberRecord};
+use rookery::storage::{ConversationRecord, MemberRecord, RoomRules};
 
 use crate::frames;
 
@@ -20,6 +20,7 @@ pub fn room(members: u64) -> Room<u64> {
         avatar_file_id: 0,
         owner_id: 0,
         join_policy: JoinPolicy::Open,
+        rules: RoomRules::default(),
         created_at_ms: frames::STORED_AT_MS,
         updated_at_ms: frames::STORED_AT_MS,
     };
@@ -31,14 +32,15 @@ pub fn room(members: u64) -> Room<u64> {
         ..MemberRecord::default()
     };
     let members = (1..=members).map(member).collect();
-    let config = RoomConfig::default();
-    let bounds = Bounds {
-        pending_sends: config.pending_sends,
-        group_messages: config.group_messages,
-        recent_sends: config.recent_sends,
+    let loaded = Loaded {
+        conversation,
+        members,
+        last_seq: 0,
+        unpushed: Vec::new(),
+        stored: Vec::new(),
+        targets: Vec::new(),
     };
-    let loaded = Loaded { conversation, members, last_seq: 0, unpushed: Vec::new(), stored: Vec::new() };
-    Room::new(loaded, bounds)
+    Room::new(loaded, Bounds::of(&Config::default()))
 }
 
 /// Sends that form one group.

@@ -186,6 +186,13 @@ impl Actors {
         }
     }
 
+    /// Rooms of this node that had something to do since then (Unix milliseconds), by id; the first `max` of them.
+    pub fn rooms_active_since(&self, since_ms: u64, max: usize) -> Vec<u64> {
+        let rooms = self.inner.rooms.vitals();
+        let active = rooms.iter().filter(|vitals| vitals.last_active_ms() >= since_ms);
+        active.map(|vitals| vitals.address.key).take(max).collect()
+    }
+
     /// Grows when a link or a node was lost or has come back: another activation of a room may have changed what rooms
     /// here remember of their members.
     fn doubts(&self) -> u64 {

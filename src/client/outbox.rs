@@ -37,6 +37,7 @@ struct Pending {
 
 /// What an answer came to.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub enum Outcome {
     /// The send is over.
     Settled(Request, Result<Sent, ClientError>),

@@ -1,4 +1,5 @@
-//! Plain data and rules without I/O: errors, what edits do, limits of names and texts, permissions, privacy, sets of seqs.
+//! Plain data and rules without I/O: errors, what edits do, limits of names and texts, permissions, privacy, words to
+//! search for, sets of seqs.
 
 pub mod changes;
 pub mod error;
@@ -6,5 +7,6 @@ pub mod limits;
 pub mod permissions;
 pub mod privacy;
 pub mod ranges;
+pub mod search_terms;
 
 pub use error::{Error, Result};

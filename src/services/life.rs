@@ -119,6 +119,8 @@ impl Life {
         while from_seq <= last_seq {
             let to_seq = from_seq + ERASED_AT_ONCE;
             self.stores.people.erase_messages(conversation_id, user_id, from_seq, to_seq).await?;
+            // Later, so that what is indexed meanwhile is indexed without its words.
+            self.stores.search.forget(conversation_id, user_id, from_seq, to_seq).await?;
             from_seq = to_seq;
         }
         Ok(())

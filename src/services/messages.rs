@@ -15,7 +15,7 @@ use crate::clock;
 use crate::cluster::ReplyTo;
 use crate::config::Config;
 use crate::domain::limits::{
-    ATTACHMENTS_MAX, EXPIRES_IN_MAX_S, HISTORY_PAGE_MAX, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
+    ATTACHMENTS_MAX, EXPIRES_IN_MAX_S, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
 };
 use crate::domain::{Error, Result};
 use crate::protocol::MessageKind;
@@ -44,8 +44,6 @@ pub struct Messages {
 
 /// Direct conversations remembered in the process.
 const DIRECTS_REMEMBERED: u64 = 200_000;
-/// Messages of a history page, when the client names no limit.
-const HISTORY_PAGE: u32 = 50;
 /// How far a `sync_token` lies back, so that what was being stored while it was made is listed next time.
 const SYNC_OVERLAP: Duration = Duration::from_secs(20);
 /// Conversations that a `sync_token` names; more that changed of late are told again.
@@ -61,7 +59,7 @@ const MARKS_JSON_BYTES: usize = 240;
 /// The same for a conversation, beside its texts and last message.
 const CONVERSATION_JSON_BYTES: usize = 1000;
 /// Room in a frame for what stands around its lists.
-const FRAME_MARGIN_BYTES: usize = 1024;
+pub(super) const FRAME_MARGIN_BYTES: usize = 1024;
 
 impl Messages {
     /// Messages over these stores and rooms.
@@ -189,38 +187,7 @@ impl Messages {
 
     /// A page of history, oldest first, no larger than `max_bytes` in JSON.
     pub async fn history(&self, by: u64, request: HistoryRequest, max_bytes: usize) -> Result<HistoryPage> {
-        if request.before_seq != 0 && request.after_seq != 0 {
-            return Err(Error::invalid("before_seq", "name before_seq or after_seq, not both"));
-        }
-        let member = self.member(by, request.conversation_id).await?;
-        let limit = match request.limit {
-            0 => HISTORY_PAGE,
-            limit => limit.min(HISTORY_PAGE_MAX),
-        };
-        let id = request.conversation_id;
-        let mut room = max_bytes.saturating_sub(FRAME_MARGIN_BYTES);
-        let mut page = HistoryPage::default();
-        if request.after_seq != 0 {
-            let after = request.after_seq.max(member.first_seq.saturating_sub(1));
-            for message in self.stores.messages.after(id, after, limit + 1).await? {
-                if page.messages.len() == limit as usize || !takes(&mut room, json_bytes(&message)) {
-                    page.more = true;
-                    break;
-                }
-                page.messages.push(message);
-            }
-        } else {
-            let before = if request.before_seq == 0 { u64::MAX >> 1 } else { request.before_seq };
-            let found = self.stores.messages.before(id, before, member.first_seq, limit + 1).await?;
-            for message in found.into_iter().rev() {
-                if page.messages.len() == limit as usize || !takes(&mut room, json_bytes(&message)) {
-                    page.more = true;
-                    break;
-                }
-                page.messages.push(message);
-            }
-            page.messages.reverse();
-        }
+        let mut page = self.history_page(by, request, max_bytes).await?;
         self.veil(by, page.messages.iter_mut().collect()).await?;
         Ok(page)
     }
@@ -370,7 +337,7 @@ impl Messages {
         Ok(())
     }
 
-    /// The membership of one who has not left.
+    /// The membership of one who has not left; the error says why there is none.
     pub(super) async fn member(&self, user_id: u64, conversation_id: u64) -> Result<MemberRecord> {
         let store = &self.stores.conversations;
         match store.member(conversation_id, user_id).await? {
@@ -527,7 +494,7 @@ fn parse_page(page: &str) -> Result<Option<(u64, u64)>> {
 }
 
 /// Takes `bytes` out of `room`; whether they fitted.
-fn takes(room: &mut usize, bytes: usize) -> bool {
+pub(super) fn takes(room: &mut usize, bytes: usize) -> bool {
     match room.checked_sub(bytes) {
         Some(left) => {
             *room = left;
@@ -538,7 +505,7 @@ fn takes(room: &mut usize, bytes: usize) -> bool {
 }
 
 /// At least the length of a message's JSON.
-fn json_bytes(message: &Message) -> usize {
+pub(super) fn json_bytes(message: &Message) -> usize {
     let attachments: usize = message
         .attachments
         .iter()

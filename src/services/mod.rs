@@ -5,6 +5,8 @@ pub mod changes;
 pub mod contacts;
 pub mod conversations;
 pub mod gate;
+mod history;
+pub mod indexer;
 pub mod life;
 pub mod lines;
 mod marks;
@@ -14,6 +16,7 @@ pub mod passwords;
 pub mod preferences;
 pub mod presence;
 pub mod rooms;
+pub mod search;
 #[cfg(test)]
 mod tests;
 pub mod timers;
@@ -41,6 +44,7 @@ pub use operations::Operations;
 pub use preferences::OwnViews;
 pub use presence::Presences;
 pub use rooms::Groups;
+pub use search::Search;
 pub use timers::Schedule;
 use tokens::Forgetting;
 pub use tokens::Identity;
@@ -70,6 +74,8 @@ pub struct Services {
     pub schedule: Schedule,
     /// Who is there.
     pub presence: Presences,
+    /// Searching messages.
+    pub search: Search,
     /// The node's cache, for the operators.
     pub cache: Cache,
 }
@@ -143,6 +149,7 @@ impl Services {
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
             lines: Lines::new(&readers, rooms),
             schedule: Schedule::new(arbiters.marks.clone(), messages.clone(), &config.messages),
+            search: Search::new(readers, messages.clone()),
             messages,
             operations,
             presence: presences,

@@ -10,6 +10,7 @@ mod marks;
 pub mod memory;
 mod people;
 mod rooms;
+pub mod search;
 pub mod sql;
 mod view;
 
@@ -26,6 +27,7 @@ pub use self::rooms::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, RoomChange, RoomRules, RoomStore,
     RoomWrite, SettingsChange, Unmet,
 };
+pub use self::search::SearchStore;
 use crate::protocol::v1::Message;
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
 
@@ -362,6 +364,11 @@ pub trait ConversationStore: Send + Sync {
         before: Option<(u64, u64)>,
         limit: u32,
     ) -> StoreResult<Vec<ConversationRow>>;
+    /// The conversations of a user in that list's order, without their rows: (activity, id), newest first.
+    async fn order_of(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {
+        let rows = self.conversations_of(user_id, 0, None, u32::MAX).await?;
+        Ok(rows.iter().map(|row| (row.activity_ms(), row.conversation.id)).collect())
+    }
     /// One row of that list.
     async fn conversation_of(
         &self,
@@ -408,6 +415,30 @@ pub trait MessageStore: Send + Sync {
     async fn stored(&self, keys: &[ClientKey]) -> StoreResult<Vec<(ClientKey, u64, u64)>>;
     /// Messages with `after_seq < seq`, oldest first.
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>>;
+    /// The first seq whose message was stored at `at_ms` (Unix milliseconds) or later; behind the newest where there is
+    /// none. Halves the log, as times grow with seqs: where clocks of nodes differ, it is as far off as they are.
+    async fn seq_at(&self, conversation_id: u64, at_ms: u64) -> StoreResult<u64> {
+        let (mut low, mut high) = (1, self.last_seq(conversation_id).await?.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            // The first that is there: older ones may have been removed.
+            let there = self.after(conversation_id, middle - 1, 1).await?;
+            match there.first() {
+                Some(message) if message.seq < high && message.created_at_ms < at_ms => low = message.seq + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+    /// Those of the messages, named by conversation and seq, that there are, in any order.
+    async fn at(&self, keys: &[(u64, u64)]) -> StoreResult<Vec<Message>> {
+        let mut found = Vec::new();
+        for (conversation_id, seq) in keys.iter().filter(|(_, seq)| *seq > 0) {
+            let there = self.after(*conversation_id, seq - 1, 1).await?;
+            found.extend(there.into_iter().filter(|message| message.seq == *seq));
+        }
+        Ok(found)
+    }
     /// The newest messages with `first_seq <= seq < before_seq`, oldest first.
     async fn before(
         &self,
@@ -435,6 +466,8 @@ pub struct Stores {
     pub marks: Arc<dyn MarkStore>,
     /// Logs.
     pub messages: Arc<dyn MessageStore>,
+    /// What is found in them.
+    pub search: Arc<dyn SearchStore>,
 }
 
 /// Pause between two warnings of the same outage, in milliseconds. Refused at once, requests are many.

@@ -201,6 +201,7 @@ async fn history_goes_both_ways_within_its_limits() {
                 before_seq,
                 after_seq,
                 limit,
+                ..HistoryRequest::default()
             })
         };
         let seqs = |page: &rookery::protocol::v1::HistoryPage| {

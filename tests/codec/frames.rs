@@ -81,7 +81,13 @@ pub fn client() -> BoxedStrategy<ClientFrame> {
                 |(cursors, since, page, limit)| Request::Sync(SyncRequest { cursors, since, page, limit })
             ),
             (id(), id(), id(), any::<u32>()).prop_map(|(conversation_id, before_seq, after_seq, limit)| {
-                Request::History(HistoryRequest { conversation_id, before_seq, after_seq, limit })
+                Request::History(HistoryRequest {
+                    conversation_id,
+                    before_seq,
+                    after_seq,
+                    limit,
+                    ..HistoryRequest::default()
+                })
             }),
             ids().prop_map(|user_ids| Request::WatchPresence(WatchPresence { user_ids })),
             (0..5i32, text()).prop_map(|(status, text)| Request::SetPresence(SetPresence { status, text })),
@@ -217,8 +223,12 @@ fn answer() -> BoxedStrategy<Body> {
                 Body::SyncPage(SyncPage { conversations, messages, more, next_page, sync_token })
             }
         ),
-        (messages(), any::<bool>())
-            .prop_map(|(messages, more)| Body::HistoryPage(HistoryPage { messages, more })),
+        (messages(), any::<bool>()).prop_map(|(messages, more)| Body::HistoryPage(HistoryPage {
+            messages,
+            more,
+            more_older: more,
+            more_newer: !more
+        })),
         prop::collection::vec(presence(), 0..3).prop_map(|users| Body::PresencePage(PresencePage { users })),
         Just(Body::Ok(Ok {})),
         Just(Body::Pong(Pong {})),

@@ -21,6 +21,7 @@ mod opening;
 mod outage;
 mod people;
 mod rooms;
+mod search;
 mod sharing;
 mod speed;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
@@ -133,6 +134,14 @@ macro_rules! contract {
                 of_two_admins_who_remove_each_other_one_stays
                 nobody_joins_what_is_dissolved
                 members_are_paged_by_id
+            }
+            search {
+                messages_are_found_by_all_terms_of_a_query
+                what_is_found_is_filtered_and_paged_newest_first
+                only_members_find_and_only_from_their_first_seq_on
+                steps_of_two_who_index_the_same_exclude_each_other
+                what_is_indexed_anew_or_forgotten_leaves_nothing_behind
+                a_place_in_the_log_is_found_by_its_time
             }
         })+
     };

@@ -77,6 +77,8 @@ impl NodeStores {
             rooms: this.clone(),
             marks: this.clone(),
             messages: this,
+            // Nothing is indexed here: an index is behind anyway, and its steps exclude each other.
+            search: Arc::new(self.memory.clone()),
         }
     }
 

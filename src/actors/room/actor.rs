@@ -64,6 +64,10 @@ impl Waiter {
 }
 
 /// What a room takes.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request is moved into a mailbox once; a box would be an allocation for each"
+)]
 pub enum RoomMessage {
     /// From any node.
     Request(Asked),

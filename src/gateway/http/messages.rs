@@ -24,6 +24,8 @@ pub fn routes(service: &mut ServiceConfig) {
 struct History {
     before_seq: Option<u64>,
     after_seq: Option<u64>,
+    around_seq: Option<u64>,
+    at_ms: Option<u64>,
     limit: Option<u32>,
     cursor: String,
 }
@@ -33,6 +35,8 @@ struct History {
 enum Way {
     Older,
     Newer,
+    /// From a page in the middle: two cursors, of which the newer one is the next.
+    Both,
 }
 
 impl History {
@@ -40,6 +44,13 @@ impl History {
     fn request(&self, conversation_id: u64) -> Result<(HistoryRequest, Way), Error> {
         let mut request =
             HistoryRequest { conversation_id, limit: self.limit.unwrap_or(0), ..HistoryRequest::default() };
+        if self.cursor.is_empty() && (self.around_seq.unwrap_or(0) != 0 || self.at_ms.unwrap_or(0) != 0) {
+            request.around_seq = self.around_seq.unwrap_or(0);
+            request.at_ms = self.at_ms.unwrap_or(0);
+            request.before_seq = self.before_seq.unwrap_or(0);
+            request.after_seq = self.after_seq.unwrap_or(0);
+            return Ok((request, Way::Both));
+        }
         let way = match (self.cursor.as_str(), self.before_seq.unwrap_or(0), self.after_seq.unwrap_or(0)) {
             ("", before_seq, 0) => {
                 request.before_seq = before_seq;
@@ -74,6 +85,7 @@ impl History {
 
 /// The cursor behind a page; empty at the end.
 fn next_cursor(messages: &[Message], more: bool, way: Way) -> String {
+    let way = if way == Way::Both { Way::Newer } else { way };
     match (way, more, messages) {
         (Way::Older, true, [first, ..]) => format!("b{}", first.seq),
         (Way::Newer, true, [.., last]) => format!("a{}", last.seq),
@@ -92,11 +104,16 @@ async fn history(
     let max_bytes = edge.config.gateway.frame_bytes_max;
     let page =
         edge.on_main(async move { messages.history(caller.user_id, request, max_bytes).await }).await?;
-    Ok(HttpResponse::Ok().json(json!({
+    let mut answer = json!({
         "items": page.messages.iter().map(wire).collect::<Vec<_>>(),
         "more": page.more,
         "next_cursor": next_cursor(&page.messages, page.more, way),
-    })))
+    });
+    if way == Way::Both {
+        answer["next_cursor"] = next_cursor(&page.messages, page.more_newer, Way::Newer).into();
+        answer["older_cursor"] = next_cursor(&page.messages, page.more_older, Way::Older).into();
+    }
+    Ok(HttpResponse::Ok().json(answer))
 }
 
 async fn send(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(send): Body<Send>) -> ApiResult {

@@ -16,6 +16,7 @@ mod messages;
 mod preferences;
 mod presence;
 mod privacy;
+mod search;
 mod server;
 mod sessions;
 mod users;
@@ -51,6 +52,7 @@ pub fn routes(service: &mut ServiceConfig, edge: &Edge) {
                         .configure(presence::routes)
                         .configure(privacy::routes)
                         .configure(life::routes)
+                        .configure(search::routes)
                         .configure(preferences::routes)
                         .configure(users::routes)
                         .configure(sessions::routes)

@@ -90,10 +90,11 @@ impl CachedStores {
     fn stores(self) -> Stores {
         // Appending stays as short as it is without a cache.
         let messages = if self.reads_cached { Arc::new(self.clone()) } else { self.plain.messages.clone() };
-        let marks = self.plain.marks.clone();
+        let (marks, search) = (self.plain.marks.clone(), self.plain.search.clone());
         let this = Arc::new(self);
         Stores {
             marks,
+            search,
             accounts: this.clone(),
             contacts: this.clone(),
             people: this.clone(),
@@ -409,6 +410,11 @@ impl ConversationStore for CachedStores {
         self.plain.conversations.conversations_of(user_id, changed_since_ms, before, limit).await
     }
 
+    async fn order_of(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {
+        self.count_plain();
+        self.plain.conversations.order_of(user_id).await
+    }
+
     async fn conversation_of(
         &self,
         user_id: u64,
@@ -447,6 +453,11 @@ impl MessageStore for CachedStores {
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
         self.count_plain();
         self.plain.messages.after(conversation_id, after_seq, limit).await
+    }
+
+    async fn at(&self, keys: &[(u64, u64)]) -> StoreResult<Vec<Message>> {
+        self.count_plain();
+        self.plain.messages.at(keys).await
     }
 
     async fn before(

@@ -7,6 +7,7 @@ mod conversations;
 mod marks;
 mod people;
 mod rooms;
+mod search;
 mod state;
 
 use std::sync::Arc;
@@ -57,7 +58,8 @@ impl MemoryStores {
             people: this.clone(),
             rooms: this.clone(),
             marks: this.clone(),
-            messages: this,
+            messages: this.clone(),
+            search: this,
         }
     }
 

@@ -6,6 +6,7 @@ use crate::domain::changes::{apply, is_change};
 use crate::domain::limits::REACTORS_SHOWN;
 use crate::protocol::MessageKind;
 use crate::protocol::v1::Message;
+use crate::storage::search::{IndexState, IndexedMessage};
 use crate::storage::{
     BanRecord, BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, InviteRecord,
     JoinRequestRecord, MemberRecord, PinRecord, PreferenceRecord, PresenceRecord, PrivacyRecord,
@@ -60,6 +61,10 @@ pub struct State {
     pub expiries: BTreeMap<(u64, u64), u64>,
     /// Seqs of the messages that have a `client_id`.
     pub client_keys: HashMap<ClientKey, u64>,
+    /// How far the search indexes reach, by conversation.
+    pub index_states: HashMap<u64, IndexState>,
+    /// By conversation and seq.
+    pub indexed: BTreeMap<(u64, u64), IndexedMessage>,
 }
 
 /// The key of a message; `None` where it has no `client_id`.

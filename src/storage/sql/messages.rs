@@ -113,6 +113,28 @@ impl MessageStore for SqlStores {
             .await
     }
 
+    async fn at(&self, keys: &[(u64, u64)]) -> StoreResult<Vec<Message>> {
+        let mut found = Vec::new();
+        for list in padded(keys) {
+            let any = &list.into_iter().fold(Condition::any(), |any, (conversation_id, seq)| {
+                any.add(Column::ConversationId.eq(int(conversation_id)).and(Column::Seq.eq(int(seq))))
+            });
+            let messages: Vec<Message> = self
+                .database
+                .read(|db| async move {
+                    let mut messages = Vec::new();
+                    for row in Entity::find().filter(any.clone()).all(&db).await? {
+                        // One by one, as their reactions are looked up by conversation.
+                        messages.extend(whole(&db, vec![row]).await?);
+                    }
+                    Ok(messages)
+                })
+                .await?;
+            found.extend(messages);
+        }
+        Ok(found)
+    }
+
     async fn before(
         &self,
         conversation_id: u64,

@@ -23,6 +23,7 @@ mod migration;
 mod people;
 mod pools;
 mod rooms;
+mod search;
 
 use std::sync::Arc;
 
@@ -61,7 +62,8 @@ impl SqlStores {
             people: this.clone(),
             rooms: this.clone(),
             marks: this.clone(),
-            messages: this,
+            messages: this.clone(),
+            search: this,
         }
     }
 

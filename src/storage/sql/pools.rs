@@ -114,6 +114,17 @@ pub fn open(config: &StorageConfig) -> StoreResult<Pools> {
                 .idle_timeout(None)
                 .max_lifetime(None)
                 .test_before_acquire(false)
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        // What was not committed is being rolled back. A full disk makes SQLite roll back by itself, then
+                        // the driver's own fails, and it takes every later transaction for one within another: a
+                        // rollback would leave that open, and what is appended after it would never be committed.
+                        if connection.is_in_transaction() {
+                            connection.ping().await?;
+                        }
+                        Ok(!connection.is_in_transaction())
+                    })
+                })
                 .connect_lazy_with(options.busy_timeout(SQLITE_LOCK_WAIT));
             Ok(Pools {
                 read: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),

@@ -106,10 +106,12 @@ fn the_past_is_asked_for_once_and_ends() {
     let effects = model.show(9);
     assert_eq!(effects, [Effect::Older { conversation_id: 9, before_seq: 0 }]);
     assert_eq!(model.want_past(), None, "it is on its way");
-    let page = v1::HistoryPage { messages: vec![message(9, 5, 2, "e")], more: true };
+    let page =
+        v1::HistoryPage { messages: vec![message(9, 5, 2, "e")], more: true, ..v1::HistoryPage::default() };
     model.past(9, Some(page));
     assert_eq!(model.want_past(), Some(Effect::Older { conversation_id: 9, before_seq: 5 }));
-    model.past(9, Some(v1::HistoryPage { messages: vec![message(9, 1, 2, "a")], more: false }));
+    let page = v1::HistoryPage { messages: vec![message(9, 1, 2, "a")], ..v1::HistoryPage::default() };
+    model.past(9, Some(page));
     assert_eq!(model.want_past(), None);
     assert_eq!(model.rooms[&9].messages.len(), 2);
 }

@@ -9,6 +9,7 @@ mod m0001_spine;
 mod m0002_people;
 mod m0003_rooms;
 mod m0004_messages;
+mod m0005_search;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_people::Migration),
             Box::new(m0003_rooms::Migration),
             Box::new(m0004_messages::Migration),
+            Box::new(m0005_search::Migration),
         ]
     }
 }

@@ -95,7 +95,7 @@ pub async fn what_is_not_stored_changes_nothing(stores: &Stores) {
         // The second of the two has a name that is taken.
         let batch = [entry(1, 2, 1, kind, 1), message(1, 3, 1, "a")];
         assert_eq!(stores.messages.append(&batch).await, Err(StoreError::Exists), "{kind:?}");
-        assert_eq!(read(stores, 1).await, [first.clone()], "{kind:?}");
+        assert_eq!(read(stores, 1).await, std::slice::from_ref(&first), "{kind:?}");
     }
     // Of another conversation's message of the same seq nothing changes either.
     stores.messages.append(&[message(2, 1, 1, "a")]).await.expect("it is stored");

@@ -15,6 +15,9 @@ const ANSWERED: [&str; 7] =
     ["ContactEvent", "Conversation", "Error", "Message", "Presence", "Scheduled", "Sent"];
 /// What REST calls take as their body, likewise.
 const ASKED: [&str; 1] = ["Send"];
+/// What the schema of a field says beside its type: message, field, attributes.
+const SAID: [(&str, &str, &str); 1] =
+    [("Send", "client_id", "required = true, min_length = 1, max_length = 64")];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
@@ -103,6 +106,8 @@ fn describe(config: &mut Config, path: &str, message: &DescriptorProto, names_al
         } else if names_all {
             parts.push("required = true".to_owned());
         }
+        let said = SAID.iter().filter(|said| (said.0, said.1) == (message.name(), field.name()));
+        parts.extend(said.map(|said| said.2.to_owned()));
         if !parts.is_empty() {
             config.field_attribute(
                 format!("{path}.{}", field.name()),

@@ -119,7 +119,12 @@ fn assemble(parts: Vec<Part>) -> (Value, Vec<String>) {
                 known.insert(method, operation);
             }
         }
-        for (name, schema) in taken(&mut rows["components"]["schemas"]) {
+        for (name, mut schema) in taken(&mut rows["components"]["schemas"]) {
+            if let Some(item) = name.strip_prefix("List_") {
+                // Generic parts come inlined.
+                let reference = json!({ "$ref": format!("#/components/schemas/{item}") });
+                schema["properties"]["items"]["items"] = reference;
+            }
             match schemas.get(&name) {
                 Some(known) if *known != schema => doubled.push(name),
                 Some(_) => {}

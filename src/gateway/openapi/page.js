@@ -95,7 +95,9 @@ class Reader {
   /** The fields of an object, as a list; `null` where it has none. */
   fields(schema) {
     const core = this.resolve(this.core(schema));
-    const rows = Object.entries(core.properties ?? {}).map(([name, field]) =>
+    const isNeeded = ([name]) => (core.required?.includes(name) ? 0 : 1);
+    const sorted = Object.entries(core.properties ?? {}).sort((one, other) => isNeeded(one) - isNeeded(other));
+    const rows = sorted.map(([name, field]) =>
       this.field(name, field, core.required?.includes(name), field.description ?? this.core(field).description));
     return rows.length ? make("dl", { class: "fields" }, rows) : null;
   }
@@ -132,7 +134,7 @@ function command(reader, path, method, operation) {
 function answer(reader, status, response) {
   const [kind, content] = Object.entries(response.content ?? {})[0] ?? [];
   const of = content?.schema;
-  const example = of && kind === "application/json" && (of.$ref || of.properties)
+  const example = of && status < "400" && kind === "application/json" && (of.$ref || of.properties)
     ? make("details", {}, make("summary", {}, "Example"), json(reader.example(of, false)))
     : null;
   const type = of ? make("span", { class: "type" }, " ", kind === "application/json" ? reader.type(of) : kind) : null;
@@ -172,7 +174,7 @@ function content(reader, path, method, operation) {
   const common = answers.filter(([, response]) => response.$ref);
   const names = common.flatMap(([status, response]) => [
     ", ", make("a", { href: `#answer-${response.$ref.split("/").pop()}` }, status)]).slice(1);
-  section("Answers", own.map(([status, response]) => answer(reader, status, response)),
+  section("Answers", ...own.map(([status, response]) => answer(reader, status, response)),
     common.length ? make("p", { class: "everywhere" }, "And, as everywhere: ", names, ".") : "");
   return parts;
 }
@@ -191,8 +193,10 @@ function types(reader) {
     const used = Object.values(reader.whole.paths).flatMap((item) => Object.values(item))
       .flatMap((operation) => Object.entries(operation.responses));
     const status = used.find(([, one]) => one.$ref?.endsWith(`/${name}`))?.[0] ?? "";
-    return make("div", { class: "answer", id: `answer-${name}` }, make("span", { class: "status bad" }, status), prose(response.description));
-  });
+    const row = make("div", { class: "answer", id: `answer-${name}` },
+      make("span", { class: "status bad" }, status), prose(response.description));
+    return { status, row };
+  }).sort((one, other) => one.status.localeCompare(other.status)).map((one) => one.row);
   const described = Object.entries(schemas).map(([name, schema]) => {
     const values = schema.enum ? make("p", {}, prose(schema.enum.map((value) => `\`${value}\``).join(", "))) : null;
     const inside = make("div", { class: "inside" }, paragraphs(schema.description), reader.fields(schema), values);

@@ -92,20 +92,23 @@ class Reader {
     return Object.fromEntries(shown.map(([field, of]) => [field, this.example(of, asked, field, depth + 1)]));
   }
 
-  /** The fields of an object, as a list; `null` where it has none. */
-  fields(schema) {
+  /** The fields of an object, as a list; `null` where it has none. `asked`: of a request. */
+  fields(schema, asked) {
     const core = this.resolve(this.core(schema));
     const isNeeded = ([name]) => (core.required?.includes(name) ? 0 : 1);
     const sorted = Object.entries(core.properties ?? {}).sort((one, other) => isNeeded(one) - isNeeded(other));
-    const rows = sorted.map(([name, field]) =>
-      this.field(name, field, core.required?.includes(name), field.description ?? this.core(field).description));
+    const rows = sorted.map(([name, field]) => {
+      const required = core.required?.includes(name);
+      const mark = asked ? required && "needed" : !required && "may be absent";
+      return this.field(name, field, mark, field.description ?? this.core(field).description);
+    });
     return rows.length ? make("dl", { class: "fields" }, rows) : null;
   }
 
-  field(name, schema, needed, description, where) {
+  field(name, schema, mark, description, where) {
     const bounds = this.bounds(schema);
     return make("div", {},
-      make("dt", {}, make("span", { class: "name" }, name), needed ? make("span", { class: "needed" }, "needed") : null,
+      make("dt", {}, make("span", { class: "name" }, name), mark ? make("span", { class: mark === "needed" ? "needed" : "absent" }, mark) : null,
         make("div", { class: "type" }, this.type(schema), where ? ` in the ${where}` : "")),
       make("dd", {}, prose(description ?? ""), bounds ? make("div", { class: "bounds" }, bounds) : null));
   }
@@ -161,12 +164,12 @@ function content(reader, path, method, operation) {
   const section = (name, ...children) => parts.push(make("h3", {}, name), ...children);
   if (operation.parameters?.length) {
     const rows = operation.parameters.map((one) =>
-      reader.field(one.name, one.schema, one.required, one.description, one.in));
+      reader.field(one.name, one.schema, one.required && "needed", one.description, one.in));
     section("Parameters", make("dl", { class: "fields" }, rows));
   }
   const body = operation.requestBody?.content?.["application/json"]?.schema;
   if (body) {
-    section("Body", ...paragraphs(reader.resolve(body).description), reader.fields(body) ?? "", json(reader.example(body, true)));
+    section("Body", ...paragraphs(reader.resolve(body).description), reader.fields(body, true) ?? "", json(reader.example(body, true)));
   }
   section("Call", make("pre", { tabindex: "0" }, command(reader, path, method, operation)));
   const answers = Object.entries(operation.responses);
@@ -197,9 +200,11 @@ function types(reader) {
       make("span", { class: "status bad" }, status), prose(response.description));
     return { status, row };
   }).sort((one, other) => one.status.localeCompare(other.status)).map((one) => one.row);
+  const bodies = Object.values(reader.whole.paths).flatMap((item) => Object.values(item))
+    .map((operation) => operation.requestBody?.content?.["application/json"]?.schema.$ref?.split("/").pop());
   const described = Object.entries(schemas).map(([name, schema]) => {
     const values = schema.enum ? make("p", {}, prose(schema.enum.map((value) => `\`${value}\``).join(", "))) : null;
-    const inside = make("div", { class: "inside" }, paragraphs(schema.description), reader.fields(schema), values);
+    const inside = make("div", { class: "inside" }, paragraphs(schema.description), reader.fields(schema, bodies.includes(name)), values);
     return make("details", { class: "row", id: `type-${name}` }, make("summary", {}, make("span", { class: "path" }, name)), inside);
   });
   return [make("h2", { id: "everywhere" }, "Refusals of any row"), everywhere, make("h2", { id: "all-types" }, "Types"), described];

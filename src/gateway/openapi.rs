@@ -119,9 +119,13 @@ fn assemble(parts: Vec<Part>) -> (Value, Vec<String>) {
                 known.insert(method, operation);
             }
         }
-        for (name, mut schema) in taken(&mut rows["components"]["schemas"]) {
-            if let Some(item) = name.strip_prefix("List_") {
-                // Generic parts come inlined.
+        let own = taken(&mut rows["components"]["schemas"]);
+        let named: Vec<String> = own.keys().cloned().collect();
+        for (name, mut schema) in own {
+            // Generic parts come inlined.
+            if let Some(item) =
+                name.strip_prefix("List_").filter(|item| named.iter().any(|name| name == item))
+            {
                 let reference = json!({ "$ref": format!("#/components/schemas/{item}") });
                 schema["properties"]["items"]["items"] = reference;
             }

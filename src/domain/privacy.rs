@@ -1,7 +1,8 @@
 //! Who may do what to a user: the words of the privacy settings, and what follows from them.
 
 /// Who may do something to a user.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Audience {
     /// Every user but those blocked.
     #[default]

@@ -10,6 +10,7 @@ pub mod http;
 pub mod limit;
 pub mod line;
 pub mod listener;
+mod openapi;
 mod takeover;
 pub mod tcp;
 pub mod web;

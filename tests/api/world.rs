@@ -9,6 +9,7 @@ use reqwest::Method;
 use rookery::client::Transport;
 use serde_json::{Value, json};
 
+use crate::described;
 use crate::node::Node;
 
 /// How long anything that must happen may take.
@@ -100,16 +101,19 @@ impl World {
         }
     }
 
-    /// One REST call; `path` follows `/api/v1`.
+    /// One REST call; `path` follows `/api/v1`. Its answer must be as the API's description says.
     pub async fn asks(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
-        let mut request = self.request(method, &format!("/api/v1{path}"));
+        let whole = format!("/api/v1{path}");
+        let mut request = self.request(method.clone(), &whole);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        Answer::of(path, request).await
+        let answer = Answer::of(path, request).await;
+        described::check(&method, &whole, answer.status, &answer.body, &answer.text);
+        answer
     }
 
     /// An HTTP request to be filled in by hand.

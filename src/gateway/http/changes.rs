@@ -2,14 +2,14 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, ServiceConfig, delete, get, patch, put};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use super::extract::{ApiResult, Body, Caller, Query, TwoIds};
 use super::resource;
 use crate::gateway::Edge;
 use crate::protocol::json::lenient;
-use crate::protocol::v1::{Edit, React, Recall};
+use crate::protocol::v1::{Edit, React, Recall, Sent};
 use crate::services::changes::Change;
 
 /// The routes.
@@ -26,20 +26,32 @@ pub fn routes(service: &mut ServiceConfig) {
         );
 }
 
+/// What the API's description says of these.
+#[derive(OpenApi)]
+#[openapi(paths(edit, recall, readers, put_on, take_off))]
+pub struct Rows;
+
 /// What a body may say.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
+#[schema(as = ChangeMessage)]
 #[serde(default)]
 struct Wanted {
+    /// The client's own name for the change; without it a repeat is another one.
+    #[schema(max_length = 64)]
     #[serde(deserialize_with = "lenient")]
     client_id: String,
+    /// Of an edit: the new text.
+    #[schema(example = "Good evening")]
     #[serde(deserialize_with = "lenient")]
     text: String,
 }
 
 /// The same name in the query string, for those whose library sends no body with a DELETE.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 struct Named {
+    /// As in the body.
     client_id: String,
     /// Of a DELETE: `me`, or all.
     r#for: String,
@@ -54,6 +66,17 @@ fn name(body: String, query: String) -> String {
     }
 }
 
+/// Edits a message.
+#[utoipa::path(
+    patch, path = "/conversations/{id}/messages/{seq}", params(Named), request_body = Wanted,
+    responses(
+        (status = 200, description = "The entry of the log; a repeat gets the first.", body = Sent),
+        (status = 403, description = "The message is not the caller's, or the caller may not write here."),
+        (status = 404, description = "There is no such message for the caller."),
+        (status = 412, description = "It is no text, was taken back, or it is too late."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn edit(
     edge: Data<Edge>,
     Caller(caller): Caller,
@@ -66,6 +89,18 @@ async fn edit(
     carry_out(&edge, caller.user_id, Change::Edit(edit)).await
 }
 
+/// Takes a message back; with `for=me` hides it from the caller alone.
+#[utoipa::path(
+    delete, path = "/conversations/{id}/messages/{seq}", params(Named), request_body = Wanted,
+    responses(
+        (status = 200, description = "The entry of the log; a repeat gets the first.", body = Sent),
+        (status = 204, description = "Hidden from the caller."),
+        (status = 403, description = "The caller's role does not allow it, or the caller is no member."),
+        (status = 404, description = "There is no such message for the caller."),
+        (status = 412, description = "It is none that can be taken back, or it is too late."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn recall(
     edge: Data<Edge>,
     Caller(caller): Caller,
@@ -84,6 +119,17 @@ async fn recall(
     carry_out(&edge, caller.user_id, Change::Recall(recall)).await
 }
 
+/// Puts a reaction on a message.
+#[utoipa::path(
+    put, path = "/conversations/{id}/messages/{seq}/reactions/{emoji}", params(("emoji" = String, Path, description = "The emoji, percent-encoded.", example = "👍"), Named), request_body = Wanted,
+    responses(
+        (status = 200, description = "The entry of the log; a repeat gets the first.", body = Sent),
+        (status = 403, description = "The caller is no member, or may not write here."),
+        (status = 404, description = "There is no such message for the caller."),
+        (status = 412, description = "It is none for reactions, was taken back, or has too many."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn put_on(
     edge: Data<Edge>,
     Caller(caller): Caller,
@@ -99,6 +145,17 @@ async fn put_on(
     carry_out(&edge, caller.user_id, Change::React(react)).await
 }
 
+/// Takes a reaction off.
+#[utoipa::path(
+    delete, path = "/conversations/{id}/messages/{seq}/reactions/{emoji}", params(("emoji" = String, Path, description = "The emoji, percent-encoded.", example = "👍"), Named), request_body = Wanted,
+    responses(
+        (status = 200, description = "The entry of the log; a repeat gets the first.", body = Sent),
+        (status = 403, description = "The caller is no member, or may not write here."),
+        (status = 404, description = "There is no such message for the caller."),
+        (status = 412, description = "It is none for reactions, or was taken back."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn take_off(
     edge: Data<Edge>,
     Caller(caller): Caller,
@@ -120,16 +177,44 @@ async fn carry_out(edge: &Edge, by: u64, change: Change) -> ApiResult {
     Ok(HttpResponse::Ok().json(sent))
 }
 
+/// Who has read a message, and to whom it was delivered.
+#[derive(Serialize, ToSchema)]
+struct Readers {
+    conversation_id: u64,
+    seq: u64,
+    read_count: u64,
+    delivered_count: u64,
+    /// User ids; absent in large rooms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    read: Option<Vec<u64>>,
+    /// User ids; absent in large rooms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    delivered: Option<Vec<u64>>,
+}
+
+/// Who has read a message.
+#[utoipa::path(
+    get, path = "/conversations/{id}/messages/{seq}/readers",
+    responses(
+        (status = 200, description = "Without the sender and those who joined later.", body = Readers),
+        (status = 403, description = "The caller is no member."),
+        (status = 404, description = "There is no such message for the caller."),
+        (status = 412, description = "The conversation was dissolved."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn readers(edge: Data<Edge>, Caller(caller): Caller, TwoIds(id, seq): TwoIds) -> ApiResult {
     let messages = edge.services.messages.clone();
     let list = edge.on_main(async move { messages.readers(caller.user_id, id, seq).await }).await?;
-    let mut body = json!({
-        "conversation_id": id, "seq": seq, "read_count": list.read_count,
-        "delivered_count": list.delivered_count,
-    });
-    if !list.counts_only {
-        body["read"] = list.read.into();
-        body["delivered"] = list.delivered.into();
-    }
-    Ok(HttpResponse::Ok().json(body))
+    let whole = !list.counts_only;
+    Ok(HttpResponse::Ok().json(Readers {
+        conversation_id: id,
+        seq,
+        read_count: list.read_count,
+        delivered_count: list.delivered_count,
+        read: whole.then_some(list.read),
+        delivered: whole.then_some(list.delivered),
+    }))
 }

@@ -8,9 +8,9 @@ use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::Error;
 use crate::gateway::Edge;
@@ -18,10 +18,17 @@ use crate::gateway::cut::Cut;
 use crate::gateway::error::http_status;
 use crate::gateway::limit::ConnectionPermit;
 use crate::protocol::json::{from_slice, lenient};
+use crate::protocol::v1;
 use crate::services::Identity;
 
 /// What handlers return.
 pub type ApiResult = Result<HttpResponse, ApiError>;
+
+/// What every refusal is answered with.
+#[derive(Serialize, ToSchema)]
+pub struct Refusal {
+    error: v1::Error,
+}
 
 /// An error on its way to a client.
 #[derive(Debug)]
@@ -65,12 +72,7 @@ impl ResponseError for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        response.json(json!({ "error": {
-            "code": error.code.as_str_name(),
-            "message": error.message,
-            "field": error.field,
-            "retry_after_ms": error.retry_after_ms,
-        }}))
+        response.json(Refusal { error: error.clone().into() })
     }
 }
 
@@ -227,12 +229,13 @@ fn path_number(request: &HttpRequest, at: usize) -> Result<u64, ApiError> {
 }
 
 /// `limit` and `cursor` of a list.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 pub struct Page {
-    /// Most items; 0 or absent: the list's default.
+    /// Most items, up to 200; 0 or absent: 50.
     pub limit: Option<u32>,
-    /// An earlier `next_cursor`.
+    /// An earlier `next_cursor`; empty or absent: from the top.
     pub cursor: String,
 }
 
@@ -264,17 +267,25 @@ pub fn bad_cursor() -> Error {
     Error::invalid("cursor", "cursor is none that was given; leave it out to begin at the top")
 }
 
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+pub struct List<T> {
+    items: Vec<T>,
+    /// Where the next page begins; empty at the end.
+    next_cursor: String,
+}
+
 /// A list's answer.
-pub fn list(items: Vec<serde_json::Value>, next_cursor: String) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next_cursor }))
+pub fn list<T: Serialize>(items: Vec<T>, next_cursor: String) -> HttpResponse {
+    HttpResponse::Ok().json(List { items, next_cursor })
 }
 
 /// A list by id: one item more than the limit was asked for, to know whether there are more.
-pub fn list_by_id<T>(
+pub fn list_by_id<T, I: Serialize>(
     mut rows: Vec<T>,
     limit: u32,
     id: impl Fn(&T) -> u64,
-    item: impl Fn(T) -> serde_json::Value,
+    item: impl Fn(T) -> I,
 ) -> HttpResponse {
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
@@ -299,7 +310,7 @@ pub fn wire(object: &impl serde::Serialize) -> serde_json::Value {
 }
 
 /// A body or list of user ids.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct UserIds {
     /// Several.

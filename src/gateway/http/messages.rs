@@ -2,14 +2,14 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, ServiceConfig, get, post};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
-use super::extract::{ApiResult, Body, Caller, Id, Query, bad_cursor, wire};
+use super::extract::{ApiResult, Body, Caller, Id, Query, bad_cursor};
 use super::resource;
 use crate::domain::Error;
 use crate::gateway::Edge;
-use crate::protocol::v1::{HistoryRequest, Message, Send};
+use crate::protocol::v1::{HistoryRequest, Message, Scheduled, Send, Sent};
 use crate::services::Schedule;
 
 /// The routes.
@@ -19,15 +19,41 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/users/{id}/messages").route(post().to(send_direct)));
 }
 
-#[derive(Default, Deserialize)]
+/// What the API's description says of these.
+#[derive(OpenApi)]
+#[openapi(paths(history, send, send_direct))]
+pub struct Rows;
+
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 struct History {
+    /// The newest messages before this one; 0 or absent: before none, so the newest of all.
     before_seq: Option<u64>,
+    /// The oldest messages after this one. Not together with `before_seq`.
     after_seq: Option<u64>,
+    /// The messages around this one. Only one of these four is named.
     around_seq: Option<u64>,
+    /// The messages from this time on, Unix milliseconds.
     at_ms: Option<u64>,
+    /// Most messages, up to 200.
     limit: Option<u32>,
+    /// An earlier `next_cursor`, which leads on in the same direction.
     cursor: String,
+}
+
+/// A page of messages.
+#[derive(Serialize, ToSchema)]
+struct Messages {
+    /// The oldest first.
+    items: Vec<Message>,
+    /// Whether there are more in the direction asked for.
+    more: bool,
+    /// Where the next page begins; empty at the end.
+    next_cursor: String,
+    /// With `around_seq` and `at_ms`: where the page before this one lies; empty at the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    older_cursor: Option<String>,
 }
 
 /// Which way a list of messages goes on; the first letter of its cursor.
@@ -93,6 +119,15 @@ fn next_cursor(messages: &[Message], more: bool, way: Way) -> String {
     }
 }
 
+/// A conversation's messages.
+#[utoipa::path(
+    get, path = "/conversations/{id}/messages", params(History),
+    responses(
+        (status = 200, description = "The oldest first within the page.", body = Messages),
+        (status = 403, description = "The caller is no member."),
+        (status = 404, description = "There is no such conversation."),
+    ),
+)]
 async fn history(
     edge: Data<Edge>,
     Caller(caller): Caller,
@@ -104,22 +139,50 @@ async fn history(
     let max_bytes = edge.config.gateway.frame_bytes_max;
     let page =
         edge.on_main(async move { messages.history(caller.user_id, request, max_bytes).await }).await?;
-    let mut answer = json!({
-        "items": page.messages.iter().map(wire).collect::<Vec<_>>(),
-        "more": page.more,
-        "next_cursor": next_cursor(&page.messages, page.more, way),
-    });
-    if way == Way::Both {
-        answer["next_cursor"] = next_cursor(&page.messages, page.more_newer, Way::Newer).into();
-        answer["older_cursor"] = next_cursor(&page.messages, page.more_older, Way::Older).into();
-    }
-    Ok(HttpResponse::Ok().json(answer))
+    let (next_cursor, older_cursor) = match way {
+        Way::Both => (
+            next_cursor(&page.messages, page.more_newer, Way::Newer),
+            Some(next_cursor(&page.messages, page.more_older, Way::Older)),
+        ),
+        way => (next_cursor(&page.messages, page.more, way), None),
+    };
+    let page = Messages { items: page.messages, more: page.more, next_cursor, older_cursor };
+    Ok(HttpResponse::Ok().json(page))
 }
 
+/// Sends a message to a conversation.
+///
+/// `conversation_id` and `to_user_id` of the body are ignored. After 500, 503, 504 or no answer it may have been stored: repeat it
+/// with the same `client_id`, and it is stored once.
+#[utoipa::path(
+    post, path = "/conversations/{id}/messages", request_body = Send,
+    responses(
+        (status = 200, description = "It was sent before, under this `client_id`: the first result.", body = Sent),
+        (status = 201, description = "Stored.", body = Sent),
+        (status = 202, description = "Kept until `send_at_ms`.", body = Scheduled),
+        (status = 403, description = "The caller is no member, or may not write here."),
+        (status = 404, description = "There is no such conversation."),
+        (status = 412, description = "The caller has blocked the other user."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn send(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(send): Body<Send>) -> ApiResult {
     deliver(&edge, caller.user_id, Send { conversation_id: id, to_user_id: 0, ..send }).await
 }
 
+/// Sends a message to a user, and makes the direct conversation if need be.
+#[utoipa::path(
+    post, path = "/users/{id}/messages", request_body = Send,
+    responses(
+        (status = 200, description = "It was sent before, under this `client_id`: the first result.", body = Sent),
+        (status = 201, description = "Stored.", body = Sent),
+        (status = 202, description = "Kept until `send_at_ms`.", body = Scheduled),
+        (status = 403, description = "The user's privacy forbids it, or has blocked the caller."),
+        (status = 404, description = "Nobody has this id."),
+        (status = 412, description = "The caller has blocked the user."),
+        (status = 429, description = "Too much waits for the conversation."),
+    ),
+)]
 async fn send_direct(
     edge: Data<Edge>,
     Caller(caller): Caller,

@@ -2,14 +2,15 @@
 
 use actix_web::HttpResponse;
 use actix_web::web::{Data, ServiceConfig, get};
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
-use super::extract::{ApiResult, Caller, Page, Query, wire};
+use super::extract::{ApiResult, Caller, Page, Query};
 use super::resource;
 use crate::domain::Error;
 use crate::gateway::Edge;
 use crate::protocol::MessageKind;
+use crate::protocol::v1::Message;
 use crate::services::search::SearchRequest;
 
 /// The routes.
@@ -17,17 +18,43 @@ pub fn routes(service: &mut ServiceConfig) {
     service.service(resource("/search").route(get().to(search)));
 }
 
-#[derive(Default, Deserialize)]
+/// What the API's description says of these.
+#[derive(OpenApi)]
+#[openapi(paths(search))]
+pub struct Rows;
+
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(default)]
 struct Wanted {
+    /// Words to find, each by its beginning; Chinese anywhere. At most 200 characters.
+    #[param(required = true)]
     query: String,
+    /// Only in this conversation.
     conversation_id: u64,
+    /// Only of this user.
     sender_id: u64,
+    /// Only of this kind: text, image, audio, video, file or custom.
     kind: String,
+    /// Not before this time.
     from_ms: u64,
+    /// Before this time.
     to_ms: u64,
+    /// Most messages, up to 200.
     limit: Option<u32>,
+    /// An earlier `next_cursor`.
     cursor: String,
+}
+
+/// Messages that were found.
+#[derive(Serialize, ToSchema)]
+struct Found {
+    /// The newest first, in their current state.
+    items: Vec<Message>,
+    /// Where the next page begins; empty at the end.
+    next_cursor: String,
+    /// Whether all that was asked for was searched; if not, ask again in a moment.
+    complete: bool,
 }
 
 impl Wanted {
@@ -58,14 +85,20 @@ impl Wanted {
     }
 }
 
+/// Finds messages in the caller's conversations.
+#[utoipa::path(
+    get, path = "/search", params(Wanted),
+    responses(
+        (status = 200, description = "What was found.", body = Found),
+        (status = 403, description = "The caller is no member of the conversation named."),
+        (status = 404, description = "There is no such conversation."),
+    ),
+)]
 async fn search(edge: Data<Edge>, Caller(caller): Caller, Query(wanted): Query<Wanted>) -> ApiResult {
     let request = wanted.request()?;
     let search = edge.services.search.clone();
     let max_bytes = edge.config.gateway.frame_bytes_max;
     let page = edge.on_main(async move { search.search(caller.user_id, request, max_bytes).await }).await?;
-    Ok(HttpResponse::Ok().json(json!({
-        "items": page.messages.iter().map(wire).collect::<Vec<_>>(),
-        "next_cursor": page.next_cursor,
-        "complete": page.complete,
-    })))
+    let found = Found { items: page.messages, next_cursor: page.next_cursor, complete: page.complete };
+    Ok(HttpResponse::Ok().json(found))
 }

@@ -215,7 +215,7 @@ async fn a_scheduled_message_is_sent_at_its_time_once_and_can_be_taken_back() {
     ada.deletes(&path).await.is(204);
     assert_eq!(items(&ada.gets("/scheduled").await.is(200)).len(), 0);
     // One who may not write when the time comes finds out why.
-    let late = json!({"client_id": "late", "text": "late", "send_at_ms": in_ms(400)});
+    let late = json!({"client_id": "late", "text": "late", "send_at_ms": in_ms(5000)});
     ada.posts(&format!("/conversations/{id}/messages"), late).await.is(202);
     bob.puts(&format!("/blocks/{}", ada.id), json!({})).await.is(204);
     eventually("it is refused", async || {

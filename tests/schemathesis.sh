@@ -44,8 +44,9 @@ checks+=,response_headers_conformance,unsupported_method,allow_header_conformanc
 # Bodies are taken leniently on purpose (numbers in strings, null, unknown fields), so that what a schema forbids is not
 # always refused; and what it allows may be refused for what it can't say (a name that is taken): no checks of those.
 run() {
-  schemathesis run "http://$address/api/openapi.json" --checks "$checks" --header "Authorization: Bearer $token" \
-    --phases examples,coverage,fuzzing --warnings off --suppress-health-check all --continue-on-failure "${@}"
+  # In the node's folder, as it leaves a folder of its own where it runs.
+  (cd "$folder" && exec schemathesis run "http://$address/api/openapi.json" --checks "$checks" --header "Authorization: Bearer $token" \
+    --phases examples,coverage,fuzzing --warnings off --suppress-health-check all --continue-on-failure "${@}")
 }
 
 # Some people and conversations, so that small ids lead somewhere.

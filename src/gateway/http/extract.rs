@@ -304,11 +304,6 @@ pub fn number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Optio
     Ok(Option::<Number>::deserialize(deserializer)?.map(|number| number.0))
 }
 
-/// A wire object as JSON.
-pub fn wire(object: &impl serde::Serialize) -> serde_json::Value {
-    serde_json::to_value(object).expect("generated types have string keys and no failing serialisers")
-}
-
 /// A body or list of user ids.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]

@@ -53,6 +53,7 @@ struct Messages {
     next_cursor: String,
     /// With `around_seq` and `at_ms`: where the page before this one lies; empty at the beginning.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     older_cursor: Option<String>,
 }
 

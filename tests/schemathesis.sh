@@ -16,6 +16,7 @@ if [ -z "$binary" ]; then
   cargo build --locked --bin rookery
   binary=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/debug/rookery
 fi
+binary=$(realpath "$binary")
 
 # The node, in a folder and on ports of its own; it stops when its standard input closes.
 folder=$(mktemp -d)

@@ -170,6 +170,8 @@ impl Actors {
         for session in self.inner.sessions.of_user(close.user_id) {
             if close.device_id == 0 || close.device_id == session.device_id() {
                 let code = u16::try_from(close.close_code).unwrap_or(4401);
+                // Nothing that it still sends counts, however long its client leaves the close unread.
+                session.ebb();
                 session.outbox().close(code, &close.reason);
             }
         }

@@ -118,7 +118,13 @@ async fn who_does_not_say_so_again_has_stopped_typing() {
         ada_live.does(Request::Typing(TypingState { conversation_id: id, active })).await;
         assert_eq!(bob_live.hears_typing().await, (ada.id, active));
     }
-    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    // Carol's typing, which began later, ends by itself: by then ada's would have ended once more.
+    let carol = world.person("carol").await;
+    let with_carol = carol.direct_with(&bob).await;
+    let carol_live = carol.opens(Transport::Tcp).await;
+    carol_live.does(Request::Typing(TypingState { conversation_id: with_carol, active: true })).await;
+    assert_eq!(bob_live.hears_typing().await, (carol.id, true));
+    assert_eq!(bob_live.hears_typing().await, (carol.id, false), "nothing came between");
     ada_live.does(Request::Typing(TypingState { conversation_id: id, active: true })).await;
     assert_eq!(bob_live.hears_typing().await, (ada.id, true), "nothing came between");
 }

@@ -133,16 +133,12 @@ async fn recall(
 async fn put_on(
     edge: Data<Edge>,
     Caller(caller): Caller,
-    TwoIds(conversation_id, target_seq): TwoIds,
-    path: Path<(String, String, String)>,
+    ids: TwoIds,
+    path: Emoji,
     Query(query): Query<Named>,
     Body(body): Body<Wanted>,
 ) -> ApiResult {
-    let client_id = name(body.client_id, query.client_id);
-    // Decoded, as the numbers before it need not be.
-    let (_, _, emoji) = path.into_inner();
-    let react = React { conversation_id, target_seq, client_id, emoji, remove: false };
-    carry_out(&edge, caller.user_id, Change::React(react)).await
+    react(&edge, caller.user_id, ids, path, name(body.client_id, query.client_id), false).await
 }
 
 /// Takes a reaction off.
@@ -159,16 +155,28 @@ async fn put_on(
 async fn take_off(
     edge: Data<Edge>,
     Caller(caller): Caller,
-    TwoIds(conversation_id, target_seq): TwoIds,
-    path: Path<(String, String, String)>,
+    ids: TwoIds,
+    path: Emoji,
     Query(query): Query<Named>,
     Body(body): Body<Wanted>,
 ) -> ApiResult {
-    let client_id = name(body.client_id, query.client_id);
-    // Decoded, as the numbers before it need not be.
+    react(&edge, caller.user_id, ids, path, name(body.client_id, query.client_id), true).await
+}
+
+/// The last part of the path, decoded, as the numbers before it need not be.
+type Emoji = Path<(String, String, String)>;
+
+async fn react(
+    edge: &Edge,
+    by: u64,
+    TwoIds(conversation_id, target_seq): TwoIds,
+    path: Emoji,
+    client_id: String,
+    remove: bool,
+) -> ApiResult {
     let (_, _, emoji) = path.into_inner();
-    let react = React { conversation_id, target_seq, client_id, emoji, remove: true };
-    carry_out(&edge, caller.user_id, Change::React(react)).await
+    let react = React { conversation_id, target_seq, client_id, emoji, remove };
+    carry_out(edge, by, Change::React(react)).await
 }
 
 async fn carry_out(edge: &Edge, by: u64, change: Change) -> ApiResult {

@@ -86,7 +86,7 @@ impl Messages {
         if let Some(gone) = copies.iter().find(|message| !is_written(message) || message.recalled) {
             return Err(Error::precondition(format!("message {} is none that can be forwarded", gone.seq)));
         }
-        if copies.iter().any(|message| message.marks.is_some_and(|marks| marks.expires_at_ms != 0)) {
+        if copies.iter().any(|message| message.marks.as_ref().is_some_and(|marks| marks.expires_at_ms != 0)) {
             return Err(Error::precondition(
                 "a message that expires can't be forwarded: its copy would stay",
             ));
@@ -94,12 +94,13 @@ impl Messages {
         let mut sent = Vec::new();
         for (at, message) in copies.into_iter().enumerate() {
             // What is a copy already names what it was copied from.
-            let from = message.marks.and_then(|marks| marks.forwarded_from).unwrap_or(ForwardedFrom {
-                conversation_id: message.conversation_id,
-                seq: message.seq,
-                sender_id: message.sender_id,
-                created_at_ms: message.created_at_ms,
-            });
+            let from =
+                message.marks.as_ref().and_then(|marks| marks.forwarded_from).unwrap_or(ForwardedFrom {
+                    conversation_id: message.conversation_id,
+                    seq: message.seq,
+                    sender_id: message.sender_id,
+                    created_at_ms: message.created_at_ms,
+                });
             let send = Send {
                 conversation_id,
                 client_id: format!("{client_id}.{}", at + 1),
@@ -127,14 +128,18 @@ impl Messages {
             self.stores.marks.hidden_among(by, &keys).await?.into_iter().collect();
         let now_ms = clock::now_ms();
         for message in messages {
-            if message.marks.is_some_and(|marks| marks.expires_at_ms != 0 && marks.expires_at_ms <= now_ms) {
+            if message
+                .marks
+                .as_ref()
+                .is_some_and(|marks| marks.expires_at_ms != 0 && marks.expires_at_ms <= now_ms)
+            {
                 empty(message);
             }
             if hidden.contains(&(message.conversation_id, message.seq)) {
                 let recalled = message.recalled;
                 empty(message);
                 message.recalled = recalled;
-                message.marks = Some(Marks { hidden: true, ..Marks::default() });
+                message.marks = Some(Box::new(Marks { hidden: true, ..Marks::default() }));
             }
         }
         Ok(())

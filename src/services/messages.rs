@@ -517,7 +517,7 @@ pub(super) fn json_bytes(message: &Message) -> usize {
         + escaped_bytes(&message.emoji)
         + attachments
         + message.mentions.len() * 20
-        + message.marks.map_or(0, |_| MARKS_JSON_BYTES)
+        + message.marks.as_ref().map_or(0, |_| MARKS_JSON_BYTES)
         + message.reactions.iter().map(reaction_bytes).sum::<usize>()
 }
 

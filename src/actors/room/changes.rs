@@ -136,7 +136,7 @@ pub fn command_of(message: &Message, expires_in_seconds: u64) -> Command {
                 expires_in_seconds,
                 ..Send::default()
             };
-            match message.marks.and_then(|marks| marks.forwarded_from) {
+            match message.marks.as_ref().and_then(|marks| marks.forwarded_from) {
                 Some(from) => Command::Forward(Forward { send: Some(send), from: Some(from) }),
                 None => Command::Send(send),
             }
@@ -259,7 +259,7 @@ impl<W> Room<W> {
         if target.kind() != MessageKind::Text {
             return Err(Error::precondition("only messages of kind text can be edited"));
         }
-        if target.marks.is_some_and(|marks| marks.expires_at_ms != 0) {
+        if target.marks.as_ref().is_some_and(|marks| marks.expires_at_ms != 0) {
             // Else its text would stand in another entry, which has no time of its own.
             return Err(Error::precondition("a message that expires can't be edited; take it back"));
         }
@@ -330,7 +330,7 @@ impl<W> Room<W> {
 
 /// Whether a message's time has come.
 fn admits_expiry(target: &Message, now_ms: Option<u64>) -> Result<()> {
-    let at_ms = target.marks.map_or(0, |marks| marks.expires_at_ms);
+    let at_ms = target.marks.as_ref().map_or(0, |marks| marks.expires_at_ms);
     if !target.recalled && (at_ms == 0 || now_ms.is_some_and(|now_ms| now_ms < at_ms)) {
         return Err(Error::precondition("the message has not expired"));
     }

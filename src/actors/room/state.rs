@@ -228,7 +228,8 @@ impl<W> Room<W> {
             attachments: send.attachments,
             reply_to_seq: send.reply_to_seq,
             mentions: send.mentions,
-            marks: forwarded_from.map(|from| Marks { forwarded_from: Some(from), ..Marks::default() }),
+            marks: forwarded_from
+                .map(|from| Box::new(Marks { forwarded_from: Some(from), ..Marks::default() })),
             ..Message::default()
         };
         let waiters = vec![(waiter, session_id)];

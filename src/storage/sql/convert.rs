@@ -257,10 +257,12 @@ impl TryFrom<message::Model> for Message {
             created_at_ms: uint(row.created_at_ms),
             edited_at_ms: extra.edited_at_ms,
             recalled: is_erased || extra.removed,
-            marks: (extra.expires_at_ms != 0 || extra.forwarded_from.is_some()).then_some(Marks {
-                expires_at_ms: extra.expires_at_ms,
-                hidden: false,
-                forwarded_from: extra.forwarded_from,
+            marks: (extra.expires_at_ms != 0 || extra.forwarded_from.is_some()).then(|| {
+                Box::new(Marks {
+                    expires_at_ms: extra.expires_at_ms,
+                    hidden: false,
+                    forwarded_from: extra.forwarded_from,
+                })
             }),
             ..Self::default()
         })

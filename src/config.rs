@@ -337,7 +337,7 @@ section! {
         index_per_second: u32 = 500;
         /// How often a node looks which rooms have new messages.
         #[serde(with = "humantime_serde")]
-        index_interval: Duration = Duration::from_secs(2);
+        index_interval: Duration = Duration::from_secs(10);
     }
 }
 

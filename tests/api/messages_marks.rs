@@ -52,7 +52,9 @@ async fn what_one_hides_is_gone_on_all_its_devices_and_for_nobody_else() {
         assert_eq!(ada.sees(id).await["last_message"]["text"], "");
         let cursors = vec![Cursor { conversation_id: id, seq: one - 1 }];
         let synced = elsewhere.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
-        assert!(synced.iter().all(|m| m.text.is_empty() && m.marks.as_ref().is_some_and(|marks| marks.hidden)));
+        assert!(
+            synced.iter().all(|m| m.text.is_empty() && m.marks.as_ref().is_some_and(|marks| marks.hidden))
+        );
         // A device that was away sees that something has changed, and asks what.
         let page = elsewhere.syncs(SyncRequest { since: token, ..SyncRequest::default() }).await;
         assert!(page.conversations.iter().any(|row| row.conversation_id == id));

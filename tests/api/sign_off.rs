@@ -90,7 +90,19 @@ async fn one_socket_too_many_is_refused_and_harms_none_of_the_others() {
     assert!(said.starts_with("-ERR ") && said.contains("too many"), "{said}");
     live.says(id, "still here").await;
     assert!(line.pulls().await.is_empty());
-    drop(more);
+    // Operators get in all the same, and who asks whether the node lives is not told that it doesn't.
+    let fresh = reqwest::Client::new();
+    for (kind, path, status) in [
+        ("admin", "/healthz", 200),
+        ("http", "/healthz", 200),
+        ("http", "/readyz", 200),
+        ("http", "/api/docs", 503),
+    ] {
+        let answer = fresh.get(format!("http://{}{path}", world.node.address(kind))).send();
+        let answer = within("an answer", answer).await.expect("the node answers");
+        assert_eq!(answer.status().as_u16(), status, "{kind} {path}");
+    }
+    drop((more, fresh));
     eventually("room again", async || {
         let mut socket = world.dials("line").await;
         let mut greeting = [0; 4];

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Edge;
 use super::http::extract::{ApiError, ApiResult, Query, bearer};
-use super::http::{Bound, health, resource, serve};
+use super::http::{Bound, Guests, health, resource, serve};
 use crate::domain::Error;
 use crate::services::operations::ActorQuery;
 
@@ -20,7 +20,7 @@ const WORKERS: usize = 1;
 /// Listens on `admin.listen`.
 pub fn start(edge: Edge) -> std::io::Result<Bound> {
     let address = edge.config.admin.listen.clone();
-    serve(edge, "admin", &address, WORKERS, |edge| {
+    serve(edge, ("admin", Guests::Operators), &address, WORKERS, |edge| {
         let edge = edge.clone();
         move |service: &mut ServiceConfig| routes(service, &edge)
     })

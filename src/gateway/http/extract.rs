@@ -158,8 +158,10 @@ pub fn edge_of(request: &HttpRequest) -> Arc<Edge> {
 
 /// What the connection of a request holds as long as it is open.
 pub struct OpenSocket {
-    /// Its place among the open sockets; `None`: there are too many.
+    /// Its place among the open sockets, where they are counted.
     pub permit: Option<ConnectionPermit>,
+    /// There are too many already.
+    pub is_too_many: bool,
     /// By which it can be shut down from outside; `None`: the client was gone at once.
     pub cut: Option<Arc<Cut>>,
 }

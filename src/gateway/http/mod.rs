@@ -28,7 +28,7 @@ use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
 
 use self::extract::{ApiError, ApiResult};
-pub use self::server::{Bound, serve};
+pub use self::server::{Bound, Guests, serve};
 use super::Edge;
 use super::openapi::{self, Part};
 use super::{web as pages, websocket};
@@ -37,7 +37,7 @@ use crate::domain::Error;
 /// Listens on `gateway.http_listen`.
 pub fn start(edge: Edge) -> std::io::Result<Bound> {
     let config = edge.config.gateway.clone();
-    serve(edge, "http", &config.http_listen, config.http_workers, |edge| {
+    serve(edge, ("http", Guests::Users), &config.http_listen, config.http_workers, |edge| {
         let edge = edge.clone();
         move |service: &mut ServiceConfig| routes(service, &edge)
     })

@@ -38,6 +38,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long requests under way may take after a stop, in seconds.
 const SHUTDOWN_TIMEOUT_S: u64 = 5;
+/// Connections of operators that a worker serves at once.
+const OPERATORS_MAX: usize = 1024;
 /// A request slower than this is logged.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -62,8 +64,23 @@ impl Bound {
     }
 }
 
+/// For whom a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guests {
+    /// Users: their sockets count, and no more than `gateway.connections_max` are served.
+    Users,
+    /// Operators, who must get in above all when users fill the node: their sockets take no user's place.
+    Operators,
+}
+
 /// Starts a server named `name` on `address`, with the routes that `routes` makes for each worker.
-pub fn serve<R, C>(edge: Edge, name: &str, address: &str, workers: usize, routes: R) -> io::Result<Bound>
+pub fn serve<R, C>(
+    edge: Edge,
+    (name, guests): (&str, Guests),
+    address: &str,
+    workers: usize,
+    routes: R,
+) -> io::Result<Bound>
 where
     R: Fn(&Edge) -> C + Clone + Send + 'static,
     C: FnOnce(&mut ServiceConfig) + 'static,
@@ -76,7 +93,7 @@ where
     let name_of_service = name.to_owned();
     let thread = std::thread::Builder::new().name(format!("actix-{name}")).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            match bind_workers(edge, &name_of_service, listener, workers, routes, counted) {
+            match bind_workers(edge, (&name_of_service, guests), listener, workers, routes, counted) {
                 Ok(server) => {
                     let _ = started.send(Ok(server.handle()));
                     if let Err(error) = server.await {
@@ -98,7 +115,7 @@ where
 /// setting for.
 fn bind_workers<R, C>(
     edge: Edge,
-    name: &str,
+    (name, guests): (&str, Guests),
     listener: std::net::TcpListener,
     workers: usize,
     routes: R,
@@ -109,11 +126,14 @@ where
     C: FnOnce(&mut ServiceConfig) + 'static,
 {
     let address = listener.local_addr()?;
-    let connections_max = edge.config.gateway.connections_max;
+    let connections_max = match guests {
+        // Our own count answers 503; this one only keeps a worker from being given more than all.
+        Guests::Users => edge.config.gateway.connections_max.saturating_add(1024),
+        Guests::Operators => OPERATORS_MAX,
+    };
     let server = Server::build()
         .workers(workers.max(1))
-        // Our own count answers 503; this one only keeps a worker from being given more than all.
-        .max_concurrent_connections(connections_max.saturating_add(1024))
+        .max_concurrent_connections(connections_max)
         .shutdown_timeout(SHUTDOWN_TIMEOUT_S)
         .disable_signals();
     let stopping = server.graceful_shutdown_signal();
@@ -144,7 +164,7 @@ where
             .client_disconnect_timeout(DISCONNECT_TIMEOUT)
             .local_addr(address)
             .on_connect_ext(move |socket: &TcpStream, extensions: &mut Extensions| {
-                on_connect(&connected, socket, extensions);
+                on_connect(&connected, guests, socket, extensions);
             })
             .upgrade(upgrades)
             .finish(app())
@@ -154,11 +174,13 @@ where
 }
 
 /// Tunes a new socket, counts it, and keeps that by which a WebSocket can be cut from outside.
-fn on_connect(edge: &Edge, stream: &TcpStream, extensions: &mut Extensions) {
+fn on_connect(edge: &Edge, guests: Guests, stream: &TcpStream, extensions: &mut Extensions) {
     tune(stream, edge.config.gateway.tcp_user_timeout);
     // Without a peer the client is gone already, and there is nothing to cut.
     let cut = stream.peer_addr().ok().map(|peer| Arc::new(Cut::new(stream, peer)));
-    extensions.insert(Rc::new(OpenSocket { permit: edge.connections.take(), cut }));
+    let permit = if guests == Guests::Users { edge.connections.take() } else { None };
+    let is_too_many = guests == Guests::Users && permit.is_none();
+    extensions.insert(Rc::new(OpenSocket { permit, is_too_many, cut }));
 }
 
 /// Around every request: refuses those of one socket too many, turns errors of actix's own into the protocol's form,
@@ -168,8 +190,9 @@ async fn observe(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse, actix_web::Error> {
     let began = std::time::Instant::now();
-    let refused = request.conn_data::<Rc<OpenSocket>>().is_some_and(|socket| socket.permit.is_none());
-    if refused {
+    // A node that is full is neither dead nor unready: who asks for that is answered.
+    let is_probe = matches!(request.path(), "/readyz" | "/healthz");
+    if !is_probe && request.conn_data::<Rc<OpenSocket>>().is_some_and(|socket| socket.is_too_many) {
         let error = Error::unavailable("too many connections are open; try again later, or another node");
         let mut response = request.error_response(ApiError::from(error));
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
@@ -183,7 +206,6 @@ async fn observe(
     };
     let (status, took) = (response.status(), began.elapsed());
     // A node that is not ready says so to whoever asks it; that is an answer, not a failure.
-    let is_probe = path == "/readyz" || path == "/healthz";
     if is_probe {
         tracing::debug!(target: "rookery::gateway", %path, status = status.as_u16(), ?took, "probe");
     } else if status.is_server_error() || (took > SLOW && status != StatusCode::SWITCHING_PROTOCOLS) {

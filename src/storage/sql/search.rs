@@ -18,8 +18,10 @@ use crate::storage::{StoreError, StoreResult};
 
 /// Between the terms of a message; no term has it.
 const BETWEEN: char = '\n';
-/// Rows of the index whose messages are taken out at once.
-const FORGOTTEN_AT_ONCE: u32 = 100;
+/// Messages taken out of the index in one transaction, at most.
+const FORGOTTEN_AT_ONCE: usize = 100;
+/// Bytes of their terms, at most, but for the first of them: some thousands of rows.
+const FORGOTTEN_BYTES: i64 = 32 * 1024;
 
 #[async_trait]
 impl SearchStore for SqlStores {
@@ -95,24 +97,29 @@ impl SearchStore for SqlStores {
         let id = int(conversation_id);
         let mut from = int(from_seq);
         loop {
-            // As many seqs as have rows, so that a transaction stays small however large the gaps are.
+            // As many seqs as have rows, so that a transaction stays small however large the gaps and the texts are.
             let next = self
                 .database
                 .write(|attempt| async move {
                     let transaction = attempt.begin().await?;
                     let bump = "UPDATE search_positions SET edition = edition + 1 WHERE conversation_id = ?";
                     transaction.execute_raw(self.statement(bump.to_owned(), [id.into()])).await?;
-                    let sql = "SELECT seq FROM search_messages WHERE conversation_id = ? AND seq >= ? AND seq < ? \
-                               ORDER BY seq LIMIT 1 OFFSET ?";
-                    let values: [Value; 4] = [id.into(), from.into(), int(to_seq).into(), FORGOTTEN_AT_ONCE.into()];
-                    let row = transaction.query_one_raw(self.statement(sql.to_owned(), values)).await?;
-                    let next: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-                    let end = next.unwrap_or(int(to_seq));
                     let mut condition = "seq >= ? AND seq < ?".to_owned();
-                    let mut values: Vec<Value> = vec![from.into(), end.into()];
+                    let mut values: Vec<Value> = vec![from.into(), int(to_seq).into()];
                     if sender_id != 0 {
                         condition.push_str(" AND sender_id = ?");
                         values.push(int(sender_id).into());
+                    }
+                    let sql = format!(
+                        "SELECT seq, LENGTH(terms) FROM search_messages WHERE conversation_id = ? AND {condition} \
+                         ORDER BY seq LIMIT {}",
+                        FORGOTTEN_AT_ONCE + 1
+                    );
+                    let asked = std::iter::once(id.into()).chain(values.clone());
+                    let rows = transaction.query_all_raw(self.statement(sql, asked)).await?;
+                    let next = first_left(&rows)?;
+                    if let Some(next) = next {
+                        values[1] = next.into();
                     }
                     self.take_out(&transaction, id, &condition, values).await?;
                     attempt.commit(transaction).await?;
@@ -314,6 +321,19 @@ fn behind_all(term: &str) -> Vec<u8> {
     let mut bytes = term.as_bytes().to_vec();
     bytes.push(0xFF);
     bytes
+}
+
+/// The first seq that one transaction leaves to the next, of rows of (seq, bytes of terms).
+fn first_left(rows: &[QueryResult]) -> Result<Option<i64>, DbErr> {
+    let mut bytes = 0;
+    for (at, row) in rows.iter().enumerate() {
+        let (seq, its_bytes): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+        bytes += its_bytes;
+        if at > 0 && (at == FORGOTTEN_AT_ONCE || bytes > FORGOTTEN_BYTES) {
+            return Ok(Some(seq));
+        }
+    }
+    Ok(None)
 }
 
 fn state(row: &QueryResult) -> Result<IndexState, DbErr> {

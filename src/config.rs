@@ -324,6 +324,13 @@ section! {
         /// How often a node looks for messages whose time to be sent, or to expire, has come.
         #[serde(with = "humantime_serde")]
         timer_interval: Duration = Duration::from_secs(1);
+        /// How long messages are kept: older ones are removed for good; "off" or "0s": for ever. A group may have a
+        /// shorter time of its own.
+        #[serde(with = "off_or_time")]
+        retention: Duration = Duration::ZERO;
+        /// How often a node looks for messages that are older.
+        #[serde(with = "humantime_serde")]
+        retention_interval: Duration = Duration::from_secs(10);
         /// Who is said to be typing, and is not said so again for this long, has stopped.
         #[serde(with = "humantime_serde")]
         typing_timeout: Duration = Duration::from_secs(6);
@@ -408,6 +415,27 @@ section! {
         filter: String = "info".to_owned();
         /// `text` or `json`.
         format: String = "text".to_owned();
+    }
+}
+
+/// A time, or "off", which is none.
+mod off_or_time {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    /// As it is written in the file.
+    pub fn serialize<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        if time.is_zero() { to.serialize_str("off") } else { humantime_serde::serialize(time, to) }
+    }
+
+    /// Of either form.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Duration::ZERO);
+        }
+        humantime_serde::deserialize(serde::de::value::StringDeserializer::new(text))
     }
 }
 

@@ -426,6 +426,7 @@ impl Driver {
             Ok(Body::SyncPage(page)) => {
                 let outcome = self.state.page(page);
                 self.backlog.extend(outcome.conversations.into_iter().map(Event::Conversation));
+                self.backlog.extend(outcome.hidden.into_iter().map(Event::Hidden));
                 self.give(live, outcome.messages);
             }
             other => {
@@ -480,7 +481,10 @@ impl Driver {
             Body::Contact(contact) => Event::Contact(contact),
             Body::Typing(typing) => Event::Typing(typing),
             Body::Presence(presence) => Event::Presence(presence),
-            Body::Hidden(hidden) => Event::Hidden(hidden),
+            Body::Hidden(hidden) => {
+                self.state.hide(&hidden);
+                Event::Hidden(hidden)
+            }
             Body::Notice(notice) => Event::Notice(notice),
             // An error about a frame without an id, and answers without a question: nothing to do about them.
             _ => return,

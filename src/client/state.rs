@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::v1::{Conversation, Cursor, Message, SyncPage, SyncRequest};
+use crate::domain::changes::empty;
+use crate::protocol::v1::{Conversation, Cursor, Hidden, Marks, Message, SyncPage, SyncRequest};
 
 /// Early messages kept for one conversation; later ones are left to sync.
 const HELD_MAX: usize = 1024;
@@ -142,6 +143,8 @@ pub struct SyncState {
 pub struct PageOutcome {
     /// New or changed conversations.
     pub conversations: Vec<Conversation>,
+    /// Messages that the user has hidden from itself, on whichever device.
+    pub hidden: Vec<Hidden>,
     /// Messages whose turn has come.
     pub messages: Vec<Message>,
 }
@@ -227,6 +230,10 @@ impl SyncState {
             // A stray answer; its messages are as good as live ones.
             None => BTreeMap::new(),
         };
+        for hidden in page.hidden {
+            self.hide(&hidden);
+            outcome.hidden.push(hidden);
+        }
         for conversation in page.conversations {
             self.take_conversation(&conversation, true, &mut outcome.messages);
             outcome.conversations.push(conversation);
@@ -234,6 +241,8 @@ impl SyncState {
         if cursors.is_empty() {
             self.end_list_page(page.next_page, page.sync_token, &mut outcome.messages);
         }
+        // The token tells the server where to go on.
+        self.list_wanted |= page.hidden_more;
         for message in page.messages {
             let log = self.logs.entry(message.conversation_id).or_default();
             if cursors.contains_key(&message.conversation_id) {
@@ -277,6 +286,19 @@ impl SyncState {
             log.take(message, &mut out);
         }
         out
+    }
+
+    /// The user has hidden messages: of those that wait for their turn nothing is shown.
+    pub fn hide(&mut self, hidden: &Hidden) {
+        let Some(log) = self.logs.get_mut(&hidden.conversation_id) else { return };
+        for seq in &hidden.seqs {
+            if let Some(message) = log.held.get_mut(seq) {
+                let recalled = message.recalled;
+                empty(message);
+                message.recalled = recalled;
+                message.marks = Some(Box::new(Marks { hidden: true, ..Marks::default() }));
+            }
+        }
     }
 
     /// A message of our own certainly exists, but its text is the server's to tell.

@@ -39,6 +39,8 @@ pub const DRAFT_MAX: usize = 4096;
 pub const ANNOUNCEMENT_MAX: usize = 2048;
 /// Longest pause of slow mode, in seconds.
 pub const SLOW_MODE_MAX_S: u64 = 6 * 3600;
+/// Longest time for which a room keeps its messages, in seconds: a hundred years.
+pub const RETENTION_MAX_S: u64 = 100 * 365 * 24 * 3600;
 /// Most requests that wait to join one room.
 pub const JOIN_REQUESTS_MAX: u64 = 1000;
 /// Most users banned from one room.

@@ -9,7 +9,7 @@ use crate::protocol::MemberRole;
 pub enum Act {
     /// Send a message, where neither the room nor the member is silenced.
     Write,
-    /// React to a message.
+    /// React to a message, or take a reaction off, where the member is not silenced; in a read-only room too.
     React,
     /// Change or take back a message of one's own.
     ChangeOwnMessage,
@@ -19,6 +19,8 @@ pub enum Act {
     ListMembers,
     /// Send although the room is read-only, all are silenced, or slow mode would have one wait.
     WriteAnyway,
+    /// React although all are silenced.
+    ReactAnyway,
     /// Mention all members at once.
     MentionAll,
     /// Take back a message of somebody else.
@@ -46,13 +48,14 @@ pub enum Act {
 }
 
 /// Every act with the lowest role that may do it.
-pub const LOWEST_ROLE: [(Act, MemberRole); 18] = [
+pub const LOWEST_ROLE: [(Act, MemberRole); 19] = [
     (Act::Write, MemberRole::Member),
     (Act::React, MemberRole::Member),
     (Act::ChangeOwnMessage, MemberRole::Member),
     (Act::Leave, MemberRole::Member),
     (Act::ListMembers, MemberRole::Member),
     (Act::WriteAnyway, MemberRole::Admin),
+    (Act::ReactAnyway, MemberRole::Admin),
     (Act::MentionAll, MemberRole::Admin),
     (Act::RecallOthers, MemberRole::Admin),
     (Act::PinMessage, MemberRole::Admin),

@@ -118,7 +118,7 @@ macro_rules! lenient_messages {
         })*
     };
 }
-lenient_messages!(Attachment, Conversation, Cursor, Message, Presence, Reaction);
+lenient_messages!(Attachment, Conversation, Cursor, Hidden, Message, Presence, Reaction);
 
 /// One module an enum, for `#[serde(with)]` of the generated `i32` fields.
 pub mod words {

@@ -9,8 +9,13 @@ use crate::domain::changes::{empty, is_written};
 use crate::domain::limits::{FORWARD_ID_MAX, SEQS_MAX, check_client_id};
 use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{ForwardedFrom, Hidden, Marks, Message, Send, Sent};
+use crate::protocol::v1::{ForwardedFrom, Hidden, Marks, Message, Send, Sent, SyncPage};
 use crate::storage::{PinRecord, PreferenceChange};
+
+/// Most messages of which one page of sync tells that they were hidden.
+const SYNC_HIDDEN_MAX: usize = 2000;
+/// What each of them takes in JSON, in a conversation of its own: rounded up.
+const HIDDEN_JSON_BYTES: usize = 80;
 
 impl Messages {
     /// Hides messages from the caller, on all of its devices and for good.
@@ -23,7 +28,7 @@ impl Messages {
                 return Err(no_message(*seq));
             }
         }
-        self.stores.marks.hide(by, conversation_id, &seqs).await?;
+        self.stores.marks.hide(by, conversation_id, &seqs, clock::now_ms()).await?;
         // Moves the conversation in the next sync of devices that are away.
         let people = &self.stores.people;
         people.set_preferences(by, conversation_id, PreferenceChange::default(), clock::now_ms()).await?;
@@ -35,6 +40,36 @@ impl Messages {
     pub async fn hidden(&self, by: u64, conversation_id: u64, from_seq: u64, limit: u32) -> Result<Vec<u64>> {
         self.member(by, conversation_id).await?;
         Ok(self.stores.marks.hidden(by, conversation_id, from_seq, limit).await?)
+    }
+
+    /// Tells in a page of sync what the caller has hidden since `since_ms`. What does not fit is left to the next sync, whose
+    /// time `next_ms` is set back for it.
+    pub(super) async fn add_hidden(
+        &self,
+        by: u64,
+        since_ms: u64,
+        page: &mut SyncPage,
+        next_ms: &mut u64,
+        room: &mut usize,
+    ) -> Result<()> {
+        let most = (*room / 4 / HIDDEN_JSON_BYTES).clamp(1, SYNC_HIDDEN_MAX);
+        let mut rows = self.stores.marks.hidden_since(by, since_ms, most as u32 + 1).await?;
+        if rows.len() > most {
+            // Of one moment all or none is told, as the next sync begins with a moment; of a single one, all that fits.
+            let last_ms = rows.pop().map_or(0, |row| row.0);
+            let whole = rows.partition_point(|row| row.0 < last_ms);
+            *next_ms = (*next_ms).min(if whole == 0 { last_ms + 1 } else { last_ms });
+            rows.truncate(if whole == 0 { rows.len() } else { whole });
+            page.hidden_more = true;
+        }
+        *room = room.saturating_sub(rows.len() * HIDDEN_JSON_BYTES);
+        for (_, conversation_id, seq) in rows {
+            match page.hidden.iter_mut().find(|hidden| hidden.conversation_id == conversation_id) {
+                Some(hidden) => hidden.seqs.push(seq),
+                None => page.hidden.push(Hidden { conversation_id, seqs: vec![seq] }),
+            }
+        }
+        Ok(())
     }
 
     /// Pins a message for all, or takes the pin off.
@@ -51,7 +86,8 @@ impl Messages {
                 continue;
             }
             let found = self.stores.messages.after(conversation_id, pin.seq - 1, 1).await?;
-            pins.extend(found.into_iter().map(|message| (pin, message)));
+            // The message may have been removed meanwhile.
+            pins.extend(found.into_iter().filter(|found| found.seq == pin.seq).map(|message| (pin, message)));
         }
         self.veil(by, pins.iter_mut().map(|(_, message)| message).collect()).await?;
         Ok(pins)

@@ -176,6 +176,9 @@ impl Messages {
         self.veil(by, page.messages.iter_mut().collect()).await?;
         // While messages remain the client asks again anyway: the list comes with the last of them.
         if !more || !request.page.is_empty() {
+            if request.page.is_empty() && token.since_ms != 0 {
+                self.add_hidden(by, token.since_ms, &mut page, &mut next.since_ms, &mut room).await?;
+            }
             let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
             let list = List { by, token: &token, limit: self.list_page_max, except: &named };
             let (conversations, next_page) = self.list(list, &request.page, room, &mut next).await?;

@@ -15,6 +15,7 @@ pub mod operations;
 pub mod passwords;
 pub mod preferences;
 pub mod presence;
+pub mod retention;
 pub mod rooms;
 pub mod search;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use messages::Messages;
 pub use operations::Operations;
 pub use preferences::OwnViews;
 pub use presence::Presences;
+pub use retention::Retention;
 pub use rooms::Groups;
 pub use search::Search;
 pub use timers::Schedule;
@@ -70,6 +72,8 @@ pub struct Services {
     pub messages: Messages,
     /// What operators ask.
     pub operations: Operations,
+    /// Messages that are kept for a time only.
+    pub retention: Retention,
     /// Messages that wait for their time.
     pub schedule: Schedule,
     /// Who is there.
@@ -148,6 +152,7 @@ impl Services {
             ),
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
             lines: Lines::new(&readers, rooms),
+            retention: Retention::new(arbiters.clone(), &messages, &config.messages),
             schedule: Schedule::new(arbiters.marks.clone(), messages.clone(), &config.messages),
             search: Search::new(readers, messages.clone()),
             messages,

@@ -8,7 +8,7 @@ use super::accounts::no_user;
 use crate::actors::room::Rooms;
 use crate::clock::now_ms;
 use crate::domain::limits::{
-    ANNOUNCEMENT_MAX, DESCRIPTION_MAX, NAME_MAX, NUMBER_MAX, SLOW_MODE_MAX_S, check_length,
+    ANNOUNCEMENT_MAX, DESCRIPTION_MAX, NAME_MAX, NUMBER_MAX, RETENTION_MAX_S, SLOW_MODE_MAX_S, check_length,
 };
 use crate::domain::permissions::{self, Act};
 use crate::domain::{Error, Result};
@@ -83,6 +83,14 @@ impl Groups {
             return Err(Error::invalid(
                 "slow_mode_seconds",
                 format!("slow_mode_seconds is at most {SLOW_MODE_MAX_S}"),
+            ));
+        }
+        if change.retention_seconds.is_some_and(|seconds| seconds > RETENTION_MAX_S) {
+            return Err(Error::invalid(
+                "retention_seconds",
+                format!(
+                    "retention_seconds is at most {RETENTION_MAX_S}; 0 keeps messages as long as all are kept"
+                ),
             ));
         }
         self.rooms.change(by, conversation_id, Command::ChangeRoom(change)).await

@@ -68,12 +68,12 @@ impl Schedule {
         Ok(self.marks.scheduled(by, after_id, limit).await?)
     }
 
-    /// Takes one back. `not_found`: it is not there, or was sent.
+    /// Takes one back: then it is not sent. `not_found`: it is not there, is being sent, or was sent.
     pub async fn cancel(&self, by: u64, id: u64) -> Result<()> {
         if self.marks.unschedule(by, id).await? {
             return Ok(());
         }
-        Err(Error::not_found(format!("nothing is scheduled under {id}; it may have been sent")))
+        Err(Error::not_found(format!("nothing is scheduled under {id}; it may be being sent, or have been")))
     }
 
     /// Does what is due in the rooms of this node, again and again, as long as the node runs.
@@ -118,12 +118,23 @@ impl Schedule {
         Ok(())
     }
 
-    /// Sends what is due. One that is refused for good stays, with the reason, for its sender to see.
+    /// Sends what is due. It is claimed before, so that its sender is not told that it was taken back when it is sent all the
+    /// same; a claim that was made before is made for good, whoever made it. One that is refused for good stays, with the
+    /// reason, for its sender to see.
     async fn send(&self, record: &ScheduledRecord) -> Result<()> {
+        if !record.claimed && !self.marks.claim(record.id).await? {
+            return Ok(());
+        }
         let send = Send { send_at_ms: 0, ..record.send.clone() };
         match self.messages.send(record.user_id, send).await {
-            Ok(_) => self.marks.unschedule(record.user_id, record.id).await.map(drop)?,
-            Err(error) if error.is_retryable() => return Err(error),
+            Ok(_) => self.marks.finish(record.id).await?,
+            Err(error) if error.is_retryable() => {
+                // Refused and not stored, by this try and by none before: its sender may still think better of it.
+                if error.code == ErrorCode::ResourceExhausted && !record.claimed {
+                    self.marks.release(record.id).await?;
+                }
+                return Err(error);
+            }
             Err(error) => self.marks.note_failure(record.id, &error.message).await?,
         }
         Ok(())
@@ -141,7 +152,7 @@ impl Schedule {
 }
 
 /// One that fails for now is left to the next round and holds up no other; when many do, the rest would fare no better.
-fn bear(failures: &mut usize, outcome: Result<()>) -> Result<()> {
+pub(super) fn bear(failures: &mut usize, outcome: Result<()>) -> Result<()> {
     let Err(error) = outcome else { return Ok(()) };
     *failures += 1;
     if *failures < FAILURES_MAX { Ok(()) } else { Err(error) }

@@ -32,13 +32,22 @@ pub struct ScheduledRecord {
     pub send: Send,
     /// Why it was refused when its time came; empty: it was not. It is not tried again then.
     pub failure: String,
+    /// It is being sent, and can't be taken back any more.
+    pub claimed: bool,
 }
 
 /// See the module's header. Nothing of it is cached.
 #[async_trait]
 pub trait MarkStore: std::marker::Send + Sync {
-    /// Hides messages from one user. Those that are hidden already stay so.
-    async fn hide(&self, user_id: u64, conversation_id: u64, seqs: &[u64]) -> StoreResult<()>;
+    /// Hides messages from one user, at a time (Unix milliseconds). Those that are hidden already stay as they are.
+    async fn hide(&self, user_id: u64, conversation_id: u64, seqs: &[u64], now_ms: u64) -> StoreResult<()>;
+    /// What a user has hidden at `since_ms` or later, as (time, conversation, seq), in this order.
+    async fn hidden_since(
+        &self,
+        user_id: u64,
+        since_ms: u64,
+        limit: u32,
+    ) -> StoreResult<Vec<(u64, u64, u64)>>;
     /// What a user has hidden of a conversation at `from_seq <= seq`, by seq.
     async fn hidden(
         &self,
@@ -57,13 +66,20 @@ pub trait MarkStore: std::marker::Send + Sync {
     async fn pins(&self, conversation_id: u64) -> StoreResult<Vec<PinRecord>>;
     /// Keeps a message for later (its `id` is ignored); of two with one `client_id` the first stays. What is kept.
     async fn schedule(&self, record: ScheduledRecord) -> StoreResult<ScheduledRecord>;
-    /// What a user has scheduled, by id above `after_id`.
+    /// What a user has scheduled and is not being sent, by id above `after_id`.
     async fn scheduled(&self, user_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<ScheduledRecord>>;
-    /// What is to be sent by now and was not refused, by (time, id) behind `after`.
+    /// What is to be sent by now and was not refused, by (time, id) behind `after`; what is being sent too, as whoever has begun
+    /// may have ended.
     async fn due(&self, now_ms: u64, after: (u64, u64), limit: u32) -> StoreResult<Vec<ScheduledRecord>>;
-    /// Takes one out; whether it was there, and the user's.
+    /// Takes one out for its sender; whether it was there, the user's, and not being sent.
     async fn unschedule(&self, user_id: u64, id: u64) -> StoreResult<bool>;
-    /// Notes that one was refused.
+    /// Marks one as being sent; `false`: it is not there any more, was refused, or is being sent already.
+    async fn claim(&self, id: u64) -> StoreResult<bool>;
+    /// Takes the mark off one that was certainly not sent, and is to be tried again.
+    async fn release(&self, id: u64) -> StoreResult<()>;
+    /// Takes one out that was sent.
+    async fn finish(&self, id: u64) -> StoreResult<()>;
+    /// Notes that one was refused: it is not being sent any more.
     async fn note_failure(&self, id: u64, failure: &str) -> StoreResult<()>;
     /// Messages that have expired by now and were not emptied yet, as (conversation, seq) behind `after`.
     async fn expired(&self, now_ms: u64, after: (u64, u64), limit: u32) -> StoreResult<Vec<(u64, u64)>>;

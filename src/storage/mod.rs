@@ -9,6 +9,7 @@ pub mod cache;
 mod marks;
 pub mod memory;
 mod people;
+pub mod retention;
 mod rooms;
 pub mod search;
 pub mod sql;
@@ -23,6 +24,7 @@ pub use self::marks::{MarkStore, PinRecord, ScheduledRecord};
 pub use self::people::{
     BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
 };
+pub use self::retention::RetentionStore;
 pub use self::rooms::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, RoomChange, RoomRules, RoomStore,
     RoomWrite, SettingsChange, Unmet,
@@ -464,6 +466,8 @@ pub struct Stores {
     pub people: Arc<dyn PeopleStore>,
     /// What stands beside the logs.
     pub marks: Arc<dyn MarkStore>,
+    /// What becomes too old.
+    pub retention: Arc<dyn RetentionStore>,
     /// Logs.
     pub messages: Arc<dyn MessageStore>,
     /// What is found in them.

@@ -24,6 +24,22 @@ pub struct RoomRules {
     pub history_open: bool,
     /// 0, or when it was ended for all, Unix milliseconds: nothing changes any more, and nobody is a member.
     pub dissolved_at_ms: u64,
+    /// How long messages are kept; 0: as long as those of all conversations.
+    pub retention_seconds: u64,
+    /// Messages before this seq were removed, or are about to be, as they were too old; 0: none.
+    pub floor_seq: u64,
+}
+
+impl RoomRules {
+    /// How long messages are kept, in milliseconds, where those of all conversations are for so long: the shorter of the two;
+    /// 0: for ever.
+    pub fn kept_ms(&self, all_ms: u64) -> u64 {
+        match (all_ms, self.retention_seconds.saturating_mul(1000)) {
+            (0, own_ms) => own_ms,
+            (all_ms, 0) => all_ms,
+            (all_ms, own_ms) => all_ms.min(own_ms),
+        }
+    }
 }
 
 /// Changes of a group's settings; `None` leaves one.
@@ -47,6 +63,8 @@ pub struct SettingsChange {
     pub silence_all: Option<bool>,
     /// See [`RoomRules`]. `true` lets those who are members see the beginning too.
     pub history_open: Option<bool>,
+    /// See [`RoomRules`].
+    pub retention_seconds: Option<u64>,
 }
 
 impl ConversationRecord {
@@ -67,6 +85,7 @@ impl ConversationRecord {
         put(&mut rules.slow_mode_seconds, &change.slow_mode_seconds);
         put(&mut rules.silence_all, &change.silence_all);
         put(&mut rules.history_open, &change.history_open);
+        put(&mut rules.retention_seconds, &change.retention_seconds);
     }
 }
 

@@ -40,7 +40,7 @@ impl From<ConversationRow> for v1::Conversation {
             owner_id: conversation.owner_id,
             join_policy: conversation.join_policy as i32,
             member_count,
-            first_seq: member.first_seq,
+            first_seq: member.first_seq.max(conversation.rules.floor_seq),
             last_seq: newest.0,
             read_seq: member.read_seq,
             delivered_seq: member.delivered_seq,
@@ -69,6 +69,7 @@ impl From<ConversationRow> for v1::Conversation {
             silenced_until_ms: member.silenced_until_ms,
             pending_requests,
             dissolved: conversation.rules.dissolved_at_ms != 0,
+            retention_seconds: conversation.rules.retention_seconds,
         }
     }
 }

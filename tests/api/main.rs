@@ -45,6 +45,7 @@ mod races;
 mod raw;
 mod receipts;
 mod refusals;
+mod retention;
 mod rooms;
 mod rooms_large;
 mod rooms_writing;

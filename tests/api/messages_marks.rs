@@ -8,7 +8,8 @@ use rookery::protocol::{ErrorCode, MessageKind};
 use serde_json::{Value, json};
 
 use crate::live::{Live, a_text};
-use crate::messages_edit::{Hand, edit, path_of, react, recall};
+use crate::messages_edit::{Hand, edit, hands, path_of, react, recall};
+use crate::rooms::FOR_EVER;
 use crate::world::{Person, TRANSPORTS, World, eventually, items, number, unique};
 
 impl Live {
@@ -52,12 +53,31 @@ async fn what_one_hides_is_gone_on_all_its_devices_and_for_nobody_else() {
         assert_eq!(ada.sees(id).await["last_message"]["text"], "");
         let cursors = vec![Cursor { conversation_id: id, seq: one - 1 }];
         let synced = elsewhere.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
+        assert!(synced.iter().all(|m| m.text.is_empty() && m.marks.as_ref().is_some_and(|marks| marks.hidden)));
+        // A device that was away is told so, and that the conversation has changed, whichever it names.
+        for named in [Vec::new(), vec![Cursor { conversation_id: id, seq: three }]] {
+            let request =
+                SyncRequest { since: token.clone(), cursors: named.clone(), ..SyncRequest::default() };
+            let page = elsewhere.syncs(request).await;
+            assert_eq!(
+                page.conversations.iter().any(|row| row.conversation_id == id),
+                named.is_empty(),
+                "what is named is not listed"
+            );
+            let told: Vec<&u64> = page.hidden.iter().flat_map(|hidden| &hidden.seqs).collect();
+            assert!([one, two, three].iter().all(|seq| told.contains(&seq)), "{:?}", page.hidden);
+            assert!(page.hidden.iter().all(|hidden| hidden.conversation_id == id) && !page.hidden_more);
+        }
+        // To whom nothing was shown before, nothing need be told.
+        assert!(elsewhere.syncs(SyncRequest::default()).await.hidden.is_empty());
         assert!(
-            synced.iter().all(|m| m.text.is_empty() && m.marks.as_ref().is_some_and(|marks| marks.hidden))
+            bob.opens(transport)
+                .await
+                .syncs(SyncRequest { since: token, ..SyncRequest::default() })
+                .await
+                .hidden
+                .is_empty()
         );
-        // A device that was away sees that something has changed, and asks what.
-        let page = elsewhere.syncs(SyncRequest { since: token, ..SyncRequest::default() }).await;
-        assert!(page.conversations.iter().any(|row| row.conversation_id == id));
         let hidden = ada.gets(&format!("/conversations/{id}/hidden?cursor={}", one - 1)).await.is(200);
         assert_eq!(hidden["items"], json!([one, two, three]));
     }
@@ -81,7 +101,15 @@ async fn each_role_may_do_with_messages_what_the_table_says() {
     let id = owner.founds_a_group("club", &[&admin, &member, &other]).await;
     let path = format!("/conversations/{id}/members/{}", admin.id);
     owner.patches(&path, json!({"role": "admin"})).await.succeeds();
-    for act in [Act::React, Act::ChangeOwnMessage, Act::RecallOthers, Act::PinMessage, Act::MentionAll] {
+    let acts = [
+        Act::React,
+        Act::ReactAnyway,
+        Act::ChangeOwnMessage,
+        Act::RecallOthers,
+        Act::PinMessage,
+        Act::MentionAll,
+    ];
+    for act in acts {
         let people = [
             (&owner, allows(MemberRole::Owner, act)),
             (&admin, allows(MemberRole::Admin, act)),
@@ -91,6 +119,11 @@ async fn each_role_may_do_with_messages_what_the_table_says() {
         for (who, may) in people {
             let theirs = other.writes(id, "hello").await;
             let own = if who.id == stranger.id { theirs } else { who.writes(id, "hello").await };
+            if act == Act::ReactAnyway {
+                owner.patches(&format!("/conversations/{id}"), json!({"silence_all": true})).await.is(200);
+                // What the room says of it is stored before.
+                owner.writes(id, "silence!").await;
+            }
             let before = number(&owner.sees(id).await, "last_seq");
             let (status, hand) = (if may { 200 } else { 403 }, Hand::Rest(who.clone()));
             let code = |outcome: Result<_, ErrorCode>| match outcome {
@@ -99,7 +132,7 @@ async fn each_role_may_do_with_messages_what_the_table_says() {
                 Err(code) => panic!("{act:?} by {}: {code:?}", who.name),
             };
             let got = match act {
-                Act::React => code(hand.tries(react(id, theirs, "👍", false)).await),
+                Act::React | Act::ReactAnyway => code(hand.tries(react(id, theirs, "👍", false)).await),
                 Act::ChangeOwnMessage => code(hand.tries(edit(id, own, "hello!")).await),
                 Act::RecallOthers => code(hand.tries(recall(id, theirs)).await),
                 Act::PinMessage => {
@@ -120,8 +153,56 @@ async fn each_role_may_do_with_messages_what_the_table_says() {
             if !may {
                 assert_eq!(number(&owner.sees(id).await, "last_seq"), before, "{act:?}: nothing has changed");
             }
+            if act == Act::ReactAnyway {
+                owner.patches(&format!("/conversations/{id}"), json!({"silence_all": false})).await.is(200);
+            }
         }
     }
+}
+
+/// A read-only room is one to react in; one who is silenced says nothing, so not either.
+#[tokio::test]
+async fn a_silence_stops_reactions_and_a_read_only_room_does_not() {
+    let world = World::shared();
+    let (ada, bob) = world.two("ada", "bob").await;
+    let eve = world.person("eve").await;
+    let id = ada.founds_a_group("club", &[&bob, &eve]).await;
+    ada.changes_member(id, &eve, json!({"role": "admin"})).await.is(200);
+    let seq = ada.writes(id, "hello").await;
+    let denied = Err(ErrorCode::PermissionDenied);
+    for hand in hands(&bob).await {
+        let (known, off) = (react(id, seq, "👍", false), react(id, seq, "👍", true));
+        let first = hand.changes(known.clone()).await;
+        let shut = [
+            (json!({"read_only": true}), json!({"read_only": false}), true),
+            (json!({"slow_mode_seconds": 3600}), json!({"slow_mode_seconds": 0}), true),
+            (json!({"silence_all": true}), json!({"silence_all": false}), false),
+        ];
+        for (change, back, may) in shut {
+            ada.changes_room(id, change.clone()).await.is(200);
+            for remove in [false, true] {
+                let outcome = hand.tries(react(id, seq, "🐦", remove)).await;
+                assert_eq!(outcome.is_ok(), may, "{change}: {outcome:?}");
+            }
+            let again = hand.changes(known.clone()).await;
+            assert!(again.duplicate && again.seq == first.seq, "a repeat is answered: {again:?}");
+            let admin = Hand::Rest(eve.clone());
+            admin.changes(react(id, seq, "🌱", false)).await;
+            ada.changes_room(id, back).await.is(200);
+        }
+        ada.changes_member(id, &bob, json!({"silenced_until_ms": FOR_EVER})).await.is(200);
+        assert_eq!(hand.tries(react(id, seq, "🐦", false)).await, denied);
+        assert_eq!(hand.tries(off.clone()).await, denied);
+        ada.changes_member(id, &bob, json!({"silenced_until_ms": 0})).await.is(200);
+        hand.changes(off).await;
+    }
+    // One of a higher role that is silenced can't either.
+    ada.changes_member(id, &eve, json!({"silenced_until_ms": FOR_EVER})).await.is(200);
+    assert_eq!(Hand::Rest(eve).tries(react(id, seq, "🐦", false)).await, denied);
+    let seen = bob.sees_message(id, seq).await;
+    let emoji: Vec<&Value> =
+        seen["reactions"].as_array().expect("a list").iter().map(|r| &r["emoji"]).collect();
+    assert_eq!(emoji, ["🌱"], "nothing of what was refused is there");
 }
 
 #[tokio::test]
@@ -229,6 +310,52 @@ async fn a_scheduled_message_is_sent_at_its_time_once_and_can_be_taken_back() {
         items(&list).first().filter(|row| row["failure"] != "").map(|_| ())
     })
     .await;
+}
+
+/// Whoever is told that it was taken back can rely on it, also when its time has just come.
+#[tokio::test]
+async fn what_was_taken_back_in_the_last_moment_is_not_sent() {
+    let world = World::with(&[("messages.timer_interval", "50ms")]);
+    let (ada, bob) = world.two("ada", "bob").await;
+    let id = ada.direct_with(&bob).await;
+    let path = format!("/conversations/{id}/messages");
+    let mut sent_in_all = 0;
+    for round in 0..4 {
+        let at_ms = in_ms(1500);
+        let mut kept = Vec::new();
+        for number_of in 0..40 {
+            let text = format!("{round}-{number_of}");
+            let send = json!({"client_id": text, "text": text, "send_at_ms": at_ms});
+            let scheduled = number(&ada.posts(&path, send).await.is(202), "scheduled_id");
+            kept.push((text, scheduled));
+        }
+        // As soon as the first is there, all the others are taken back, the last ones first and last.
+        let first_is_sent = async || {
+            let texts = bob.reads_texts(id).await;
+            texts.iter().any(|text| text.starts_with(&format!("{round}-"))).then_some(())
+        };
+        eventually("the first is sent", first_is_sent).await;
+        let takes_back = kept.iter().rev().map(|(text, scheduled)| {
+            let (ada, path) = (&ada, format!("/scheduled/{scheduled}"));
+            async move { (text.clone(), ada.deletes(&path).await.status) }
+        });
+        let answers = futures_util::future::join_all(takes_back).await;
+        // What it was too late for is sent.
+        eventually("all is said", async || {
+            let texts = bob.reads_texts(id).await;
+            let late = answers.iter().filter(|(_, status)| *status == 404);
+            late.into_iter().all(|(text, _)| texts.contains(text)).then_some(())
+        })
+        .await;
+        let texts = bob.reads_texts(id).await;
+        for (text, status) in &answers {
+            assert!(matches!(status, 204 | 404), "{text}: {status}");
+            assert_eq!(texts.contains(text), *status == 404, "{text} was answered {status}");
+        }
+        sent_in_all += answers.iter().filter(|(_, status)| *status == 404).count();
+    }
+    assert!(sent_in_all > 0, "at least the first ones were sent");
+    assert!(items(&ada.gets("/scheduled").await.is(200)).is_empty());
 }
 
 #[tokio::test]

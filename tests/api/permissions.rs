@@ -12,8 +12,14 @@ use crate::live::a_text;
 use crate::world::{Answer, Person, TRANSPORTS, World, number, unique};
 
 /// Acts on messages, which have a table of their own beside the tests of messages.
-const ACTS_ON_MESSAGES: [Act; 5] =
-    [Act::React, Act::ChangeOwnMessage, Act::MentionAll, Act::RecallOthers, Act::PinMessage];
+const ACTS_ON_MESSAGES: [Act; 6] = [
+    Act::React,
+    Act::ReactAnyway,
+    Act::ChangeOwnMessage,
+    Act::MentionAll,
+    Act::RecallOthers,
+    Act::PinMessage,
+];
 
 /// The people of all cells.
 struct Cast {

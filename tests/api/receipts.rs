@@ -1,12 +1,12 @@
 //! Who has read what, what is unread, and who types.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rookery::client::Transport;
 use rookery::protocol::ErrorCode;
 use rookery::protocol::v1::client_frame::Request;
 use rookery::protocol::v1::server_frame::Body;
-use rookery::protocol::v1::{Cursor, Send, SyncRequest, TypingState};
+use rookery::protocol::v1::{Cursor, Message, Send, SyncRequest, TypingState};
 use serde_json::json;
 
 use crate::live::{Live, a_text};
@@ -155,15 +155,18 @@ async fn a_conversation_is_marked_unread_until_more_is_read() {
 /// What a conversation must show to its two members.
 #[derive(Default)]
 struct Model {
-    /// By seq, from 1: who wrote it; 0: an entry about another.
+    /// By seq, from 1: who wrote it; 0: an entry about another, or what was taken back.
     log: Vec<u64>,
     read: BTreeMap<u64, u64>,
+    /// What a user has hidden, by user and seq.
+    hidden: BTreeSet<(u64, u64)>,
 }
 
 impl Model {
     fn unread(&self, user_id: u64) -> u64 {
         let read = self.read.get(&user_id).copied().unwrap_or(0) as usize;
-        self.log.iter().skip(read).filter(|by| **by != 0 && **by != user_id).count() as u64
+        let behind = (1..).zip(&self.log).skip(read).filter(|(_, by)| **by != 0 && **by != user_id);
+        behind.filter(|(seq, _)| !self.hidden.contains(&(user_id, *seq))).count() as u64
     }
 
     fn reads(&mut self, user_id: u64, seq: u64) {
@@ -172,7 +175,7 @@ impl Model {
     }
 }
 
-/// Several devices of two users write, read (backwards too), edit, take back and react as a fixed sequence of dice has it;
+/// Several devices of two users write, read (backwards too), edit, take back, hide and react as a fixed sequence of dice has it;
 /// after each act every device is told what a model of a few lines says.
 #[tokio::test]
 async fn unread_is_right_on_every_device_whatever_they_do() {
@@ -196,7 +199,7 @@ async fn unread_is_right_on_every_device_whatever_they_do() {
             (1..).zip(&model.log).filter(|(_, by)| **by == who.id).map(|(seq, _)| seq).collect();
         let any = 1 + roll(model.log.len().max(1)) as u64;
         let own = mine.get(roll(mine.len().max(1))).copied();
-        let change = match (roll(10), own) {
+        let change = match (roll(12), own) {
             (0..=3, _) => {
                 let seq = live.says(id, "hello").await.seq;
                 model.log.push(who.id);
@@ -209,14 +212,28 @@ async fn unread_is_right_on_every_device_whatever_they_do() {
                 None
             }
             (7, Some(own)) => Some(edit(id, own, "edited")),
-            (8, Some(own)) => Some(recall(id, own)),
+            (8..=9, Some(own)) => Some(recall(id, own)),
+            (10, _) if !model.log.is_empty() => {
+                who.posts(&format!("/conversations/{id}/messages/hide"), json!({"seqs": [any]}))
+                    .await
+                    .is(204);
+                model.hidden.insert((who.id, any));
+                None
+            }
             (_, _) if !model.log.is_empty() => Some(react(id, any, "👍", roll(2) == 0)),
             _ => None,
         };
         if let Some(change) = change {
+            let gone = match &change {
+                Request::Recall(recall) => Some(recall.target_seq),
+                _ => None,
+            };
             // Of what was taken back nothing can be changed; that is refused and stores nothing.
             if matches!(within("an answer", live.connection.request(change)).await, Ok(Body::Sent(_))) {
                 model.log.push(0);
+                if let Some(seq) = gone {
+                    model.log[seq as usize - 1] = 0;
+                }
             }
         }
         for who in [&ada, &bob] {
@@ -235,7 +252,9 @@ async fn unread_is_right_on_every_device_whatever_they_do() {
                 assert_eq!(row.unread, model.unread(who.id), "{} in step {step}", who.name);
                 // Who counts by what it has itself comes to the same.
                 let log = live.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
-                let own = log.iter().filter(|m| m.seq > row.read_seq && m.sender_id != who.id && m.kind < 7);
+                let counts =
+                    |m: &&Message| m.kind < 7 && !m.recalled && !m.marks.is_some_and(|marks| marks.hidden);
+                let own = log.iter().filter(|m| m.seq > row.read_seq && m.sender_id != who.id).filter(counts);
                 assert_eq!(own.count() as u64, row.unread, "{} in step {step}", who.name);
             }
         }

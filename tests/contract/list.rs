@@ -1,5 +1,6 @@
 //! The list of a user's conversations.
 
+use rookery::protocol::v1::Message;
 use rookery::storage::{ConversationRow, CursorAdvance, Stores};
 
 use crate::fixture::{add_members, group, member, message, remove_member};
@@ -71,6 +72,33 @@ pub async fn unread_counts_others_messages_behind_the_cursor(stores: &Stores) {
     stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
     assert_eq!(unread(1).await, 1, "seq 8 is another's, seq 9 their own");
     assert_eq!(unread(2).await, 6);
+}
+
+pub async fn what_is_taken_back_or_hidden_is_not_unread(stores: &Stores) {
+    let (rooks, crows) = (group(stores, &[2, 3], 10).await.id, group(stores, &[2], 20).await.id);
+    let sent: Vec<_> = (1..=6).map(|seq| message(rooks, seq, 1, &format!("c{seq}"))).collect();
+    stores.messages.append(&sent).await.expect("they are stored");
+    stores.messages.append(&[message(crows, 1, 1, "c"), message(crows, 2, 1, "d")]).await.expect("stored");
+    let unread = async |user_id| {
+        let mut rows = list(stores, user_id, 0, None, 9).await;
+        rows.sort_by_key(|row| row.conversation.id);
+        let of_rooks = stores.conversations.conversation_of(user_id, rooks).await.expect("it is read");
+        assert_eq!(of_rooks.map(|row| row.unread), Some(rows[0].unread));
+        rows.iter().map(|row| row.unread).collect::<Vec<_>>()
+    };
+    assert_eq!(unread(2).await, [6, 2]);
+    let kind = rookery::protocol::MessageKind::Recall as i32;
+    let recall = Message { kind, target_seq: 3, text: String::new(), ..message(rooks, 7, 1, "r") };
+    stores.messages.append(&[recall]).await.expect("it is stored");
+    assert_eq!((unread(2).await, unread(3).await), (vec![5, 2], vec![5]));
+    stores.marks.hide(2, rooks, &[1, 2, 3], 30).await.expect("hidden");
+    stores.marks.hide(2, crows, &[1], 30).await.expect("hidden");
+    assert_eq!((unread(2).await, unread(3).await), (vec![3, 1], vec![5]), "3 was taken back before");
+    let cursor = CursorAdvance { conversation_id: rooks, user_id: 2, delivered_seq: 4, read_seq: 1 };
+    stores.conversations.advance_cursors(&[cursor]).await.expect("it moves");
+    assert_eq!(unread(2).await, [3, 1]);
+    stores.marks.hide(1, rooks, &[4], 30).await.expect("hidden");
+    assert_eq!(unread(1).await, [0, 0], "one's own was none");
 }
 
 pub async fn what_was_left_shows_only_to_those_who_ask_for_changes(stores: &Stores) {

@@ -20,6 +20,7 @@ mod mysql_proxy;
 mod opening;
 mod outage;
 mod people;
+mod retention;
 mod rooms;
 mod search;
 mod sharing;
@@ -84,6 +85,7 @@ macro_rules! contract {
                 the_newest_activity_comes_first
                 a_row_tells_all_of_a_conversation
                 unread_counts_others_messages_behind_the_cursor
+                what_is_taken_back_or_hidden_is_not_unread
                 what_was_left_shows_only_to_those_who_ask_for_changes
                 pages_follow_each_other_without_gap
                 what_was_before_joining_is_not_shown
@@ -93,6 +95,7 @@ macro_rules! contract {
                 a_pin_is_put_once_and_goes_with_its_message
                 what_is_scheduled_comes_due_in_the_order_of_its_time
                 a_message_expires_until_it_is_emptied
+                what_is_being_sent_cannot_be_taken_back
             }
             messages {
                 every_field_comes_back
@@ -121,6 +124,12 @@ macro_rules! contract {
                 a_changed_preference_is_listed_as_changed_without_moving_the_row
                 erased_messages_are_emptied_and_keep_their_place
                 an_erased_user_leaves_a_name_and_nothing_else
+            }
+            retention {
+                what_is_removed_takes_along_all_that_hangs_on_it
+                a_log_keeps_the_place_of_its_newest_message
+                what_is_indexed_late_does_not_come_back
+                logs_are_listed_by_conversation_and_by_rule
             }
             rooms {
                 settings_change_where_told_to

@@ -14,10 +14,14 @@ fn recall(id: u64, seq: u64, target_seq: u64) -> Message {
 pub async fn what_a_user_hides_is_hidden_from_that_user(stores: &Stores) {
     let marks = &stores.marks;
     let many: Vec<u64> = (1..=300).filter(|seq| seq % 3 == 0).collect();
-    marks.hide(1, 7, &many).await.expect("hidden");
-    marks.hide(1, 7, &[3, 4]).await.expect("one of them a second time");
-    marks.hide(1, 8, &[5]).await.expect("hidden");
-    marks.hide(2, 7, &[1]).await.expect("hidden");
+    marks.hide(1, 7, &many, 10).await.expect("hidden");
+    marks.hide(1, 7, &[3, 4], 20).await.expect("one of them a second time");
+    marks.hide(1, 8, &[5], 20).await.expect("hidden");
+    marks.hide(2, 7, &[1], 30).await.expect("hidden");
+    assert_eq!(marks.hidden_since(1, 11, 9).await, Ok(vec![(20, 7, 4), (20, 8, 5)]), "3 was before");
+    assert_eq!(marks.hidden_since(1, 10, 2).await, Ok(vec![(10, 7, 3), (10, 7, 6)]));
+    assert_eq!(marks.hidden_since(2, 0, 9).await, Ok(vec![(30, 7, 1)]));
+    assert_eq!(marks.hidden_since(2, 31, 9).await, Ok(Vec::new()));
     assert_eq!(marks.hidden(1, 7, 0, 4).await, Ok(vec![3, 4, 6, 9]));
     assert_eq!(marks.hidden(1, 7, 298, 4).await, Ok(vec![300]));
     assert_eq!(marks.hidden(2, 8, 0, 4).await, Ok(Vec::new()));
@@ -44,8 +48,8 @@ pub async fn a_pin_is_put_once_and_goes_with_its_message(stores: &Stores) {
     assert_eq!(stores.marks.unpin(1, 1).await, Ok(false));
 }
 
-pub async fn what_is_scheduled_comes_due_in_the_order_of_its_time(stores: &Stores) {
-    let record = |user_id, client_id: &str, send_at_ms| ScheduledRecord {
+fn record(user_id: u64, client_id: &str, send_at_ms: u64) -> ScheduledRecord {
+    ScheduledRecord {
         user_id,
         send_at_ms,
         send: Send {
@@ -56,7 +60,34 @@ pub async fn what_is_scheduled_comes_due_in_the_order_of_its_time(stores: &Store
             ..Send::default()
         },
         ..ScheduledRecord::default()
-    };
+    }
+}
+
+pub async fn what_is_being_sent_cannot_be_taken_back(stores: &Stores) {
+    let marks = &stores.marks;
+    let a = marks.schedule(record(1, "a", 10)).await.expect("kept");
+    let b = marks.schedule(record(1, "b", 10)).await.expect("kept");
+    assert_eq!(marks.claim(a.id).await, Ok(true));
+    assert_eq!(marks.claim(a.id).await, Ok(false), "one is enough");
+    let claimed = ScheduledRecord { claimed: true, ..a.clone() };
+    assert_eq!(marks.unschedule(1, a.id).await, Ok(false));
+    assert_eq!(marks.scheduled(1, 0, 9).await, Ok(vec![b.clone()]));
+    // Whoever has claimed it may have ended.
+    assert_eq!(marks.due(10, (0, 0), 9).await, Ok(vec![claimed, b.clone()]));
+    marks.release(a.id).await.expect("released");
+    assert_eq!(marks.scheduled(1, 0, 9).await, Ok(vec![a.clone(), b.clone()]));
+    assert_eq!(marks.claim(a.id).await, Ok(true));
+    // What was refused is its sender's again, and is not begun again.
+    marks.note_failure(a.id, "no").await.expect("noted");
+    assert_eq!(marks.claim(a.id).await, Ok(false));
+    assert_eq!(marks.unschedule(1, a.id).await, Ok(true));
+    assert_eq!(marks.claim(b.id).await, Ok(true));
+    marks.finish(b.id).await.expect("done");
+    assert_eq!(marks.due(10, (0, 0), 9).await, Ok(Vec::new()));
+    assert_eq!(marks.claim(b.id).await, Ok(false), "it is gone");
+}
+
+pub async fn what_is_scheduled_comes_due_in_the_order_of_its_time(stores: &Stores) {
     let marks = &stores.marks;
     let b = marks.schedule(record(1, "b", 20)).await.expect("kept");
     let a = marks.schedule(record(1, "a", 10)).await.expect("kept");

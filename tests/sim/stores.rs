@@ -76,6 +76,8 @@ impl NodeStores {
             people: this.clone(),
             rooms: this.clone(),
             marks: this.clone(),
+            // No timers run here.
+            retention: Arc::new(self.memory.clone()),
             messages: this,
             // Nothing is indexed here: an index is behind anyway, and its steps exclude each other.
             search: Arc::new(self.memory.clone()),
@@ -248,7 +250,8 @@ pass_on! { PeopleStore:
 }
 
 pass_on! { MarkStore:
-    write hide(user_id: u64, conversation_id: u64, seqs: &[u64]) -> ();
+    write hide(user_id: u64, conversation_id: u64, seqs: &[u64], now_ms: u64) -> ();
+    read hidden_since(user_id: u64, since_ms: u64, limit: u32) -> Vec<(u64, u64, u64)>;
     read hidden(user_id: u64, conversation_id: u64, from_seq: u64, limit: u32) -> Vec<u64>;
     read hidden_among(user_id: u64, messages: &[(u64, u64)]) -> Vec<(u64, u64)>;
     write pin(pin: PinRecord) -> bool;
@@ -258,6 +261,9 @@ pass_on! { MarkStore:
     read scheduled(user_id: u64, after_id: u64, limit: u32) -> Vec<ScheduledRecord>;
     read due(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<ScheduledRecord>;
     write unschedule(user_id: u64, id: u64) -> bool;
+    write claim(id: u64) -> bool;
+    write release(id: u64) -> ();
+    write finish(id: u64) -> ();
     write note_failure(id: u64, failure: &str) -> ();
     read expired(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<(u64, u64)>;
     write forget_expiry(conversation_id: u64, seq: u64) -> ();

@@ -82,6 +82,23 @@ describe('sync', () => {
     assert.deepEqual(texts(all.store), ['text 1', 'text 2']);
   });
 
+  it('drops what was hidden elsewhere while it was away, however many pages that takes', async () => {
+    const all = client();
+    const first = await ready(all, [conversation()]);
+    for (const seq of [1, 2, 3]) first.say({ message: message(seq) });
+    assert.equal(all.store.totalUnread(), 3);
+    first.end();
+    await all.clock.advance(1_000);
+    const second = all.sockets.at(-1);
+    await second.welcome();
+    const hidden = (...seqs) => [{ conversation_id: 7, seqs }];
+    await second.answer('sync', page({ sync_token: 't2', hidden: hidden(1), hidden_more: true }));
+    assert.equal(second.asked('sync').sync.since, 't2');
+    await second.answer('sync', page({ sync_token: 't3', hidden: hidden(3, 99) }));
+    const shown = all.store.get(7).log.list().filter((held) => !held.marks?.hidden);
+    assert.deepEqual([shown.map(({ seq }) => seq), all.store.totalUnread()], [[2], 1]);
+  });
+
   it('starts anew from the whole list when the token is refused', async () => {
     const all = client();
     all.store.syncToken = 'ancient';

@@ -525,6 +525,11 @@ impl RoomState {
         {
             return self.refuse(by, entry.client_id, error, waiter);
         }
+        if entry.kind() == MessageKind::Reaction
+            && let Err(error) = self.may_react(by, &entry.client_id)
+        {
+            return self.refuse(by, entry.client_id, error, waiter);
+        }
         let known = room.targets.knows(target_seq) || room.repeated(by, &entry.client_id).is_some();
         if !known && (1..=room.last_seq()).contains(&target_seq) {
             let log = self.actors.inner.stores.messages.clone();

@@ -26,6 +26,8 @@ pub struct ChangeRules {
     pub recall_window_ms: u64,
     /// Most different emoji on a message.
     pub reactions_max: usize,
+    /// How long messages are kept, milliseconds; 0: for ever.
+    pub retention_ms: u64,
 }
 
 /// Messages that a room remembers because something changed them lately.
@@ -228,6 +230,12 @@ impl<W> Room<W> {
             return Err(unseen());
         }
         let mut target = self.targets.known.get(&seq).cloned().ok_or_else(unseen)?;
+        // It is about to be removed, if it was not already: an entry about it would outlive it.
+        let kept_ms = self.conversation().rules.kept_ms(self.bounds.changes.retention_ms);
+        if kept_ms != 0 && now_ms.is_some_and(|now_ms| target.created_at_ms.saturating_add(kept_ms) <= now_ms)
+        {
+            return Err(unseen());
+        }
         for pending in self.in_flight.iter().chain(&self.queue) {
             if is_change(&pending.message) && pending.message.target_seq == seq {
                 apply(&mut target, &pending.message);
@@ -357,6 +365,7 @@ impl Bounds {
                 edit_window_ms: ms(config.messages.edit_window),
                 recall_window_ms: ms(config.messages.recall_window),
                 reactions_max: config.messages.reactions_max,
+                retention_ms: ms(config.messages.retention),
             },
         }
     }

@@ -13,7 +13,9 @@ use crate::domain::{Error, Result};
 use crate::protocol::cluster::{Ban, ChangeMember};
 use crate::protocol::v1::Message;
 use crate::protocol::{MemberRole, MessageKind};
-use crate::storage::{BanRecord, Condition, ConversationRecord, Listed, RoomWrite, StoreResult, Stores};
+use crate::storage::{
+    BanRecord, Condition, ConversationRecord, Listed, MemberRecord, RoomWrite, StoreResult, Stores,
+};
 
 /// Messages that a room in slow mode looks back on when it starts. A busier room lets those wait less who wrote before.
 const LOOKBACK_MAX: usize = 1000;
@@ -99,13 +101,7 @@ impl RoomState {
             return Ok(());
         }
         let now_ms = clock::now_ms();
-        if member.silenced_until_ms > now_ms && member.role != MemberRole::Owner {
-            let left_s = (member.silenced_until_ms - now_ms).div_ceil(1000);
-            return Err(Error::denied(format!(
-                "you are silenced in this group for another {left_s} s, until {} in Unix milliseconds",
-                member.silenced_until_ms
-            )));
-        }
+        not_silenced(member, now_ms)?;
         if permissions::allows(member.role, Act::WriteAnyway) {
             return Ok(());
         }
@@ -114,9 +110,7 @@ impl RoomState {
             return Err(Error::denied("this group is read-only: its owner and admins write, members read"));
         }
         if rules.silence_all {
-            return Err(Error::denied(
-                "all members are silenced for now: only the owner and admins write until they end it",
-            ));
+            return Err(all_silenced());
         }
         if rules.slow_mode_seconds == 0 {
             return Ok(());
@@ -132,6 +126,22 @@ impl RoomState {
             format!("this group is in slow mode: one message in {} s; wait", rules.slow_mode_seconds),
             std::time::Duration::from_millis(wait_ms),
         ))
+    }
+
+    /// Whether a member may react now, or take a reaction off: also where the room is read-only or slow, but not while it is
+    /// silenced. A repeat of what is known passes.
+    pub(super) fn may_react(&self, user_id: u64, client_id: &str) -> Result<()> {
+        let room = self.known()?;
+        let member = room.require_member(user_id)?;
+        let silence_all = room.conversation().rules.silence_all;
+        if (!silence_all && member.silenced_until_ms == 0) || room.knows(user_id, client_id) {
+            return Ok(());
+        }
+        not_silenced(member, clock::now_ms())?;
+        if silence_all && !permissions::allows(member.role, Act::ReactAnyway) {
+            return Err(all_silenced());
+        }
+        Ok(())
     }
 
     pub(super) async fn change_member(&mut self, by: u64, change: &ChangeMember) -> Changed {
@@ -249,6 +259,22 @@ impl RoomState {
             Some(unmet) => refused(unmet, by),
         }
     }
+}
+
+/// Whether a member's own silence is over. None holds for the owner.
+fn not_silenced(member: &MemberRecord, now_ms: u64) -> Result<()> {
+    if member.silenced_until_ms <= now_ms || member.role == MemberRole::Owner {
+        return Ok(());
+    }
+    let left_s = (member.silenced_until_ms - now_ms).div_ceil(1000);
+    Err(Error::denied(format!(
+        "you are silenced in this group for another {left_s} s, until {} in Unix milliseconds",
+        member.silenced_until_ms
+    )))
+}
+
+fn all_silenced() -> Error {
+    Error::denied("all members are silenced for now: only the owner and admins write until they end it")
 }
 
 fn role_of(number: u32) -> Result<MemberRole> {

@@ -24,6 +24,15 @@ impl RoomState {
         if changes_rest || !silences {
             role = Some(self.authorize(by, Act::ChangeRoom)?);
         }
+        let kept_s = self.actors.inner.config.messages.retention.as_secs();
+        if kept_s != 0 && wanted.retention_seconds.is_some_and(|seconds| seconds > kept_s) {
+            return Err(Error::invalid(
+                "retention_seconds",
+                format!(
+                    "all messages are kept for {kept_s} s; a group can keep its own for a shorter time only"
+                ),
+            ));
+        }
         let change = news(wanted, &before)?;
         if change == SettingsChange::default() {
             return done();
@@ -107,6 +116,7 @@ fn news(wanted: &ChangeRoom, now: &ConversationRecord) -> Result<SettingsChange,
         slow_mode_seconds: new(&wanted.slow_mode_seconds, &now.rules.slow_mode_seconds),
         silence_all: new(&wanted.silence_all, &now.rules.silence_all),
         history_open: new(&wanted.history_open, &now.rules.history_open),
+        retention_seconds: new(&wanted.retention_seconds, &now.rules.retention_seconds),
     })
 }
 
@@ -149,6 +159,11 @@ fn told(change: &SettingsChange) -> Vec<String> {
         None => {}
         Some(0) => told.push("ended slow mode".to_owned()),
         Some(seconds) => told.push(format!("set slow mode: one message in {seconds} s")),
+    }
+    match change.retention_seconds {
+        None => {}
+        Some(0) => told.push("keeps messages as long as all groups do".to_owned()),
+        Some(seconds) => told.push(format!("keeps messages for {seconds} s from now on")),
     }
     told
 }

@@ -179,6 +179,10 @@ struct Change {
     silence_all: Option<bool>,
     /// New members see the room from its beginning.
     history_open: Option<bool>,
+    /// Older messages are removed for good; 0: as long as those of all conversations. No longer than those.
+    #[schema(maximum = 3153600000_u64)]
+    #[serde(deserialize_with = "number")]
+    retention_seconds: Option<u64>,
 }
 
 /// Changes a group.
@@ -208,6 +212,7 @@ async fn change(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(body)
         slow_mode_seconds: body.slow_mode_seconds,
         silence_all: body.silence_all,
         history_open: body.history_open,
+        retention_seconds: body.retention_seconds,
     };
     let services = edge.services.clone();
     let conversation = edge

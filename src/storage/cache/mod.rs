@@ -30,6 +30,7 @@ mod people;
 pub mod presence;
 mod redis;
 mod remote;
+mod retention;
 mod rooms;
 mod stores;
 

@@ -99,6 +99,7 @@ impl CachedStores {
             contacts: this.clone(),
             people: this.clone(),
             rooms: this.clone(),
+            retention: this.clone(),
             conversations: this,
             messages,
         }

@@ -47,7 +47,8 @@ impl State {
             .messages
             .range((id, floor)..=(id, u64::MAX))
             .filter(|(_, message)| is_present && message.sender_id != member.user_id)
-            .filter(|(_, message)| !is_change(message))
+            .filter(|(_, message)| !is_change(message) && !message.recalled)
+            .filter(|((_, seq), _)| !self.hidden.contains_key(&(member.user_id, id, *seq)))
             .count();
         let peer = (conversation.kind == ConversationKind::Direct)
             .then(|| self.members_of(id).find(|other| other.user_id != member.user_id).cloned())

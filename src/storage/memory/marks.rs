@@ -7,10 +7,29 @@ use crate::storage::{MarkStore, PinRecord, ScheduledRecord, StoreResult};
 
 #[async_trait]
 impl MarkStore for MemoryStores {
-    async fn hide(&self, user_id: u64, conversation_id: u64, seqs: &[u64]) -> StoreResult<()> {
+    async fn hide(&self, user_id: u64, conversation_id: u64, seqs: &[u64], now_ms: u64) -> StoreResult<()> {
         self.write(|state| {
-            state.hidden.extend(seqs.iter().map(|seq| (user_id, conversation_id, *seq)));
+            for seq in seqs {
+                state.hidden.entry((user_id, conversation_id, *seq)).or_insert(now_ms);
+            }
             Ok(())
+        })
+    }
+
+    async fn hidden_since(
+        &self,
+        user_id: u64,
+        since_ms: u64,
+        limit: u32,
+    ) -> StoreResult<Vec<(u64, u64, u64)>> {
+        self.read(|state| {
+            let own = state.hidden.range((user_id, 0, 0)..=(user_id, u64::MAX, u64::MAX));
+            let late = own.filter(|(_, at_ms)| **at_ms >= since_ms);
+            let mut found: Vec<(u64, u64, u64)> =
+                late.map(|((_, id, seq), at_ms)| (*at_ms, *id, *seq)).collect();
+            found.sort_unstable();
+            found.truncate(limit as usize);
+            found
         })
     }
 
@@ -23,13 +42,13 @@ impl MarkStore for MemoryStores {
     ) -> StoreResult<Vec<u64>> {
         self.read(|state| {
             let range = (user_id, conversation_id, from_seq)..=(user_id, conversation_id, u64::MAX);
-            state.hidden.range(range).map(|(_, _, seq)| *seq).take(limit as usize).collect()
+            state.hidden.range(range).map(|((_, _, seq), _)| *seq).take(limit as usize).collect()
         })
     }
 
     async fn hidden_among(&self, user_id: u64, messages: &[(u64, u64)]) -> StoreResult<Vec<(u64, u64)>> {
         self.read(|state| {
-            let is_hidden = |(id, seq): &&(u64, u64)| state.hidden.contains(&(user_id, *id, *seq));
+            let is_hidden = |(id, seq): &&(u64, u64)| state.hidden.contains_key(&(user_id, *id, *seq));
             messages.iter().filter(is_hidden).copied().collect()
         })
     }
@@ -63,7 +82,8 @@ impl MarkStore for MemoryStores {
             if let Some(first) = state.scheduled.values().find(same) {
                 return Ok(first.clone());
             }
-            let record = ScheduledRecord { id: state.next_id(), failure: String::new(), ..record };
+            let record =
+                ScheduledRecord { id: state.next_id(), failure: String::new(), claimed: false, ..record };
             state.scheduled.insert(record.id, record.clone());
             Ok(record)
         })
@@ -72,7 +92,8 @@ impl MarkStore for MemoryStores {
     async fn scheduled(&self, user_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<ScheduledRecord>> {
         self.read(|state| {
             let behind = state.scheduled.range(after_id.saturating_add(1)..).map(|(_, record)| record);
-            behind.filter(|record| record.user_id == user_id).take(limit as usize).cloned().collect()
+            let own = behind.filter(|record| record.user_id == user_id && !record.claimed);
+            own.take(limit as usize).cloned().collect()
         })
     }
 
@@ -92,14 +113,40 @@ impl MarkStore for MemoryStores {
 
     async fn unschedule(&self, user_id: u64, id: u64) -> StoreResult<bool> {
         self.write(|state| {
-            let is_theirs = state.scheduled.get(&id).is_some_and(|record| record.user_id == user_id);
+            let is_theirs =
+                state.scheduled.get(&id).is_some_and(|record| record.user_id == user_id && !record.claimed);
             Ok(is_theirs && state.scheduled.remove(&id).is_some())
+        })
+    }
+
+    async fn claim(&self, id: u64) -> StoreResult<bool> {
+        self.write(|state| {
+            let open = |record: &&mut ScheduledRecord| record.failure.is_empty() && !record.claimed;
+            let found = state.scheduled.get_mut(&id).filter(open);
+            Ok(found.map(|record| record.claimed = true).is_some())
+        })
+    }
+
+    async fn release(&self, id: u64) -> StoreResult<()> {
+        self.write(|state| {
+            if let Some(record) = state.scheduled.get_mut(&id) {
+                record.claimed = false;
+            }
+            Ok(())
+        })
+    }
+
+    async fn finish(&self, id: u64) -> StoreResult<()> {
+        self.write(|state| {
+            state.scheduled.remove(&id);
+            Ok(())
         })
     }
 
     async fn note_failure(&self, id: u64, failure: &str) -> StoreResult<()> {
         self.write(|state| {
             if let Some(record) = state.scheduled.get_mut(&id) {
+                record.claimed = false;
                 failure.clone_into(&mut record.failure);
             }
             Ok(())

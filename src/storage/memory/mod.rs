@@ -6,6 +6,7 @@
 mod conversations;
 mod marks;
 mod people;
+mod retention;
 mod rooms;
 mod search;
 mod state;
@@ -58,6 +59,7 @@ impl MemoryStores {
             people: this.clone(),
             rooms: this.clone(),
             marks: this.clone(),
+            retention: this.clone(),
             messages: this.clone(),
             search: this,
         }

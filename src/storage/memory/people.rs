@@ -214,7 +214,7 @@ impl PeopleStore for MemoryStores {
             state.line_given.retain(|(owner, _), _| *owner != user_id);
             state.join_requests.retain(|(_, asker), _| *asker != user_id);
             state.scheduled.retain(|_, record| record.user_id != user_id);
-            state.hidden.retain(|(owner, _, _)| *owner != user_id);
+            state.hidden.retain(|(owner, _, _), _| *owner != user_id);
             Ok(())
         })
     }

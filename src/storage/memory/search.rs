@@ -24,6 +24,7 @@ impl SearchStore for MemoryStores {
     async fn index(&self, step: &IndexStep) -> StoreResult<bool> {
         self.write(|state| {
             let id = step.from.conversation_id;
+            let floor = state.conversations.get(&id).map_or(0, |record| record.rules.floor_seq);
             let stands = state.index_states.entry(id).or_default();
             if stands.edition != step.from.edition {
                 return Ok(false);
@@ -32,7 +33,7 @@ impl SearchStore for MemoryStores {
             *stands = IndexState { conversation_id: id, low_seq, high_seq, edition, last_seq: 0 };
             for message in &step.messages {
                 state.indexed.remove(&(id, message.seq));
-                if !message.terms.is_empty() {
+                if !message.terms.is_empty() && message.seq >= floor {
                     state.indexed.insert((id, message.seq), message.clone());
                 }
             }

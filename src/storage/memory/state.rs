@@ -1,6 +1,6 @@
 //! The maps behind the stores, and what is the same for several methods.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::domain::changes::{apply, is_change};
 use crate::domain::limits::REACTORS_SHOWN;
@@ -51,8 +51,8 @@ pub struct State {
     pub invites: BTreeMap<String, InviteRecord>,
     /// By conversation and seq.
     pub messages: BTreeMap<(u64, u64), Message>,
-    /// By user, conversation and seq.
-    pub hidden: BTreeSet<(u64, u64, u64)>,
+    /// When messages were hidden, by user, conversation and seq.
+    pub hidden: BTreeMap<(u64, u64, u64), u64>,
     /// By conversation and seq.
     pub pins: BTreeMap<(u64, u64), PinRecord>,
     /// By id.

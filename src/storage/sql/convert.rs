@@ -137,6 +137,8 @@ impl TryFrom<conversation::Model> for ConversationRecord {
                 silence_all: row.silence_all,
                 history_open: row.history_open,
                 dissolved_at_ms: uint(row.dissolved_at_ms),
+                retention_seconds: uint(row.retention_seconds),
+                floor_seq: uint(row.floor_seq),
             },
         })
     }

@@ -14,8 +14,9 @@ use sea_orm::{
 
 use super::SqlStores;
 use super::changes::add_reactions;
-use super::convert::{int, is_reacted, uint};
+use super::convert::{ERASED, int, is_reacted, uint};
 use super::entity::{conversation, join_request, member, message, preference};
+use super::hidden::hidden_behind;
 use super::ladder::padded;
 use crate::protocol::v1::Message;
 use crate::protocol::{ConversationKind, MemberRole, MessageKind};
@@ -316,6 +317,12 @@ async fn unread(
                 .and_where(Expr::col(message::Column::Seq).gt(floor))
                 .and_where(Expr::col(message::Column::SenderId).ne(int(user_id)))
                 .and_where(Expr::col(message::Column::Kind).lte(LAST_KIND))
+                // Of what was taken back nothing is left to be read.
+                .and_where(
+                    Expr::col(message::Column::Extra)
+                        .is_null()
+                        .or(Expr::col(message::Column::Extra).ne(ERASED)),
+                )
                 .to_owned()
         });
         let Some(mut query): Option<SelectStatement> = selects.next() else { continue };
@@ -323,6 +330,9 @@ async fn unread(
         for row in db.query_all(&query).await? {
             counts.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         }
+    }
+    for (id, hidden) in hidden_behind(db, user_id, &behind).await? {
+        counts.entry(id).and_modify(|count: &mut i64| *count -= hidden);
     }
     Ok(counts)
 }

@@ -8,11 +8,11 @@ use super::convert::{int, uint};
 use super::ladder::padded;
 use crate::storage::{MarkStore, PinRecord, ScheduledRecord, StoreResult};
 
-const SCHEDULED: &str = "SELECT id, user_id, send_at_ms, body, failure FROM scheduled";
+const SCHEDULED: &str = "SELECT id, user_id, send_at_ms, body, failure, claimed FROM scheduled";
 
 impl SqlStores {
     /// One statement that changes something; how many rows it touched.
-    async fn execute(&self, sql: &str, values: Vec<Value>) -> StoreResult<u64> {
+    pub(super) async fn execute(&self, sql: &str, values: Vec<Value>) -> StoreResult<u64> {
         let statement = &Statement::from_sql_and_values(self.database.backend(), sql, values);
         self.database
             .write(|attempt| async move {
@@ -22,7 +22,7 @@ impl SqlStores {
     }
 
     /// One statement that changes nothing.
-    async fn rows<T>(
+    pub(super) async fn rows<T>(
         &self,
         sql: &str,
         values: Vec<Value>,
@@ -43,7 +43,8 @@ impl SqlStores {
     }
 }
 
-fn number(row: &QueryResult, at: usize) -> Result<u64, DbErr> {
+/// A number of a row.
+pub(super) fn number(row: &QueryResult, at: usize) -> Result<u64, DbErr> {
     row.try_get_by_index::<i64>(at).map(uint)
 }
 
@@ -55,19 +56,35 @@ fn scheduled(row: &QueryResult) -> Result<ScheduledRecord, DbErr> {
         send_at_ms: number(row, 2)?,
         send: serde_json::from_str(&body).map_err(|error| DbErr::Json(error.to_string()))?,
         failure: row.try_get_by_index(4)?,
+        claimed: row.try_get_by_index(5)?,
     })
 }
 
 #[async_trait]
 impl MarkStore for SqlStores {
-    async fn hide(&self, user_id: u64, conversation_id: u64, seqs: &[u64]) -> StoreResult<()> {
+    async fn hide(&self, user_id: u64, conversation_id: u64, seqs: &[u64], now_ms: u64) -> StoreResult<()> {
         for list in padded(seqs) {
-            let rows = vec!["(?, ?, ?)"; list.len()].join(", ");
-            let sql = format!("{} hidden (user_id, conversation_id, seq) VALUES {rows}", self.insert_new());
-            let row = |seq: u64| [int(user_id), int(conversation_id), int(seq)].map(Value::from);
+            let rows = vec!["(?, ?, ?, ?)"; list.len()].join(", ");
+            let sql = format!(
+                "{} hidden (user_id, conversation_id, seq, hidden_at_ms) VALUES {rows}",
+                self.insert_new()
+            );
+            let row = |seq: u64| [user_id, conversation_id, seq, now_ms].map(|value| Value::from(int(value)));
             self.execute(&sql, list.into_iter().flat_map(row).collect()).await?;
         }
         Ok(())
+    }
+
+    async fn hidden_since(
+        &self,
+        user_id: u64,
+        since_ms: u64,
+        limit: u32,
+    ) -> StoreResult<Vec<(u64, u64, u64)>> {
+        let sql = "SELECT hidden_at_ms, conversation_id, seq FROM hidden WHERE user_id = ? AND hidden_at_ms >= ? \
+                   ORDER BY hidden_at_ms, conversation_id, seq LIMIT ?";
+        let values = vec![int(user_id).into(), int(since_ms).into(), i64::from(limit).into()];
+        self.rows(sql, values, |row| Ok((number(row, 0)?, number(row, 1)?, number(row, 2)?))).await
     }
 
     async fn hidden(
@@ -140,8 +157,8 @@ impl MarkStore for SqlStores {
 
     async fn schedule(&self, record: ScheduledRecord) -> StoreResult<ScheduledRecord> {
         let sql = format!(
-            "{} scheduled (user_id, conversation_id, client_id, send_at_ms, body, failed, failure) \
-             VALUES (?, ?, ?, ?, ?, ?, '')",
+            "{} scheduled (user_id, conversation_id, client_id, send_at_ms, body, failed, failure, claimed) \
+             VALUES (?, ?, ?, ?, ?, ?, '', ?)",
             self.insert_new()
         );
         let body = serde_json::to_string(&record.send).expect("a send is plain data");
@@ -154,6 +171,7 @@ impl MarkStore for SqlStores {
             int(record.send_at_ms).into(),
             body.into(),
             false.into(),
+            false.into(),
         ];
         self.execute(&sql, values).await?;
         let sql = format!("{SCHEDULED} WHERE user_id = ? AND conversation_id = ? AND client_id = ?");
@@ -163,8 +181,8 @@ impl MarkStore for SqlStores {
     }
 
     async fn scheduled(&self, user_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<ScheduledRecord>> {
-        let sql = format!("{SCHEDULED} WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?");
-        let values = vec![int(user_id).into(), int(after_id).into(), i64::from(limit).into()];
+        let sql = format!("{SCHEDULED} WHERE user_id = ? AND id > ? AND claimed = ? ORDER BY id LIMIT ?");
+        let values = vec![int(user_id).into(), int(after_id).into(), false.into(), i64::from(limit).into()];
         self.rows(&sql, values, scheduled).await
     }
 
@@ -185,13 +203,27 @@ impl MarkStore for SqlStores {
     }
 
     async fn unschedule(&self, user_id: u64, id: u64) -> StoreResult<bool> {
-        let sql = "DELETE FROM scheduled WHERE user_id = ? AND id = ?";
-        Ok(self.execute(sql, vec![int(user_id).into(), int(id).into()]).await? > 0)
+        let sql = "DELETE FROM scheduled WHERE user_id = ? AND id = ? AND claimed = ?";
+        Ok(self.execute(sql, vec![int(user_id).into(), int(id).into(), false.into()]).await? > 0)
+    }
+
+    async fn claim(&self, id: u64) -> StoreResult<bool> {
+        let sql = "UPDATE scheduled SET claimed = ? WHERE id = ? AND failed = ? AND claimed = ?";
+        Ok(self.execute(sql, vec![true.into(), int(id).into(), false.into(), false.into()]).await? > 0)
+    }
+
+    async fn release(&self, id: u64) -> StoreResult<()> {
+        let sql = "UPDATE scheduled SET claimed = ? WHERE id = ?";
+        self.execute(sql, vec![false.into(), int(id).into()]).await.map(drop)
+    }
+
+    async fn finish(&self, id: u64) -> StoreResult<()> {
+        self.execute("DELETE FROM scheduled WHERE id = ?", vec![int(id).into()]).await.map(drop)
     }
 
     async fn note_failure(&self, id: u64, failure: &str) -> StoreResult<()> {
-        let sql = "UPDATE scheduled SET failed = ?, failure = ? WHERE id = ?";
-        self.execute(sql, vec![true.into(), failure.into(), int(id).into()]).await.map(drop)
+        let sql = "UPDATE scheduled SET failed = ?, failure = ?, claimed = ? WHERE id = ?";
+        self.execute(sql, vec![true.into(), failure.into(), false.into(), int(id).into()]).await.map(drop)
     }
 
     async fn expired(&self, now_ms: u64, after: (u64, u64), limit: u32) -> StoreResult<Vec<(u64, u64)>> {

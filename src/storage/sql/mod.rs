@@ -15,6 +15,7 @@ mod convert;
 mod database;
 mod entity;
 mod failure;
+mod hidden;
 mod ladder;
 mod list;
 mod marks;
@@ -22,6 +23,7 @@ mod messages;
 mod migration;
 mod people;
 mod pools;
+mod retention;
 mod rooms;
 mod search;
 
@@ -62,6 +64,7 @@ impl SqlStores {
             people: this.clone(),
             rooms: this.clone(),
             marks: this.clone(),
+            retention: this.clone(),
             messages: this.clone(),
             search: this,
         }

@@ -383,6 +383,7 @@ async fn change_settings(on: &DatabaseTransaction, id: u64, change: &SettingsCha
         slow_mode_seconds: set(change.slow_mode_seconds),
         silence_all: flag(change.silence_all),
         history_open: flag(change.history_open),
+        retention_seconds: set(change.retention_seconds),
         ..Default::default()
     };
     if *change != SettingsChange::default() {

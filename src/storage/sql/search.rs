@@ -75,7 +75,10 @@ impl SearchStore for SqlStores {
                         .await?;
                     }
                 }
-                self.put_in(&transaction, id, &step.messages).await?;
+                // What was removed since it was read does not come back.
+                let floor = self.floor_of(&transaction, id).await?;
+                let there = step.messages.iter().filter(|message| message.seq >= floor);
+                self.put_in(&transaction, id, there).await?;
                 attempt.commit(transaction).await?;
                 Ok(true)
             })
@@ -265,14 +268,20 @@ impl SqlStores {
         Ok(())
     }
 
-    async fn put_in(
+    /// Before which seq the messages of a conversation were removed, or are about to be.
+    async fn floor_of(&self, transaction: &DatabaseTransaction, conversation_id: i64) -> Result<u64, DbErr> {
+        let sql = "SELECT floor_seq FROM conversations WHERE id = ?".to_owned();
+        let row = transaction.query_one_raw(self.statement(sql, [conversation_id.into()])).await?;
+        row.map_or(Ok(0), |row| row.try_get_by_index::<i64>(0).map(uint))
+    }
+
+    async fn put_in<'a>(
         &self,
         transaction: &DatabaseTransaction,
         conversation_id: i64,
-        messages: &[IndexedMessage],
+        messages: impl Iterator<Item = &'a IndexedMessage>,
     ) -> Result<(), DbErr> {
-        let found: Vec<&IndexedMessage> =
-            messages.iter().filter(|message| !message.terms.is_empty()).collect();
+        let found: Vec<&IndexedMessage> = messages.filter(|message| !message.terms.is_empty()).collect();
         let bytes =
             |message: &&IndexedMessage| message.terms.iter().map(|term| term.len() + 1).sum::<usize>();
         for run in cut(&found, bytes) {

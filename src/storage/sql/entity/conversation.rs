@@ -39,6 +39,10 @@ pub struct Model {
     pub history_open: bool,
     /// 0: it goes on.
     pub dissolved_at_ms: i64,
+    /// How long its messages are kept; 0: as long as all.
+    pub retention_seconds: i64,
+    /// Messages before this seq were removed.
+    pub floor_seq: i64,
 }
 
 /// None that SeaORM need know.

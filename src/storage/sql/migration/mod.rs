@@ -10,6 +10,7 @@ mod m0002_people;
 mod m0003_rooms;
 mod m0004_messages;
 mod m0005_search;
+mod m0007_life;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_rooms::Migration),
             Box::new(m0004_messages::Migration),
             Box::new(m0005_search::Migration),
+            Box::new(m0007_life::Migration),
         ]
     }
 }

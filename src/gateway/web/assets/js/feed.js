@@ -83,16 +83,21 @@ export class Feed {
     const since = this.store.syncToken;
     let token = '';
     let page = '';
+    let moreHidden = false;
     for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
       const answer = await this.connection.request('sync', { cursors: [], since, page, limit: SYNC_PAGE });
       if (epoch !== this.epoch) return;
       for (const conversation of answer.conversations ?? []) this.store.applyConversation(conversation);
+      this.applyHidden(answer);
+      moreHidden ||= answer.hidden_more ?? false;
       // The first page's token is the oldest: what changes while we page is named again by the next sync.
       token ||= answer.sync_token ?? '';
       page = answer.next_page ?? '';
       if (!page) break;
     }
     this.store.syncToken = token || since;
+    // The token says where to go on.
+    if (moreHidden && token && token !== since) return this.sync(epoch);
     this.store.adoptBacklogs(BACKLOG_CONVERSATIONS, BACKLOG_MESSAGES);
     for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
       const cursors = this.store.cursors();
@@ -100,9 +105,16 @@ export class Feed {
       const answer = await this.connection.request('sync', { cursors, since: this.store.syncToken, limit: SYNC_PAGE });
       if (epoch !== this.epoch) return;
       for (const conversation of answer.conversations ?? []) this.store.applyConversation(conversation);
+      this.applyHidden(answer);
       for (const message of answer.messages ?? []) this.onMessage(message);
       if (!answer.more || (answer.messages ?? []).length === 0) break;
     }
+    return undefined;
+  }
+
+  /** What this user hid while this device was away. */
+  applyHidden({ hidden = [] }) {
+    for (const { conversation_id: id, seqs = [] } of hidden) for (const seq of seqs) this.store.hideMessage(id, seq);
   }
 
   onEvent(name, body) {

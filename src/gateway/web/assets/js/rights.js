@@ -5,6 +5,7 @@ const RANK = { member: 0, admin: 1, owner: 2 };
 /** What the page asks about, by the server's name for it, with the lowest role that may. */
 export const ACTS = {
   write: { name: 'Write', lowest: 'member' },
+  reactAnyway: { name: 'ReactAnyway', lowest: 'admin' },
   writeAnyway: { name: 'WriteAnyway', lowest: 'admin' },
   mentionAll: { name: 'MentionAll', lowest: 'admin' },
   recallOthers: { name: 'RecallOthers', lowest: 'admin' },

@@ -3,7 +3,7 @@
 
 import { activity, advanceMember, deliveredBefore, isMuted, newerPreview, unreadOf } from './conversation.js';
 import { MessageLog } from './log.js';
-import { changed as changedBy, expired, expiryOf, isAboutAnother } from './targets.js';
+import { changed as changedBy, counts, expired, expiryOf, isAboutAnother, isHidden } from './targets.js';
 
 /** The most unanswered sends of one conversation; more are refused until some are answered. */
 export const PENDING_LIMIT = 200;
@@ -184,7 +184,9 @@ export class Store {
   /** This user wants to see a message no more, on whichever device. */
   hideMessage(id, seq) {
     const message = this.get(id)?.log.get(seq) ?? this.get(id)?.excerpt?.get(seq);
-    if (message) this.applyState({ ...message, marks: { ...message.marks, hidden: true } });
+    if (!message || isHidden(message)) return;
+    this.applyState({ ...message, marks: { ...message.marks, hidden: true } });
+    this.recount(this.get(id));
   }
 
   /** Empties what was to vanish by now, where it is held: in conversation `id`, and in the list's previews. */
@@ -454,7 +456,7 @@ export class Store {
     if (log.loaded && log.low <= info.read_seq + 1 && log.high >= info.last_seq) {
       info.unread = log
         .list()
-        .filter((message) => message.seq > info.read_seq && message.sender_id !== this.userId && !isAboutAnother(message)).length;
+        .filter((message) => message.seq > info.read_seq && message.sender_id !== this.userId && counts(message)).length;
     } else {
       info.unread = Math.min(info.unread, behind);
     }
@@ -470,5 +472,10 @@ export class Store {
     const target = quoted.get(change.target_seq);
     if (target) quoted.set(change.target_seq, changedBy(target, change));
     if (info.last_message?.seq === change.target_seq) info.last_message = changedBy(info.last_message, change);
+    // What was taken back before it was read is not unread any more; where that can't be counted, the server is asked.
+    if (change.kind === 'recall' && change.target_seq > info.read_seq) {
+      if (log.get(change.target_seq)) this.recount(conversation);
+      else conversation.stale = true;
+    }
   }
 }

@@ -10,6 +10,9 @@ export function isAboutAnother(message) {
 /** Whether the reader has hidden a message from itself. */
 export const isHidden = (message) => Boolean(message.marks?.hidden);
 
+/** Whether there is something in a message to be read. */
+export const counts = (message) => !isAboutAnother(message) && !message.recalled && !isHidden(message);
+
 /** When a message is to vanish; 0: never. */
 export const expiryOf = (message) => message.marks?.expires_at_ms ?? 0;
 

@@ -12,7 +12,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::client::{Client, ClientEvents, ClientOptions, Event, Rest, Start};
 
 mod account;
+mod acts;
 pub mod command;
+mod deeds;
 mod full_screen;
 mod terminal;
 mod view;
@@ -101,7 +103,7 @@ impl Chat {
                     Some(line) => match command::parse(&line) {
                         Ok(None) => {}
                         Ok(Some(Command::Quit)) => return,
-                        Ok(Some(Command::Help)) => self.screen.print(command::HELP),
+                        Ok(Some(Command::Help)) => self.screen.print(&command::help()),
                         Ok(Some(command)) => self.execute(command).await,
                         Err(advice) => self.screen.print(&advice),
                     },
@@ -241,7 +243,12 @@ impl Chat {
             Some(Event::Contact(contact)) => Some(signed_in.names.contact(&contact).await),
             Some(Event::Notice(notice)) => Some(format!("*** {}: {}", notice.title, notice.text)),
             Some(Event::Ended(error)) => Some(format!("signed out by the server: {error}")),
-            Some(Event::Receipt(_) | Event::Typing(_) | Event::Presence(_) | Event::Hidden(_)) => None,
+            Some(Event::Hidden(hidden)) => {
+                let (count, title) =
+                    (hidden.seqs.len(), signed_in.names.conversation(hidden.conversation_id).await);
+                Some(format!("you have hidden {count} message(s) of {title}"))
+            }
+            Some(Event::Receipt(_) | Event::Typing(_) | Event::Presence(_)) => None,
         };
         if let Some(line) = line {
             self.screen.print(&line);

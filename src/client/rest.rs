@@ -1,4 +1,11 @@
-//! The REST calls that clients need, with typed answers; see section 5 of the protocol page.
+//! The REST calls that clients need, with typed answers; see section 5 of the protocol page and `docs/rest.md`.
+//!
+//! Here are the calls by which everything begins, and how a call is made; the others are by subject: `rooms`, `messages`,
+//! `own` (what is a user's own).
+
+mod messages;
+mod own;
+mod rooms;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -8,6 +15,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub use self::messages::{Forwarded, Found, Kept, Pin, Readers, Search, Submitted};
+pub use self::own::{Blocked, Device, PreferenceChange, Privacy, PrivacyChange, ProfileChange};
+pub use self::rooms::{Ban, GroupChange, Invite, JoinRequest, Member};
 use super::error::{ClientError, Close};
 use crate::domain::Error;
 use crate::protocol::ErrorCode;
@@ -60,48 +70,6 @@ pub struct Contact {
     pub state: String,
     /// What the request said.
     pub message: String,
-}
-
-/// A member of a conversation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Member {
-    /// Who.
-    pub user_id: u64,
-    /// `owner, admin` or `member`.
-    pub role: String,
-    /// May not write until then; 0: may.
-    pub silenced_until_ms: u64,
-}
-
-/// One who wants to join.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JoinRequest {
-    /// Who.
-    pub user_id: u64,
-    /// The account's name.
-    pub username: String,
-    /// What the request says.
-    pub message: String,
-    /// Unix time, milliseconds.
-    pub created_at_ms: u64,
-}
-
-/// A code that lets into a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Invite {
-    /// What [`Rest::use_invite`] takes.
-    pub code: String,
-    /// Into which group.
-    pub conversation_id: u64,
-    /// Unix time, milliseconds; 0: never.
-    pub expires_at_ms: u64,
-    /// 0: as often as one likes.
-    pub uses_max: u64,
-    /// How often it was used.
-    pub uses: u64,
 }
 
 /// One page of a list.
@@ -266,114 +234,6 @@ impl Rest {
         self.call(Method::POST, "/conversations", Some(&body)).await
     }
 
-    /// `GET /conversations/{id}/members`: one page.
-    pub async fn members(&self, conversation_id: u64, cursor: &str) -> Answer<Page<Member>> {
-        let path = list(&format!("/conversations/{conversation_id}/members"), cursor);
-        self.call(Method::GET, &path, None).await
-    }
-
-    /// `POST /conversations/{id}/members`: adds users.
-    pub async fn add_members(&self, conversation_id: u64, user_ids: &[u64]) -> Answer<()> {
-        let body = json!({"user_ids": user_ids});
-        self.call_empty(Method::POST, &format!("/conversations/{conversation_id}/members"), Some(&body)).await
-    }
-
-    /// `DELETE /conversations/{id}/members/{user_id}`.
-    pub async fn remove_member(&self, conversation_id: u64, user_id: u64) -> Answer<()> {
-        let path = format!("/conversations/{conversation_id}/members/{user_id}");
-        self.call_empty(Method::DELETE, &path, None).await
-    }
-
-    /// `PATCH /conversations/{id}`: an object of the settings to change.
-    pub async fn change_conversation(
-        &self,
-        conversation_id: u64,
-        change: &serde_json::Value,
-    ) -> Answer<v1::Conversation> {
-        self.call(Method::PATCH, &format!("/conversations/{conversation_id}"), Some(change)).await
-    }
-
-    /// `DELETE /conversations/{id}`: ends a group for all.
-    pub async fn dissolve(&self, conversation_id: u64) -> Answer<()> {
-        self.call_empty(Method::DELETE, &format!("/conversations/{conversation_id}"), None).await
-    }
-
-    /// `PATCH /conversations/{id}/members/{user_id}`: an object of `role` and `silenced_until_ms`.
-    pub async fn change_member(
-        &self,
-        conversation_id: u64,
-        user_id: u64,
-        change: &serde_json::Value,
-    ) -> Answer<Member> {
-        let path = format!("/conversations/{conversation_id}/members/{user_id}");
-        self.call(Method::PATCH, &path, Some(change)).await
-    }
-
-    /// `PUT /conversations/{id}/bans/{user_id}`.
-    pub async fn ban(&self, conversation_id: u64, user_id: u64, reason: &str) -> Answer<()> {
-        let path = format!("/conversations/{conversation_id}/bans/{user_id}");
-        self.call_empty(Method::PUT, &path, Some(&json!({"reason": reason}))).await
-    }
-
-    /// `DELETE /conversations/{id}/bans/{user_id}`.
-    pub async fn unban(&self, conversation_id: u64, user_id: u64) -> Answer<()> {
-        let path = format!("/conversations/{conversation_id}/bans/{user_id}");
-        self.call_empty(Method::DELETE, &path, None).await
-    }
-
-    /// `POST /conversations/{id}/join`, with what a request says where one is needed; whether it came to a request only.
-    pub async fn ask_to_join(&self, conversation_id: u64, message: &str) -> Answer<bool> {
-        let body = json!({"message": message});
-        let path = format!("/conversations/{conversation_id}/join");
-        let (status, _) = self.exchange(Method::POST, &path, Some(&body)).await?;
-        Ok(status == StatusCode::ACCEPTED)
-    }
-
-    /// The same without a word.
-    pub async fn join(&self, conversation_id: u64) -> Answer<bool> {
-        self.ask_to_join(conversation_id, "").await
-    }
-
-    /// `GET /conversations/{id}/requests`: one page of those who want to join.
-    pub async fn join_requests(&self, conversation_id: u64, cursor: &str) -> Answer<Page<JoinRequest>> {
-        self.call(Method::GET, &list(&format!("/conversations/{conversation_id}/requests"), cursor), None)
-            .await
-    }
-
-    /// `POST /conversations/{id}/requests/{user_id}/accept` or `…/decline`.
-    pub async fn answer_join_request(&self, conversation_id: u64, user_id: u64, accept: bool) -> Answer<()> {
-        let word = if accept { "accept" } else { "decline" };
-        let path = format!("/conversations/{conversation_id}/requests/{user_id}/{word}");
-        self.call_empty(Method::POST, &path, None).await
-    }
-
-    /// `POST /conversations/{id}/invites`: a code; 0: it does not expire, or may be used as often as one likes.
-    pub async fn make_invite(
-        &self,
-        conversation_id: u64,
-        expires_in_seconds: u64,
-        uses_max: u64,
-    ) -> Answer<Invite> {
-        let body = json!({"expires_in_seconds": expires_in_seconds, "uses_max": uses_max});
-        self.call(Method::POST, &format!("/conversations/{conversation_id}/invites"), Some(&body)).await
-    }
-
-    /// `DELETE /conversations/{id}/invites/{code}`.
-    pub async fn drop_invite(&self, conversation_id: u64, code: &str) -> Answer<()> {
-        let path = format!("/conversations/{conversation_id}/invites/{}", percent_encode(code));
-        self.call_empty(Method::DELETE, &path, None).await
-    }
-
-    /// `POST /invites/{code}`: joins the group of a code.
-    pub async fn use_invite(&self, code: &str) -> Answer<v1::Conversation> {
-        self.call(Method::POST, &format!("/invites/{}", percent_encode(code)), None).await
-    }
-
-    /// `POST /conversations/{id}/leave`.
-    pub async fn leave(&self, conversation_id: u64) -> Answer<()> {
-        self.call_empty(Method::POST, &format!("/conversations/{conversation_id}/leave"), None).await
-    }
-
     /// `GET /conversations/{id}/messages`: the messages before `before_seq` (0: the newest).
     pub async fn messages(
         &self,
@@ -406,9 +266,7 @@ impl Rest {
         body: Option<&serde_json::Value>,
     ) -> Answer<T> {
         let (status, bytes) = self.exchange(method, path, body).await?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            ClientError::Protocol(format!("{path} answered {status} with a body that isn't it: {error}"))
-        })
+        parsed(path, status, &bytes)
     }
 
     /// A call whose answer has no body, or none of interest.
@@ -479,6 +337,12 @@ async fn read(response: reqwest::Response) -> Answer<(StatusCode, Vec<u8>)> {
             Err(ClientError::Refused(Error::new(code_of(status), format!("HTTP status {status}: {shown}"))))
         }
     }
+}
+
+fn parsed<T: DeserializeOwned>(path: &str, status: StatusCode, bytes: &[u8]) -> Answer<T> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        ClientError::Protocol(format!("{path} answered {status} with a body that isn't it: {error}"))
+    })
 }
 
 /// The code for an error answer without this protocol's body, as from something in between.

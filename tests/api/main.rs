@@ -14,6 +14,8 @@ mod tiny_disk;
 
 mod accounts;
 mod blocks;
+mod chat;
+mod client_rest;
 mod contacts;
 mod conversations;
 mod described;

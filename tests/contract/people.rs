@@ -217,7 +217,7 @@ pub async fn an_erased_user_leaves_a_name_and_nothing_else(stores: &Stores) {
     stores.people.set_privacy(PrivacyRecord { user_id: ada, ..Default::default() }).await.expect("set");
     stores.accounts.set_line_given(ada, &[(1, "1-2".to_owned())]).await.expect("noted");
 
-    stores.marks.hide(ada, 7, &[1]).await.expect("hidden");
+    stores.marks.hide(ada, 7, &[1], 5).await.expect("hidden");
     let later = ScheduledRecord { user_id: ada, send_at_ms: 5, ..ScheduledRecord::default() };
     stores.marks.schedule(later.clone()).await.expect("kept");
     stores.marks.schedule(ScheduledRecord { user_id: bob, ..later }).await.expect("kept");

@@ -74,6 +74,7 @@ pub async fn settings_change_where_told_to(stores: &Stores) {
         slow_mode_seconds: Some(30),
         silence_all: Some(true),
         history_open: Some(true),
+        retention_seconds: Some(3600),
     };
     change(stores, rooks.id, 20, vec![RoomWrite::Settings(all.clone())]).await;
     let mut expected = rooks.clone();

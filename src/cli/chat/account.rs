@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::command::Command;
+use super::deeds::new_client_id;
 use super::view::{Names, contact_line};
 use crate::client::{Client, ClientError, Rest};
 use crate::domain::Error;
@@ -30,9 +31,9 @@ pub(super) enum Done {
 /// Somebody who has signed in. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Account {
-    rest: Rest,
+    pub(super) rest: Rest,
     client: Client,
-    names: Names,
+    pub(super) names: Names,
     /// The client_ids of what was written here, whose messages need no echo.
     sent: Arc<Mutex<HashSet<String>>>,
 }
@@ -95,6 +96,7 @@ impl Account {
             }
             Command::History { conversation_id, count } => self.history(conversation_id, count).await?,
             Command::Conversations => self.conversations().await?,
+            Command::Act(act) => self.act(act).await?,
             // Handled where there need be no account.
             Command::Register { .. }
             | Command::Login { .. }
@@ -107,7 +109,7 @@ impl Account {
 
     /// Sends, and keeps the client_id in mind. `None`: it still waits to be stored, and goes on trying.
     async fn send(&self, mut send: v1::Send) -> Result<Option<v1::Sent>, ClientError> {
-        let client_id = hex::encode(rand::random::<[u8; 16]>());
+        let client_id = new_client_id();
         send.client_id.clone_from(&client_id);
         self.sent.lock().insert(client_id.clone());
         let (client, sending) = (self.client.clone(), send);
@@ -134,7 +136,7 @@ impl Account {
     }
 
     /// The user of an id or a name, and how to call them.
-    async fn find(&self, user: &str) -> Result<(u64, String), ClientError> {
+    pub(super) async fn find(&self, user: &str) -> Result<(u64, String), ClientError> {
         match user.parse() {
             Ok(user_id) => Ok((user_id, self.names.user(user_id).await)),
             Err(_) => {

@@ -1,6 +1,10 @@
 //! The commands of the terminal client, in both forms that MPIM's clients know: `chat:5:Hello there` and
 //! `chat 5 Hello there`.
 
+use std::fmt::Write as _;
+
+use super::acts::{self, Act};
+
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -28,6 +32,8 @@ pub enum Command {
     History { conversation_id: u64, count: u32 },
     /// List conversations.
     Conversations,
+    /// Something with a group or a message.
+    Act(Act),
     /// Sign out.
     Logout,
     /// List the commands.
@@ -36,8 +42,8 @@ pub enum Command {
     Quit,
 }
 
-/// What `help` prints.
-pub const HELP: &str = "\
+/// What `help` prints: these, then those of [`acts`].
+const HELP: &str = "\
 commands (a ':' may stand for the spaces between the words, as in chat:5:Hello there):
   register NAME PASSWORD        make an account and sign in
   login NAME PASSWORD           sign in
@@ -79,7 +85,18 @@ const USAGES: [(&str, &str); 15] = [
 
 /// The command words, for completion.
 pub fn words() -> impl Iterator<Item = &'static str> {
-    USAGES.iter().map(|(word, _)| *word)
+    let acts = acts::USAGES.iter().map(|(word, _, _)| *word);
+    USAGES.iter().map(|(word, _)| *word).chain(acts)
+}
+
+/// What `help` prints: every command, in lines.
+pub fn help() -> String {
+    let mut help = HELP.to_owned();
+    help.push_str("\nin groups, and with messages (ID: of a conversation; SEQ: as 'history' shows it):");
+    for (_, usage, what) in acts::USAGES {
+        let _ = write!(help, "\n  {usage:<28}  {what}");
+    }
+    help
 }
 
 /// Reads a line. `Ok(None)`: it is empty. `Err`: what to write instead.
@@ -91,14 +108,21 @@ pub fn parse(line: &str) -> Result<Option<Command>, String> {
     let split_at = line.find([':', ' ', '\t']).unwrap_or(line.len());
     let word = line[..split_at].to_lowercase();
     let separator = if line[split_at..].starts_with(':') { Separator::Colon } else { Separator::Space };
-    let rest = Rest { text: line.get(split_at + 1..).unwrap_or_default(), separator };
+    // Beside 'leavegroup'.
+    let word = if word == "leave" { "leavegroup".to_owned() } else { word };
+    let rest = Words { text: line.get(split_at + 1..).unwrap_or_default(), separator };
+    if let Some((_, usage, _)) = acts::USAGES.iter().find(|(known, _, _)| *known == word) {
+        return acts::read(&word, rest)
+            .map(|act| Some(Command::Act(act)))
+            .ok_or_else(|| format!("write: {usage}"));
+    }
     let Some((_, usage)) = USAGES.iter().find(|(known, _)| *known == word) else {
         return Err(unknown(&word));
     };
     arguments(&word, rest).map(Some).ok_or_else(|| format!("write: {usage}"))
 }
 
-fn arguments(word: &str, mut rest: Rest<'_>) -> Option<Command> {
+fn arguments(word: &str, mut rest: Words<'_>) -> Option<Command> {
     let command = match word {
         "register" => Command::Register { username: rest.word()?, password: rest.tail()? },
         "login" => Command::Login { username: rest.word()?, password: rest.tail()? },
@@ -149,14 +173,14 @@ enum Separator {
 }
 
 /// What is left of a line.
-struct Rest<'a> {
+pub(super) struct Words<'a> {
     text: &'a str,
     separator: Separator,
 }
 
-impl Rest<'_> {
+impl Words<'_> {
     /// The next word; `None` if there is none.
-    fn word(&mut self) -> Option<String> {
+    pub(super) fn word(&mut self) -> Option<String> {
         let (word, rest) = match self.separator {
             Separator::Colon => self.text.split_once(':').unwrap_or((self.text, "")),
             Separator::Space => {
@@ -169,12 +193,26 @@ impl Rest<'_> {
         (!word.is_empty()).then(|| word.to_owned())
     }
 
-    fn number(&mut self) -> Option<u64> {
-        self.word()?.parse().ok().filter(|number| *number > 0)
+    /// A number from 1 on.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        self.count().filter(|number| *number > 0)
+    }
+
+    /// A number from 0 on.
+    pub(super) fn count(&mut self) -> Option<u64> {
+        self.word()?.parse().ok()
+    }
+
+    /// The same, which may be left out; `None`: it is none.
+    pub(super) fn count_or(&mut self, otherwise: u64) -> Option<u64> {
+        match self.word() {
+            Some(word) => word.parse().ok(),
+            None => Some(otherwise),
+        }
     }
 
     /// All that is left, separators included.
-    fn tail(&mut self) -> Option<String> {
+    pub(super) fn tail(&mut self) -> Option<String> {
         let tail = std::mem::take(&mut self.text).trim();
         (!tail.is_empty()).then(|| tail.to_owned())
     }
@@ -216,6 +254,40 @@ mod tests {
             Command::CreateGroup { name: "the rust room".into(), description: "for us".into() }
         );
         assert_eq!(read("history 3"), Command::History { conversation_id: 3, count: HISTORY_DEFAULT });
+    }
+
+    #[test]
+    fn every_command_is_in_the_help_and_is_read_as_it_is_written() {
+        let help = help();
+        for word in words() {
+            assert!(help.lines().any(|line| line.trim_start().starts_with(word)), "{word}");
+        }
+        for (word, usage, _) in acts::USAGES {
+            let line = usage
+                .replace("USER ROLE", "bob admin")
+                .replace("USER", "bob")
+                .replace("on|off", "on")
+                .replace(['[', ']'], "");
+            let line: Vec<&str> = line
+                .split(' ')
+                .map(|part| match part {
+                    "ID" | "TO_ID" | "SEQ" | "MINUTES" | "NUMBER" | "SECONDS" | "HOURS" | "USES" => "7",
+                    part => part,
+                })
+                .collect();
+            let (spaces, colons) = (line.join(" "), line.join(":"));
+            assert_eq!(read(&spaces), read(&colons), "{word}");
+            // What may be left out may.
+            if usage.contains('[') {
+                let short = line[..line.len() - 1].join(" ");
+                assert!(matches!(read(&short), Command::Act(_)), "{short}");
+            }
+        }
+        assert_eq!(read("leave 7"), Command::LeaveGroup { conversation_id: 7 });
+        let silence = Act::Silence { group: 7, user: "bob".into(), minutes: 0 };
+        assert_eq!(read("silence 7 bob 0"), Command::Act(silence));
+        assert_eq!(parse("pin 7"), Err("write: pin ID SEQ".to_owned()));
+        assert_eq!(parse("mute 7 long"), Err("write: mute ID [HOURS]".to_owned()));
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn found(stores: &Stores, id: u64) -> Vec<u64> {
 pub async fn what_is_removed_takes_along_all_that_hangs_on_it(stores: &Stores) {
     let (id, other) = (group(stores, &[2], 10).await.id, group(stores, &[2], 10).await.id);
     let mut batch: Vec<Message> = (1..=7).map(|seq| message(id, seq, 1, &format!("c{seq}"))).collect();
-    batch[3].marks = Some(Marks { expires_at_ms: 77, ..Marks::default() });
+    batch[3].marks = Some(Box::new(Marks { expires_at_ms: 77, ..Marks::default() }));
     batch.push(entry(id, 8, MessageKind::Edit, 3));
     batch.push(entry(id, 9, MessageKind::Reaction, 2));
     batch.push(entry(id, 10, MessageKind::Reaction, 7));

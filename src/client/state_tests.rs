@@ -349,3 +349,55 @@ fn a_new_conversation_begins_where_its_first_page_does() {
     assert_eq!(seqs, [6, 7]);
     assert!(state.is_synced());
 }
+
+/// A conversation whose beginning was removed while we were away is no gap that is waited for.
+#[test]
+fn what_was_removed_at_the_beginning_of_a_log_is_passed_over() {
+    let mut state = SyncState::new(Start::Beginning);
+    state.connected();
+    state.next_request().expect("the list");
+    let row = |first_seq, last_seq| Conversation {
+        conversation_id: 7,
+        first_seq,
+        last_seq,
+        ..Conversation::default()
+    };
+    state.page(SyncPage { conversations: vec![row(1, 3)], sync_token: "t".into(), ..SyncPage::default() });
+    let asked = state.next_request().expect("what it lacks");
+    assert_eq!(asked.cursors, [Cursor { conversation_id: 7, seq: 0 }]);
+    // Meanwhile all but the last one went.
+    let page = SyncPage { messages: vec![message(7, 9)], ..SyncPage::default() };
+    assert_eq!(state.page(page).messages, [message(7, 9)]);
+    assert!(state.is_synced() && state.cursor(7) == Some(9));
+    // And once more, told by the conversation itself.
+    assert_eq!(state.conversation(&row(20, 20)), []);
+    state.confirm_hints();
+    assert_eq!(state.next_request().expect("20 is new").cursors, [Cursor { conversation_id: 7, seq: 19 }]);
+}
+
+#[test]
+fn what_was_hidden_elsewhere_is_told_and_not_shown_later() {
+    let mut state = SyncState::new(Start::Beginning);
+    state.connected();
+    state.next_request().expect("the list");
+    state.live(Message { text: "early".into(), ..message(7, 3) });
+    let hidden = Hidden { conversation_id: 7, seqs: vec![1, 3] };
+    let page = SyncPage {
+        hidden: vec![hidden.clone()],
+        hidden_more: true,
+        sync_token: "t1".into(),
+        ..SyncPage::default()
+    };
+    assert_eq!(state.page(page).hidden, [hidden]);
+    let again = state.next_request().expect("there is more");
+    assert_eq!((again.since.as_str(), again.cursors.len()), ("t1", 0));
+    state.page(SyncPage { sync_token: "t2".into(), ..SyncPage::default() });
+    state.next_request().expect("what lies before 3");
+    let given = state.page(SyncPage { messages: vec![message(7, 1), message(7, 2)], ..SyncPage::default() });
+    let last = given.messages.last().expect("its turn has come");
+    assert!(
+        last.seq == 3 && last.text.is_empty() && last.marks.is_some_and(|marks| marks.hidden),
+        "{last:?}"
+    );
+    assert!(state.is_synced());
+}

@@ -15,7 +15,9 @@ use crate::domain::Result;
 use crate::domain::ranges::SeqRanges;
 use crate::protocol::v1::{Cursor, Message};
 use crate::protocol::{ConversationKind, line};
-use crate::storage::{AccountStore, ConversationRow, ConversationStore, MessageStore, StoreError, Stores};
+use crate::storage::{
+    AccountStore, ConversationRow, ConversationStore, MarkStore, MessageStore, StoreError, Stores,
+};
 
 /// Messages read from the log at a time.
 const PAGE_MESSAGES: u32 = 200;
@@ -43,6 +45,7 @@ pub struct Lines {
     accounts: Arc<dyn AccountStore>,
     conversations: Arc<dyn ConversationStore>,
     messages: Arc<dyn MessageStore>,
+    marks: Arc<dyn MarkStore>,
     rooms: Rooms,
     users: Arc<DashMap<u64, Arc<UserLines>>>,
 }
@@ -85,6 +88,7 @@ impl Lines {
             accounts: stores.accounts.clone(),
             conversations: stores.conversations.clone(),
             messages: stores.messages.clone(),
+            marks: stores.marks.clone(),
             rooms,
             users: Arc::default(),
         }
@@ -252,9 +256,13 @@ impl Pull {
         let new = |message: &&Message| {
             message.sender_id != self.user_id && known.is_none_or(|known| !known.contains(message.seq))
         };
-        lines.extend(
-            messages.iter().filter(new).filter_map(|message| line::message_line(message, current.kind)),
-        );
+        let new: Vec<&Message> = messages.iter().filter(new).collect();
+        // What the user has hidden elsewhere is given no more, and counts as given.
+        let keys: Vec<(u64, u64)> =
+            new.iter().map(|message| (message.conversation_id, message.seq)).collect();
+        let hidden = self.lines.marks.hidden_among(self.user_id, &keys).await?;
+        let shown = new.iter().filter(|message| !hidden.contains(&(message.conversation_id, message.seq)));
+        lines.extend(shown.filter_map(|message| line::message_line(message, current.kind)));
         if let Some(last) = self.read.get_mut(&current.conversation_id) {
             *last = newest;
         }

@@ -12,7 +12,7 @@ use crate::actors::Actors;
 use crate::actors::session::{Handler, Session};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::protocol::v1::{ClientFrame, Send};
+use crate::protocol::v1::{ClientFrame, Send, SyncRequest};
 use crate::protocol::{ContactState, ErrorCode, JoinPolicy};
 use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::memory::{Fault, MemoryStores};
@@ -292,5 +292,80 @@ async fn what_could_not_be_stored_as_given_stays_noted() {
     assert!(lines.flush(bob).await.is_err());
     lines.flush(bob).await.expect("the store is back");
     assert!(texts(lines.pull(bob).await.expect("begun")).await.0.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sync_tells_all_that_was_hidden_in_as_many_pages_as_it_takes() {
+    let node = Node::start().await;
+    let (ann, ben) = (node.user("ann").await, node.user("ben").await);
+    let (id, _) = node.says(ben, ann, "hello").await;
+    let marks = node.memory.stores().marks;
+    // More than one page tells, three in each moment.
+    for seq in 1..=5000 {
+        marks.hide(ann, id, &[seq], 1000 + seq / 3).await.expect("hidden");
+    }
+    let messages = &node.services.messages;
+    let (mut since, mut told, mut pages) = ("1".to_owned(), Vec::new(), 0);
+    loop {
+        let request = SyncRequest { since, ..SyncRequest::default() };
+        let page = messages.sync(ann, request, 1 << 20).await.expect("a page");
+        told.extend(page.hidden.iter().flat_map(|hidden| hidden.seqs.clone()));
+        (since, pages) = (page.sync_token, pages + 1);
+        if !page.hidden_more {
+            break;
+        }
+    }
+    assert!(pages >= 3, "{pages}");
+    assert_eq!(told, (1..=5000).collect::<Vec<u64>>(), "each once, in the order in which they were hidden");
+    // A page that may be small tells few of them, and the whole of a moment.
+    let request = SyncRequest { since: "1".to_owned(), ..SyncRequest::default() };
+    let page = messages.sync(ann, request, 5000).await.expect("a page");
+    assert!(page.hidden_more && page.hidden[0].seqs.last().is_some_and(|seq| seq % 3 == 2), "{page:?}");
+    let request = SyncRequest { since: "1".to_owned(), ..SyncRequest::default() };
+    assert!(messages.sync(ben, request, 1 << 20).await.expect("a page").hidden.is_empty());
+    node.stop().await;
+}
+
+/// Whoever has claimed it has ended before it was sent: it is sent all the same, once, and meanwhile not taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_claimed_before_a_crash_is_sent_once() {
+    let node = Node::start().await;
+    let (ann, ben) = (node.user("ann").await, node.user("ben").await);
+    let (id, _) = node.says(ann, ben, "hello").await;
+    let schedule = &node.services.schedule;
+    let send = |name: &str| Send {
+        conversation_id: id,
+        client_id: name.to_owned(),
+        text: name.to_owned(),
+        send_at_ms: crate::clock::now_ms() + 50,
+        ..Send::default()
+    };
+    let mut kept = Vec::new();
+    for name in ["claimed", "sent and claimed"] {
+        kept.push(schedule.add(ann, send(name)).await.expect("kept").scheduled_id);
+        assert_eq!(node.memory.stores().marks.claim(kept[kept.len() - 1]).await, Ok(true));
+    }
+    // The second one was even stored.
+    let stored = Send { send_at_ms: 0, ..send("sent and claimed") };
+    node.services.messages.send(ann, stored).await.expect("stored");
+    assert_eq!(schedule.list(ann, 0, 9).await.expect("listed"), []);
+    for id in kept {
+        let refused = schedule.cancel(ann, id).await.expect_err("it may have been sent");
+        assert_eq!(refused.code, ErrorCode::NotFound);
+    }
+    schedule.start(std::time::Duration::from_millis(10));
+    let log = node.memory.stores().messages;
+    let due = node.memory.stores().marks;
+    let done = async {
+        while !due.due(u64::MAX, (0, 0), 9).await.expect("read").is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), done).await.expect("it is sent");
+    let log = log.after(id, 0, 99).await.expect("read");
+    let mut texts: Vec<&str> = log.iter().map(|message| message.text.as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["claimed", "hello", "sent and claimed"]);
     node.stop().await;
 }

@@ -201,3 +201,20 @@ async fn what_was_given_survives_a_restart_of_the_node() {
     assert_eq!(texts(&ben.pulls().await), ["second"]);
     assert!(ben.pulls().await.is_empty());
 }
+
+#[tokio::test]
+async fn what_was_hidden_on_another_device_is_not_given() {
+    let world = World::shared();
+    let (grace, mut ann) = (world.person("grace").await, world.registers("ann").await);
+    let mut live = grace.opens(Transport::Tcp).await;
+    let mut heard = Vec::new();
+    for text in ["one", "two", "three"] {
+        ann.sends(grace.id, text).await;
+        heard.push(live.hears_a_message().await);
+    }
+    let path = format!("/conversations/{}/messages/hide", heard[1].conversation_id);
+    grace.posts(&path, json!({"seqs": [heard[1].seq]})).await.is(204);
+    let mut line = world.logs_in(&grace.name).await;
+    assert_eq!(texts(&line.pulls().await), ["one", "three"]);
+    assert!(line.pulls().await.is_empty());
+}

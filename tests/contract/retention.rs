@@ -94,7 +94,8 @@ pub async fn what_is_removed_takes_along_all_that_hangs_on_it(stores: &Stores) {
     assert_eq!(found(stores, id).await, [10, 9, 8, 7, 6]);
     assert_eq!(stores.messages.last_seq(id).await, Ok(10));
     assert_eq!(stores.messages.at(&[(id, 2), (id, 7)]).await.map(|found| seqs(&found)), Ok(vec![7]));
-    assert_eq!(stores.messages.seq_at(id, 0).await, Ok(6));
+    assert!(stores.messages.seq_at(id, 0).await.is_ok_and(|seq| seq <= 6));
+    assert_eq!(stores.messages.seq_at(id, 1_000_007).await, Ok(7));
     let row = stores.conversations.conversation_of(2, id).await.expect("read").expect("there");
     assert_eq!(row.unread, 1, "6; what was hidden is none, nor are entries");
     let shown = Conversation::from(row);

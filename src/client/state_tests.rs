@@ -396,7 +396,7 @@ fn what_was_hidden_elsewhere_is_told_and_not_shown_later() {
     let given = state.page(SyncPage { messages: vec![message(7, 1), message(7, 2)], ..SyncPage::default() });
     let last = given.messages.last().expect("its turn has come");
     assert!(
-        last.seq == 3 && last.text.is_empty() && last.marks.is_some_and(|marks| marks.hidden),
+        last.seq == 3 && last.text.is_empty() && last.marks.as_ref().is_some_and(|marks| marks.hidden),
         "{last:?}"
     );
     assert!(state.is_synced());

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::messages::Messages;
-use super::timers::bear;
+use super::timers::Round;
 use crate::actors::room::Rooms;
 use crate::clock::now_ms;
 use crate::config::MessagesConfig;
@@ -69,7 +69,7 @@ impl Retention {
 
     async fn round(&self, place: &mut Place, now_ms: u64) -> Result<()> {
         place.steps = STEPS_MAX;
-        let mut failures = 0;
+        let mut round = Round::default();
         for _ in 0..PAGES_MAX {
             // Where all are kept for ever, only those with a rule of their own matter.
             let page = self.stores.retention.logs(place.after_id, self.all_ms == 0, PAGE).await?;
@@ -79,7 +79,7 @@ impl Retention {
                 }
                 place.after_id = log.conversation_id;
                 if self.rooms.is_here(log.conversation_id) {
-                    bear(&mut failures, self.shorten(log, &mut place.steps, now_ms).await)?;
+                    round.bear(log.conversation_id, self.shorten(log, &mut place.steps, now_ms).await)?;
                 }
             }
             if page.len() < PAGE as usize {

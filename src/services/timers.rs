@@ -1,7 +1,11 @@
 //! Messages that wait for their time, and messages whose time is over. Both are kept in the database; every node looks there
 //! at intervals for what is due in the rooms that it owns, so a node that ends leaves its share to the next owners. That two
 //! nodes find the same is harmless: a scheduled message has its `client_id`, an expiry is an entry of a fixed name.
+//!
+//! What waits for one conversation holds up no other's: it is put off by as long as the refusal says, or passed over for the
+//! rest of the round. Expiries have a loop of their own.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +23,8 @@ const PAGE: u32 = 200;
 const PAGES_MAX: usize = 20;
 /// After so many failures a round ends.
 const FAILURES_MAX: usize = 10;
+/// How long what is refused for now is put off at least.
+const PUT_OFF_MS: u64 = 1000;
 
 /// What users have scheduled, for every edge. Cheap to clone.
 #[derive(Clone)]
@@ -79,37 +85,36 @@ impl Schedule {
     /// Does what is due in the rooms of this node, again and again, as long as the node runs.
     pub fn start(&self, interval: Duration) {
         let this = self.clone();
-        tokio::spawn(async move {
-            let mut rounds = tokio::time::interval(interval);
-            rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                rounds.tick().await;
-                if let Err(error) = this.round(now_ms()).await {
-                    tracing::debug!(target: "rookery::timers", %error, "what is due waits for the next round");
-                }
-            }
-        });
+        tokio::spawn(again_and_again(interval, async move || this.send_due(now_ms()).await));
+        let this = self.clone();
+        tokio::spawn(again_and_again(interval, async move || this.empty_expired(now_ms()).await));
     }
 
-    async fn round(&self, now_ms: u64) -> Result<()> {
-        let mut failures = 0;
+    async fn send_due(&self, now_ms: u64) -> Result<()> {
+        let mut round = Round::default();
         let mut after = (0, 0);
         for _ in 0..PAGES_MAX {
             let page = self.marks.due(now_ms, after, PAGE).await?;
             for record in &page {
-                if self.messages.rooms.is_here(record.send.conversation_id) {
-                    bear(&mut failures, self.send(record).await)?;
+                let id = record.send.conversation_id;
+                if self.messages.rooms.is_here(id) && round.has_not_failed(id) {
+                    round.bear(id, self.send(record).await)?;
                 }
             }
             let Some(last) = page.last().filter(|_| page.len() == PAGE as usize) else { break };
             after = (last.send_at_ms, last.id);
         }
-        after = (0, 0);
+        Ok(())
+    }
+
+    async fn empty_expired(&self, now_ms: u64) -> Result<()> {
+        let mut round = Round::default();
+        let mut after = (0, 0);
         for _ in 0..PAGES_MAX {
             let page = self.marks.expired(now_ms, after, PAGE).await?;
-            for &(conversation_id, seq) in &page {
-                if self.messages.rooms.is_here(conversation_id) {
-                    bear(&mut failures, self.expire(conversation_id, seq).await)?;
+            for &(id, seq) in &page {
+                if self.messages.rooms.is_here(id) && round.has_not_failed(id) {
+                    round.bear(id, self.expire(id, seq).await)?;
                 }
             }
             let Some(last) = page.last().filter(|_| page.len() == PAGE as usize) else { break };
@@ -122,40 +127,71 @@ impl Schedule {
     /// same; a claim that was made before is made for good, whoever made it. One that is refused for good stays, with the
     /// reason, for its sender to see.
     async fn send(&self, record: &ScheduledRecord) -> Result<()> {
+        let account = self.messages.stores.accounts.user(record.user_id).await?;
+        if account.is_none_or(|user| user.disabled) {
+            return Ok(self.marks.note_failure(record.id, "the account is deactivated").await?);
+        }
         if !record.claimed && !self.marks.claim(record.id).await? {
             return Ok(());
         }
         let send = Send { send_at_ms: 0, ..record.send.clone() };
         match self.messages.send(record.user_id, send).await {
-            Ok(_) => self.marks.finish(record.id).await?,
-            Err(error) if error.is_retryable() => {
-                // Refused and not stored, by this try and by none before: its sender may still think better of it.
-                if error.code == ErrorCode::ResourceExhausted && !record.claimed {
-                    self.marks.release(record.id).await?;
-                }
-                return Err(error);
+            Ok(_) => Ok(self.marks.finish(record.id).await?),
+            // Refused for now: a slow room, or too much at once.
+            Err(error) if error.code == ErrorCode::ResourceExhausted => {
+                let at_ms = now_ms() + error.retry_after_ms.max(PUT_OFF_MS);
+                // Not stored by this try and by none before: its sender may still think better of it.
+                Ok(self.marks.put_off(record.id, at_ms, record.claimed).await?)
             }
-            Err(error) => self.marks.note_failure(record.id, &error.message).await?,
+            Err(error) if error.is_retryable() || error.code == ErrorCode::Internal => Err(error),
+            Err(error) => Ok(self.marks.note_failure(record.id, &error.message).await?),
         }
-        Ok(())
     }
 
     async fn expire(&self, conversation_id: u64, seq: u64) -> Result<()> {
         match self.messages.rooms.expire(conversation_id, seq).await {
             // The entry takes the time out of the database with what it stores.
-            Ok(sent) if !sent.duplicate => Ok(()),
-            Err(error) if error.is_retryable() || error.code == ErrorCode::Internal => Err(error),
-            // It was emptied before, or went with its account.
-            _ => Ok(self.marks.forget_expiry(conversation_id, seq).await?),
+            Ok(sent) if !sent.duplicate => return Ok(()),
+            Err(error) if error.is_retryable() || error.code == ErrorCode::Internal => return Err(error),
+            _ => {}
+        }
+        // It was emptied before, or went with its account. Or its room's clock is behind: then its time comes.
+        let kept = self.messages.stores.messages.at(&[(conversation_id, seq)]).await?;
+        if kept.iter().all(|message| message.recalled) {
+            self.marks.forget_expiry(conversation_id, seq).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn again_and_again(interval: Duration, mut round: impl AsyncFnMut() -> Result<()>) {
+    let mut rounds = tokio::time::interval(interval);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        if let Err(error) = round().await {
+            tracing::debug!(target: "rookery::timers", %error, "what is due waits for the next round");
         }
     }
 }
 
-/// One that fails for now is left to the next round and holds up no other; when many do, the rest would fare no better.
-pub(super) fn bear(failures: &mut usize, outcome: Result<()>) -> Result<()> {
-    let Err(error) = outcome else { return Ok(()) };
-    *failures += 1;
-    if *failures < FAILURES_MAX { Ok(()) } else { Err(error) }
+/// What failed in a round. A conversation that fails is passed over, which also keeps what is sent there in its order; when
+/// many do, the rest would fare no better.
+#[derive(Default)]
+pub(super) struct Round {
+    failed: HashSet<u64>,
+}
+
+impl Round {
+    fn has_not_failed(&self, conversation_id: u64) -> bool {
+        !self.failed.contains(&conversation_id)
+    }
+
+    pub(super) fn bear(&mut self, conversation_id: u64, outcome: Result<()>) -> Result<()> {
+        let Err(error) = outcome else { return Ok(()) };
+        self.failed.insert(conversation_id);
+        if self.failed.len() < FAILURES_MAX { Ok(()) } else { Err(error) }
+    }
 }
 
 /// One as clients see it.

@@ -75,8 +75,8 @@ pub trait MarkStore: std::marker::Send + Sync {
     async fn unschedule(&self, user_id: u64, id: u64) -> StoreResult<bool>;
     /// Marks one as being sent; `false`: it is not there any more, was refused, or is being sent already.
     async fn claim(&self, id: u64) -> StoreResult<bool>;
-    /// Takes the mark off one that was certainly not sent, and is to be tried again.
-    async fn release(&self, id: u64) -> StoreResult<()>;
+    /// Puts one off until `send_at_ms`, being sent still or, where it certainly was not, no more.
+    async fn put_off(&self, id: u64, send_at_ms: u64, claimed: bool) -> StoreResult<()>;
     /// Takes one out that was sent.
     async fn finish(&self, id: u64) -> StoreResult<()>;
     /// Notes that one was refused: it is not being sent any more.

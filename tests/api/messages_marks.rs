@@ -53,7 +53,9 @@ async fn what_one_hides_is_gone_on_all_its_devices_and_for_nobody_else() {
         assert_eq!(ada.sees(id).await["last_message"]["text"], "");
         let cursors = vec![Cursor { conversation_id: id, seq: one - 1 }];
         let synced = elsewhere.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
-        assert!(synced.iter().all(|m| m.text.is_empty() && m.marks.as_ref().is_some_and(|marks| marks.hidden)));
+        assert!(
+            synced.iter().all(|m| m.text.is_empty() && m.marks.as_ref().is_some_and(|marks| marks.hidden))
+        );
         // A device that was away is told so, and that the conversation has changed, whichever it names.
         for named in [Vec::new(), vec![Cursor { conversation_id: id, seq: three }]] {
             let request =
@@ -310,6 +312,63 @@ async fn a_scheduled_message_is_sent_at_its_time_once_and_can_be_taken_back() {
         items(&list).first().filter(|row| row["failure"] != "").map(|_| ())
     })
     .await;
+}
+
+/// A room that makes one wait, and a user with much to say there, hold up nobody else's.
+#[tokio::test]
+async fn what_waits_in_one_room_holds_up_no_other() {
+    let world = World::with(&[("messages.timer_interval", "50ms")]);
+    let (ada, bob) = world.two("ada", "bob").await;
+    let slow = ada.founds_a_group("slow", &[&bob]).await;
+    ada.patches(&format!("/conversations/{slow}"), json!({"slow_mode_seconds": 3600})).await.is(200);
+    let direct = ada.direct_with(&bob).await;
+    let schedules = async |who: &Person, id: u64, name: String, at_ms: u64| {
+        let body = json!({"client_id": name, "text": name, "send_at_ms": at_ms});
+        who.posts(&format!("/conversations/{id}/messages"), body).await.is(202);
+    };
+    let at_ms = in_ms(1500);
+    for n in 0..15 {
+        schedules(&bob, slow, format!("slow {n}"), at_ms).await;
+    }
+    schedules(&ada, direct, "direct".to_owned(), at_ms + 1).await;
+    let brief = json!({"client_id": "brief", "text": "brief", "expires_in_seconds": 2});
+    let seq = number(&ada.posts(&format!("/conversations/{direct}/messages"), brief).await.is(201), "seq");
+    eventually("it is sent", async || {
+        bob.reads_texts(direct).await.contains(&"direct".to_owned()).then_some(())
+    })
+    .await;
+    eventually("it is emptied", async || {
+        let page = bob.gets(&format!("/conversations/{direct}/messages?limit=50")).await.is(200);
+        items(&page).iter().any(|entry| entry["kind"] == "recall" && entry["target_seq"] == seq).then_some(())
+    })
+    .await;
+    // The others wait as long as the room wants, and are their sender's until then.
+    let waiting = eventually("they are put off", async || {
+        let list = bob.gets("/scheduled").await.is(200);
+        let is_later = |row: &Value| number(row, "send_at_ms") > at_ms + 1_800_000 && row["failure"] == "";
+        (items(&list).len() == 14 && items(&list).iter().all(is_later)).then_some(list)
+    })
+    .await;
+    let id = number(&items(&waiting)[0], "scheduled_id");
+    bob.deletes(&format!("/scheduled/{id}")).await.is(204);
+    assert_eq!(ada.reads_texts(slow).await.iter().filter(|text| text.starts_with("slow ")).count(), 1);
+}
+
+#[tokio::test]
+async fn what_was_scheduled_is_not_sent_when_its_account_has_ended() {
+    let world = World::with(&[("messages.timer_interval", "50ms")]);
+    let (ada, bob) = world.two("ada", "bob").await;
+    let id = ada.direct_with(&bob).await;
+    let path = format!("/conversations/{id}/messages");
+    let at_ms = in_ms(1500);
+    ada.posts(&path, json!({"client_id": "a", "text": "ada's", "send_at_ms": at_ms})).await.is(202);
+    bob.posts(&path, json!({"client_id": "b", "text": "bob's", "send_at_ms": at_ms + 1})).await.is(202);
+    ada.deletes("/users/me").await.is(204);
+    eventually("bob's is sent", async || {
+        bob.reads_texts(id).await.contains(&"bob's".to_owned()).then_some(())
+    })
+    .await;
+    assert!(!bob.reads_texts(id).await.contains(&"ada's".to_owned()));
 }
 
 /// Whoever is told that it was taken back can rely on it, also when its time has just come.

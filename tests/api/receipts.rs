@@ -253,7 +253,7 @@ async fn unread_is_right_on_every_device_whatever_they_do() {
                 // Who counts by what it has itself comes to the same.
                 let log = live.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
                 let counts =
-                    |m: &&Message| m.kind < 7 && !m.recalled && !m.marks.is_some_and(|marks| marks.hidden);
+                    |m: &&Message| m.kind < 7 && !m.recalled && !m.marks.as_ref().is_some_and(|marks| marks.hidden);
                 let own = log.iter().filter(|m| m.seq > row.read_seq && m.sender_id != who.id).filter(counts);
                 assert_eq!(own.count() as u64, row.unread, "{} in step {step}", who.name);
             }

@@ -74,8 +74,10 @@ pub async fn what_is_being_sent_cannot_be_taken_back(stores: &Stores) {
     assert_eq!(marks.scheduled(1, 0, 9).await, Ok(vec![b.clone()]));
     // Whoever has claimed it may have ended.
     assert_eq!(marks.due(10, (0, 0), 9).await, Ok(vec![claimed, b.clone()]));
-    marks.release(a.id).await.expect("released");
-    assert_eq!(marks.scheduled(1, 0, 9).await, Ok(vec![a.clone(), b.clone()]));
+    marks.put_off(a.id, 15, false).await.expect("put off");
+    let later = ScheduledRecord { send_at_ms: 15, ..a.clone() };
+    assert_eq!(marks.scheduled(1, 0, 9).await, Ok(vec![later, b.clone()]));
+    assert_eq!(marks.due(10, (0, 0), 9).await, Ok(vec![b.clone()]));
     assert_eq!(marks.claim(a.id).await, Ok(true));
     // What was refused is its sender's again, and is not begun again.
     marks.note_failure(a.id, "no").await.expect("noted");

@@ -262,7 +262,7 @@ pass_on! { MarkStore:
     read due(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<ScheduledRecord>;
     write unschedule(user_id: u64, id: u64) -> bool;
     write claim(id: u64) -> bool;
-    write release(id: u64) -> ();
+    write put_off(id: u64, send_at_ms: u64, claimed: bool) -> ();
     write finish(id: u64) -> ();
     write note_failure(id: u64, failure: &str) -> ();
     read expired(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<(u64, u64)>;

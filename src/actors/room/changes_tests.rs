@@ -59,7 +59,8 @@ fn written(sender_id: u64) -> Message {
 }
 
 fn room(sender_id: u64) -> Room<u32> {
-    let changes = ChangeRules { edit_window_ms: 500, recall_window_ms: 100, reactions_max: 2, retention_ms: 0 };
+    let changes =
+        ChangeRules { edit_window_ms: 500, recall_window_ms: 100, reactions_max: 2, retention_ms: 0 };
     let bounds = Bounds { pending_sends: 8, group_messages: 3, recent_sends: 8, changes };
     let mut room = Room::new(loaded(written(sender_id), 1), bounds);
     room.targets.learn(written(sender_id));

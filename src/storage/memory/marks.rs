@@ -127,10 +127,10 @@ impl MarkStore for MemoryStores {
         })
     }
 
-    async fn release(&self, id: u64) -> StoreResult<()> {
+    async fn put_off(&self, id: u64, send_at_ms: u64, claimed: bool) -> StoreResult<()> {
         self.write(|state| {
             if let Some(record) = state.scheduled.get_mut(&id) {
-                record.claimed = false;
+                (record.send_at_ms, record.claimed) = (send_at_ms, claimed);
             }
             Ok(())
         })

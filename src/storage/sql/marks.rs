@@ -212,9 +212,9 @@ impl MarkStore for SqlStores {
         Ok(self.execute(sql, vec![true.into(), int(id).into(), false.into(), false.into()]).await? > 0)
     }
 
-    async fn release(&self, id: u64) -> StoreResult<()> {
-        let sql = "UPDATE scheduled SET claimed = ? WHERE id = ?";
-        self.execute(sql, vec![false.into(), int(id).into()]).await.map(drop)
+    async fn put_off(&self, id: u64, send_at_ms: u64, claimed: bool) -> StoreResult<()> {
+        let sql = "UPDATE scheduled SET send_at_ms = ?, claimed = ? WHERE id = ?";
+        self.execute(sql, vec![int(send_at_ms).into(), claimed.into(), int(id).into()]).await.map(drop)
     }
 
     async fn finish(&self, id: u64) -> StoreResult<()> {

@@ -207,6 +207,64 @@ describe('live', () => {
     assert.deepEqual([all.store.get(7).info.unread, socket.asked('read').read.seq], [0, 902]);
   });
 
+  it('a page that was on its way when a sync began the log leaves no hole in it', async () => {
+    const all = client();
+    const first = await ready(all, [conversation({ last_seq: 100, delivered_seq: 100, read_seq: 100 })]);
+    first.end();
+    await all.clock.advance(1_000);
+    const second = all.sockets.at(-1);
+    await second.welcome();
+    all.feed.setVisible(true);
+    all.feed.open(7);
+    await settle();
+    const backlog = { last_seq: 300, delivered_seq: 100, read_seq: 100, unread: 200, updated_at_ms: 200 };
+    await second.answer('sync', page({ conversations: [conversation(backlog)], sync_token: 't2' }));
+    assert.deepEqual(second.asked('sync').sync.cursors, [{ conversation_id: 7, seq: 100 }]);
+    assert.equal(second.asked('history').history.before_seq, Number.MAX_SAFE_INTEGER);
+    await second.answer('history', history(messages(251, 300), true));
+    await second.answer('sync', page({ messages: messages(101, 300) }));
+    await all.clock.advance(500);
+    assert.equal(all.store.get(7).log.list().filter(({ seq }) => seq > 100).length, 200, 'every message is shown');
+    assert.equal(second.asked('delivered').delivered.seq, 300);
+  });
+
+  it('a page of one place in the past does not become part of another', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation({ last_seq: 9_000, delivered_seq: 9_000, read_seq: 9_000 })]);
+    all.feed.open(7);
+    await settle();
+    await socket.answer('history', history(messages(8_951, 9_000), true));
+    const there = all.feed.reveal(7, 4_989);
+    await socket.answer('history', history(messages(4_960, 5_009), true));
+    await there;
+    const older = all.feed.loadOlder(7);
+    const olderId = socket.asked('history').id;
+    const newer = all.feed.loadNewer(7);
+    const newerId = socket.asked('history').id;
+    const quote = all.feed.reveal(7, 100);
+    await socket.answer('history', history(messages(71, 120), true));
+    await quote;
+    socket.say({ reply_to: olderId, ...history(messages(4_910, 4_959), true) });
+    socket.say({ reply_to: newerId, ...history(messages(5_010, 5_059), true) });
+    await Promise.all([older, newer]);
+    const shown = all.store.shown(7);
+    assert.deepEqual([shown.low, shown.high, shown.list().length], [71, 120, 50]);
+  });
+
+  it('of two jumps the last one asked for counts, whichever is answered first', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation({ last_seq: 9_000, delivered_seq: 9_000, read_seq: 9_000 })]);
+    all.feed.open(7);
+    await settle();
+    await socket.answer('history', history(messages(8_951, 9_000), true));
+    const slow = all.feed.reveal(7, 5_000);
+    const slowId = socket.asked('history').id;
+    const last = all.feed.reveal(7, 100);
+    await socket.answer('history', history(messages(71, 120), true));
+    socket.say({ reply_to: slowId, ...history(messages(4_971, 5_020), true) });
+    assert.deepEqual([await slow, await last, all.store.shown(7).low], [undefined, true, 71]);
+  });
+
   it('what can be seen already is not asked for', async () => {
     const all = client();
     const socket = await ready(all, [conversation()]);

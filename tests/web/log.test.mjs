@@ -62,6 +62,21 @@ describe('a log', () => {
     assert.equal(log.list().length, 20);
   });
 
+  it('gives way to a newer page that it does not touch, and keeps what is newer than an older one', () => {
+    const log = new MessageLog();
+    log.beginAfter(100);
+    log.coverBefore(messages(251, 300), Number.MAX_SAFE_INTEGER, true);
+    assert.deepEqual([log.low, log.high, log.has(150), log.has(260)], [251, 300, false, true]);
+    log.coverBefore(messages(60, 130), 131, false);
+    assert.deepEqual([log.low, log.high, log.has(150), log.get(60), log.atStart], [251, 300, false, undefined, false]);
+    // 249 and 250 were never written, as the page that ends before 251 shows.
+    log.coverBefore(messages(200, 248), 251, true);
+    assert.deepEqual([log.low, log.high, log.list().length], [200, 300, 99]);
+    log.coverBefore(messages(210, 220), 221, true);
+    log.coverBefore(messages(290, 301), Number.MAX_SAFE_INTEGER, true);
+    assert.deepEqual([log.low, log.high], [200, 301]);
+  });
+
   it('is empty and complete for a conversation without messages', () => {
     const log = new MessageLog();
     log.coverBefore([], Number.MAX_SAFE_INTEGER, false);

@@ -179,9 +179,16 @@ export class Feed {
         this.store.changed(id);
         return false;
       }
-      const beforeSeq = log.loaded ? log.low : NEWEST;
+      const wasLoaded = log.loaded;
+      const beforeSeq = wasLoaded ? log.low : NEWEST;
       try {
         const page = await this.connection.request('history', { conversation_id: id, before_seq: beforeSeq, limit: HISTORY_PAGE });
+        // The user may look at another place by now, or a sync may have begun the log, and then brings what is newer.
+        const begunElsewhere = !wasLoaded && log.loaded && !log.touches(page.messages ?? [], beforeSeq);
+        if (!this.isShown(id, conversation, excerpt) || begunElsewhere) {
+          this.store.changed(id);
+          return true;
+        }
         if (excerpt) this.store.growExcerpt(id, { beforeSeq }, page);
         else this.store.applyHistory(id, { beforeSeq }, { more: false, messages: [], ...page });
         return !log.atStart;
@@ -194,10 +201,13 @@ export class Feed {
   /** One more page of newer messages, where the user looks at a place in the past. */
   loadNewer(id) {
     return this.single(`newer ${id}`, async () => {
-      const afterSeq = this.store.get(id)?.excerpt?.high ?? 0;
+      const conversation = this.store.get(id);
+      const excerpt = conversation?.excerpt;
+      const afterSeq = excerpt?.high ?? 0;
       if (!afterSeq || !this.connection.online) return;
       try {
-        this.store.growExcerpt(id, { afterSeq }, await this.connection.request('history', { conversation_id: id, after_seq: afterSeq, limit: HISTORY_PAGE }));
+        const page = await this.connection.request('history', { conversation_id: id, after_seq: afterSeq, limit: HISTORY_PAGE });
+        if (this.isShown(id, conversation, excerpt)) this.store.growExcerpt(id, { afterSeq }, page);
       } catch {
         // Scrolling asks again.
       }
@@ -205,8 +215,12 @@ export class Feed {
     });
   }
 
-  /** Brings the message `seq` to where the timeline shows it; resolves to whether it is there. Rejects as the server does. */
+  /**
+   * Brings the message `seq` to where the timeline shows it; resolves to whether it is there, or to undefined where
+   * another jump was asked for meanwhile. Rejects as the server does.
+   */
   reveal(id, seq) {
+    this.revealing = `${id} ${seq}`;
     return this.single(`reveal ${id} ${seq}`, async () => {
       const conversation = this.store.get(id);
       if (!conversation) return false;
@@ -218,6 +232,8 @@ export class Feed {
       }
       const beforeSeq = seq + 1 + JUMP_BELOW;
       const page = await this.connection.request('history', { conversation_id: id, before_seq: beforeSeq, limit: HISTORY_PAGE });
+      // Only the last of several jumps leads anywhere.
+      if (this.revealing !== `${id} ${seq}`) return undefined;
       this.store.showExcerpt(id, beforeSeq, page);
       return this.store.shown(id)?.get(seq) !== undefined;
     });
@@ -269,6 +285,11 @@ export class Feed {
   /** Whether the user sees what is new in a conversation: not one who looks at its past. */
   isSeen(id) {
     return id === this.openId && this.visible && !this.store.get(id)?.excerpt;
+  }
+
+  /** Whether a page asked for while `excerpt` (null: the log) was shown is still about what is shown. */
+  isShown(id, conversation, excerpt) {
+    return this.store.get(id) === conversation && conversation.excerpt === excerpt;
   }
 
   /** Does for a conversation whatever its state calls for. */

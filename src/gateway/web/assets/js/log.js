@@ -56,25 +56,37 @@ export class MessageLog {
     return true;
   }
 
-  /** Takes a history page of what comes before `beforeSeq`; the first page begins the range. */
+  /** Whether a history page of what comes before `beforeSeq` leaves nothing unknown between itself and the range. */
+  touches(messages, beforeSeq) {
+    if (!this.loaded || messages.length === 0) return true;
+    const reachesDown = messages[0].seq <= this.high + 1;
+    // The server has nothing between the page's last message and `beforeSeq`.
+    const reachesUp = beforeSeq >= this.low || messages.at(-1).seq + 1 >= this.low;
+    return reachesDown && reachesUp;
+  }
+
+  /**
+   * Takes a history page of what comes before `beforeSeq`; the first page begins the range. Of a page and a range that
+   * don't touch only the newer stays: a range over both would claim to hold what lies between them.
+   */
   coverBefore(messages, beforeSeq, more) {
     const first = messages[0]?.seq;
     const last = messages.at(-1)?.seq;
+    const touching = this.touches(messages, beforeSeq);
+    if (!touching && last < this.low) return;
     for (const message of messages) this.bySeq.set(message.seq, message);
     this.order = null;
-    if (!this.loaded) {
+    if (!this.loaded || !touching) {
       this.low = first ?? 1;
       this.high = last ?? 0;
-    } else if (beforeSeq <= this.low || (last !== undefined && last + 1 >= this.low)) {
+      this.atStart = !more;
+      for (const seq of this.bySeq.keys()) if (seq < this.low) this.bySeq.delete(seq);
+    } else {
+      // A page within the range says nothing of what comes before the range.
+      if ((first ?? 0) <= this.low) this.atStart = !more;
       if (first !== undefined) this.low = Math.min(this.low, first);
       if (last !== undefined) this.high = Math.max(this.high, last);
-    } else {
-      // A page that doesn't touch what is known: it is newer, by more than a page, so the old range gives way.
-      this.low = first ?? this.low;
-      this.high = last ?? this.high;
-      for (const seq of this.bySeq.keys()) if (seq < this.low) this.bySeq.delete(seq);
     }
-    this.atStart = !more;
     this.absorb();
   }
 

@@ -64,8 +64,9 @@ export class MessageActions {
     if (this.client.openId !== id || this.client.openPage) this.client.go(`c${id}`);
     this.client.element.classList.add('chat-open');
     await this.attempt(async () => {
-      if (await this.client.feed.reveal(id, seq)) this.client.chat.timeline.reveal(seq);
-      else toast('That message can’t be seen any more.');
+      const found = await this.client.feed.reveal(id, seq);
+      if (found) this.client.chat.timeline.reveal(seq);
+      else if (found === false) toast('That message can’t be seen any more.');
     });
   }
 

@@ -238,7 +238,8 @@ export class Store {
   /** Once the excerpt reaches the log, the log takes it in. */
   joinExcerpt(conversation) {
     const { excerpt, log } = conversation;
-    if (!log.loaded || excerpt.high + 1 < log.low) return;
+    // The log itself may not have come as far yet, where a gap of it is being filled.
+    if (!log.loaded || excerpt.high + 1 < log.low || excerpt.low > log.high + 1) return;
     log.coverBefore(excerpt.list(), log.low, !excerpt.atStart);
     conversation.excerpt = null;
   }

@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import { Contacts } from '../../src/gateway/web/assets/js/contacts.js';
 import { Members } from '../../src/gateway/web/assets/js/members.js';
 import { isWorthTelling } from '../../src/gateway/web/assets/js/notifier.js';
+import { Pins } from '../../src/gateway/web/assets/js/pins.js';
 import { ACTS, may, outranks, whyNotWrite } from '../../src/gateway/web/assets/js/rights.js';
 import { tickOf } from '../../src/gateway/web/assets/js/conversation.js';
 import { ME, PEER, conversation, message, storeWith } from './support.mjs';
@@ -82,6 +83,20 @@ describe('members', () => {
     assert.deepEqual(ticks(), [['read', 2], ['delivered', 0]]);
     store.applyReceipt({ conversation_id: 7, user_id: 3, delivered_seq: 1, read_seq: 0 });
     assert.deepEqual(ticks(), [['read', 2], ['delivered', 0]]);
+  });
+});
+
+describe('the pins of a conversation', () => {
+  it('are those that were asked for last, whichever answer comes first', async () => {
+    const answers = [];
+    const pins = new Pins({ api: { pins: () => new Promise((resolve) => answers.push(resolve)) }, onChange: () => {} });
+    const before = pins.load(7);
+    const after = pins.load(7);
+    answers[1]({ items: [message(3)] });
+    await after;
+    answers[0]({ items: [] });
+    await before;
+    assert.equal(pins.has(7, 3), true);
   });
 });
 

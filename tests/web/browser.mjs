@@ -14,6 +14,8 @@ const POLL_MS = 50;
 /** A menu that has not opened by then was not asked for; the wait grows with each try. */
 const MENU_MS = 5_000;
 const MENU_TRIES = 5;
+/** A step that took longer is printed, so that a story that stalls says where. */
+const SLOW_STEP_MS = 4_000;
 
 const CANDIDATES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const FLAGS = [
@@ -113,7 +115,18 @@ export class Page {
   }
 
   command(method, params) {
-    return this.browser.command(method, params, this.sessionId);
+    return this.timed(method, () => this.browser.command(method, params, this.sessionId));
+  }
+
+  /** Does a step, and prints it if it was slow, whether it came to its end or not. */
+  async timed(what, step) {
+    const from = Date.now();
+    try {
+      return await step();
+    } finally {
+      const tookMs = Date.now() - from;
+      if (tookMs > SLOW_STEP_MS) console.log(`chromium:   slow: ${this.name}: ${what} (${tookMs} ms)`);
+    }
   }
 
   heard(method, params) {
@@ -144,7 +157,7 @@ export class Page {
 
   /** Waits until a function in the page returns something true, and resolves with it. */
   see(what, work, ...values) {
-    return this.seeWithin(DEADLINE_MS, what, work, ...values);
+    return this.timed(`sees ${what}`, () => this.seeWithin(DEADLINE_MS, what, work, ...values));
   }
 
   async seeWithin(deadlineMs, what, work, ...values) {
@@ -178,6 +191,13 @@ export class Page {
 
   /** Clicks the first such element, where it is on the screen once it stands still, as a mouse does. */
   async click(selector, text = '', button = 'left') {
+    const { x, y } = await this.pressOn(selector, text, button);
+    await this.release(x, y, button);
+    return { x, y };
+  }
+
+  /** The first half of a click; resolves with where it is. */
+  async pressOn(selector, text = '', button = 'left') {
     await this.element(selector, text);
     const { x, y } = await this.see(`where ${selector} “${text}” is`, (css, words) => {
       const one = [...document.querySelectorAll(css)].find((each) => each.checkVisibility() && `${each.textContent} ${each.getAttribute('aria-label') ?? ''}`.includes(words));
@@ -190,17 +210,25 @@ export class Page {
       return still && box.width > 0 ? { x: box.x + box.width / 2, y: box.y + box.height / 2 } : null;
     }, selector, text);
     await this.command('Input.dispatchMouseEvent', { type: 'mouseMoved', x, y });
-    for (const type of ['mousePressed', 'mouseReleased']) await this.command('Input.dispatchMouseEvent', { type, x, y, button, clickCount: 1 });
+    await this.command('Input.dispatchMouseEvent', { type: 'mousePressed', x, y, button, clickCount: 1 });
+    return { x, y };
   }
 
-  /** Clicks a button for its menu and chooses from it. A button that was drawn anew under the pointer is clicked again. */
+  release(x, y, button = 'left') {
+    return this.command('Input.dispatchMouseEvent', { type: 'mouseReleased', x, y, button, clickCount: 1 });
+  }
+
+  /** Clicks a button for its menu and chooses from it. One that moved away under the pointer is clicked again, and that is told. */
   async choose(selector, text, item, button = 'left') {
     for (let tries = 1; ; tries += 1) {
-      await this.click(selector, text, button);
+      await this.run(watchMenus);
+      const { x, y } = await this.click(selector, text, button);
       try {
         await this.seeWithin(MENU_MS * tries, 'the menu', () => document.querySelector('.menu .menu-item') !== null);
         break;
       } catch (error) {
+        const story = await this.run(tellMenus, x, y);
+        console.log(`chromium:   ${this.name}: no menu of ${selector} “${text}” at try ${tries}: ${story}`);
         if (tries === MENU_TRIES) throw error;
       }
     }
@@ -245,4 +273,22 @@ export class Page {
     await mkdir(dirname(path), { recursive: true });
     await writeFile(path, Buffer.from(data, 'base64'));
   }
+}
+
+/** In the page: notes what the pointer does and which menus come and go, from now on. */
+function watchMenus() {
+  window.rookeryNotes = [];
+  if (window.rookeryWatched) return;
+  window.rookeryWatched = true;
+  const note = (event) => {
+    const target = event.target.className || event.target.nodeName;
+    window.rookeryNotes.push(`${Math.round(event.timeStamp)} ${event.type}${event.newState ? ` ${event.newState}` : ''} on ${target}`);
+  };
+  for (const type of ['pointerdown', 'pointerup', 'contextmenu', 'click', 'beforetoggle', 'toggle']) document.addEventListener(type, note, { capture: true });
+}
+
+/** In the page: what was noted, and what lies under the pointer. */
+function tellMenus(x, y) {
+  const under = document.elementFromPoint(x, y);
+  return `${Math.round(x)},${Math.round(y)} is over ${under?.className || under?.nodeName}; ${window.rookeryNotes.join('; ') || 'nothing happened'}`;
 }

@@ -179,6 +179,43 @@ async function a_room_with_mentions(stage) {
   await stage.shot(bob, '05-room');
 }
 
+async function a_press_and_its_release_are_one_click(stage) {
+  const { ann, bob } = stage;
+  await bob.click('.conversation-name', 'Ann Arbor');
+  await ann.run(() => {
+    // What the socket brings is noted before it is drawn.
+    window.rookeryHeard = '';
+    const data = Object.getOwnPropertyDescriptor(MessageEvent.prototype, 'data').get;
+    Object.defineProperty(MessageEvent.prototype, 'data', {
+      configurable: true,
+      get() {
+        const text = data.call(this);
+        window.rookeryHeard += text;
+        return text;
+      },
+    });
+  });
+  const { x, y } = await ann.pressOn('.conversation-name', 'Bob Stone');
+  await say(bob, 'This is drawn while the button is down');
+  await ann.see('that it came', () => window.rookeryHeard.includes('while the button is down'));
+  await ann.run(() => new Promise((resolve) => setTimeout(resolve, 200)));
+  await ann.release(x, y);
+  await ann.element('.room h2', 'Bob Stone');
+  await ann.element('.bubble', 'This is drawn while the button is down');
+  // With Ctrl and the left button, macOS asks for the menu by the press and sends no click; the release must not close it.
+  await ann.run(() => {
+    document.querySelector('.scroller').addEventListener('pointerdown', ({ target, clientX, clientY }) =>
+      target.dispatchEvent(new MouseEvent('contextmenu', { bubbles: true, cancelable: true, clientX, clientY })), { once: true });
+    document.addEventListener('click', (event) => event.stopPropagation(), { once: true, capture: true });
+  });
+  await ann.click('.messages .row[data-seq] .bubble', 'while the button is down');
+  assert.equal(await ann.run(() => document.querySelectorAll('.menu:popover-open').length), 1, 'the menu stays');
+  await ann.press('Escape');
+  await ann.gone('.menu');
+  await ann.element('.room h2', 'Bob Stone');
+  for (const page of [ann, bob]) await page.click('.conversation-name', 'Gardeners');
+}
+
 async function roles_and_rules_of_a_room(stage) {
   const { ann, bob } = stage;
   if (!(await stage.knows('PATCH', '/conversations/1'))) return 'this server does not change groups';
@@ -526,6 +563,7 @@ export const SCENES = [
   a_reply_leads_to_what_it_answers,
   an_edit_a_reaction_and_a_recall,
   a_room_with_mentions,
+  a_press_and_its_release_are_one_click,
   roles_and_rules_of_a_room,
   guests_come_by_code_by_request_and_go,
   presence_and_drafts_on_several_devices,

@@ -26,6 +26,8 @@ import { bindKeys } from './views/keys.js';
 /** Changes within this time are drawn at once; where drawing takes long, it takes at most a fraction of the time. */
 const RENDER_PAUSE_MS = 16;
 const RENDER_SHARE = 4;
+/** Nothing is drawn while the pointer is pressed, for so long at most. */
+const PRESS_LIMIT_MS = 2_000;
 /** How often the countdown to the next attempt is drawn, and what was to vanish is looked for. */
 const COUNTDOWN_MS = 1_000;
 /** The peers of so many conversations are watched, the newest first. */
@@ -39,6 +41,8 @@ export class Client {
     Object.assign(this, { session, root, onEnd });
     this.openId = 0;
     this.openPage = '';
+    /** When the pointer was pressed that is still down; -Infinity: none is. */
+    this.pressedAtMs = -Infinity;
     this.unsentKey = `rookery.unsent.${session.user_id}`;
     this.stopped = new AbortController();
     const draw = () => this.draw();
@@ -103,6 +107,8 @@ export class Client {
     document.addEventListener('visibilitychange', () => this.look(), { signal });
     window.addEventListener('focus', () => this.look(), { signal });
     bindKeys(this, signal);
+    window.addEventListener('pointerdown', () => (this.pressedAtMs = performance.now()), { signal, capture: true });
+    for (const end of ['pointerup', 'pointercancel']) window.addEventListener(end, () => (this.pressedAtMs = -Infinity), { signal, capture: true });
     this.countdown = setInterval(() => {
       this.sidebar.setState(this.connection.state);
       this.store.expire(this.openId, Date.now());
@@ -238,6 +244,11 @@ export class Client {
     this.drawTimer = setTimeout(() => {
       this.drawTimer = undefined;
       const began = performance.now();
+      // A button that is drawn anew between a press and its release gets no click.
+      if (began - this.pressedAtMs < PRESS_LIMIT_MS) {
+        this.draw();
+        return;
+      }
       this.sidebar.setMe(this.users.name(this.session.user_id));
       this.sidebar.render({ openId: this.openId, synced: this.feed.synced });
       this.chat.render();

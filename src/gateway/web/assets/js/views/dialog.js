@@ -1,6 +1,7 @@
 // A modal dialog: a form with its errors, a question, a list to read.
 
 import { el } from './dom.js';
+import { closeMenu } from './menu.js';
 
 let count = 0;
 
@@ -45,6 +46,7 @@ export function openDialog({ title, body, submitLabel, submit, done = () => {}, 
         submit ? button : null)),
   );
   document.body.append(dialog);
+  closeMenu(); // What lies under a dialog can't be reached.
   dialog.showModal();
   return { run, close: () => dialog.close() };
 }

@@ -166,6 +166,16 @@ describe('a connection', () => {
     }
   });
 
+  it('says at which address it is when that is not its origin', async () => {
+    const { connection, clock, sockets } = connect();
+    await sockets[0].welcome();
+    assert.equal(connection.state.address, '');
+    sockets[0].say({ go_away: { reason: 'drain', retry_after_ms: 0, address: 'other:1' } });
+    await clock.advance(2_000);
+    await sockets[1].welcome();
+    assert.deepEqual([connection.state.phase, connection.state.address], ['online', 'other:1']);
+  });
+
   it('refuses by itself what the server would close it for', async () => {
     const { connection, sockets: [socket] } = connect();
     await socket.welcome({ max_frame_bytes: 200 });

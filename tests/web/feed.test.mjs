@@ -11,12 +11,12 @@ import { FakeClock, ME, conversation, fakeSockets, message, messages, settle, te
 let running;
 afterEach(() => running?.connection.stop());
 
-function client({ rest = {} } = {}) {
+function client() {
   const clock = new FakeClock();
   const { Socket, sockets } = fakeSockets();
   const store = new Store(ME);
   const api = {
-    conversation: async (id) => rest[id] ?? store.get(id).info,
+    conversation: async (id) => store.get(id).info,
   };
   let feed;
   const connection = new Connection({
@@ -142,13 +142,44 @@ describe('live', () => {
   });
 
   it('a message of an unknown conversation fetches it and what came before', async () => {
-    const all = client({ rest: { 9: conversation({ conversation_id: 9, last_seq: 2, unread: 2 }) } });
+    const all = client();
     const socket = await ready(all, []);
     socket.say({ message: message(2, { conversation_id: 9 }) });
+    await settle();
+    assert.equal(socket.asked('sync').sync.since, 't1');
+    await socket.answer('sync', page({ conversations: [conversation({ conversation_id: 9, last_seq: 2, unread: 2 })], sync_token: 't2' }));
     await all.clock.advance(500);
     assert.deepEqual(socket.asked('history').history, { conversation_id: 9, before_seq: 201, limit: 200 });
     await socket.answer('history', history(messages(1, 2, { conversation_id: 9 })));
     assert.deepEqual([texts(all.store, 9), all.store.get(9).info.unread], [['text 1', 'text 2'], 2]);
+  });
+
+  it('an unknown conversation is asked for until it is there, however long that fails', async () => {
+    const all = client();
+    const socket = await ready(all, []);
+    socket.say({ message: message(1, { conversation_id: 9 }) });
+    const asked = () => socket.sent.filter((frame) => frame.sync).length;
+    for (let tries = 2; tries < 12; tries += 1) {
+      await until(all.clock, () => asked() === tries);
+      await socket.answer('sync', { error: { code: 'unavailable', message: 'later', retry_after_ms: 100 } });
+      if (socket.asked('ping')) await socket.answer('ping', { pong: {} });
+    }
+    await until(all.clock, () => asked() === 12);
+    await socket.answer('sync', page({ conversations: [conversation({ conversation_id: 9, last_seq: 1, unread: 1 })], sync_token: 't2' }));
+    assert.deepEqual([all.store.get(9)?.info.unread, all.store.syncToken], [1, 't2']);
+  });
+
+  it('a conversation that the list lacks is not asked for without end', async () => {
+    const all = client();
+    const socket = await ready(all, []);
+    socket.say({ message: message(1, { conversation_id: 9 }) });
+    const asked = () => socket.sent.filter((frame) => frame.sync).length;
+    for (let tries = 2; tries <= 6; tries += 1) {
+      await until(all.clock, () => asked() === tries);
+      await socket.answer('sync', page({ sync_token: 't2' }));
+    }
+    await all.clock.advance(60_000);
+    assert.equal(asked(), 6);
   });
 
   it('read is told only of the open conversation, and only while the tab is seen', async () => {
@@ -292,7 +323,7 @@ describe('live', () => {
   });
 
   it('messages of others are told as they are written, but not those that a sync brings', async () => {
-    const all = client({ rest: { 9: conversation({ conversation_id: 9, last_seq: 1, unread: 1 }) } });
+    const all = client();
     const socket = await ready(all, [conversation()]);
     const told = [];
     all.feed.onLive = ({ conversation_id: id, seq }) => told.push([id, seq]);
@@ -300,6 +331,8 @@ describe('live', () => {
     socket.say({ message: message(1) });
     socket.say({ message: message(2, { sender_id: ME }) });
     socket.say({ message: message(1, { conversation_id: 9 }) });
+    await settle();
+    await socket.answer('sync', page({ conversations: [conversation({ conversation_id: 9, last_seq: 1, unread: 1 })] }));
     await all.clock.advance(500);
     assert.deepEqual(told, [[7, 1], [9, 1]]);
     await all.feed.onMessage(message(3));

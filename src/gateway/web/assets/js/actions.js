@@ -33,7 +33,8 @@ export class Actions extends MessageActions {
 
   reconnect() {
     const { connection } = this.client;
-    if (connection.state.phase === 'replaced') connection.start();
+    if (connection.state.address) location.assign(`${location.protocol}//${connection.state.address}/${location.hash}`);
+    else if (connection.state.phase === 'replaced') connection.start();
     else connection.retryNow();
   }
 

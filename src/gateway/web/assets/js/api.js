@@ -14,6 +14,8 @@ export class Api {
   constructor({ token = '', onUnauthenticated = () => {} } = {}) {
     this.token = token;
     this.onUnauthenticated = onUnauthenticated;
+    /** Whether the last call reached a server at all. */
+    this.reachable = true;
   }
 
   // ---- Accounts ----
@@ -288,7 +290,9 @@ export class Api {
         credentials: 'omit',
       });
       text = await response.text();
+      this.reachable = true;
     } catch {
+      this.reachable = false;
       throw new RequestError({ code: 'unavailable', message: 'The server can’t be reached.' });
     }
     if (response.ok && asText) return text;

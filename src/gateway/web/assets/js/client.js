@@ -54,7 +54,7 @@ export class Client {
       addressUrl: (address) => `${scheme}://${address}/ws`,
       token: session.token,
       callbacks: {
-        onState: (state) => this.sidebar.setState(state),
+        onState: (state) => this.sidebar.setState(state, this.api.reachable),
         onWelcome: () => this.welcomed(),
         onEvent: (name, body) => this.feed.onEvent(name, body),
         onDown: () => this.lost(),
@@ -110,7 +110,7 @@ export class Client {
     window.addEventListener('pointerdown', () => (this.pressedAtMs = performance.now()), { signal, capture: true });
     for (const end of ['pointerup', 'pointercancel']) window.addEventListener(end, () => (this.pressedAtMs = -Infinity), { signal, capture: true });
     this.countdown = setInterval(() => {
-      this.sidebar.setState(this.connection.state);
+      this.sidebar.setState(this.connection.state, this.api.reachable);
       this.store.expire(this.openId, Date.now());
     }, COUNTDOWN_MS);
     this.connection.start();

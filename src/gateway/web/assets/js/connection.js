@@ -50,11 +50,12 @@ export class Connection {
   /**
    * `url`: of the own origin's socket. `addressUrl(address)`: of another node's. Callbacks: `onWelcome(welcome)`,
    * `onEvent(name, body)`, `onDown()`, `onState(state)`, `onSignedOut(message)`.
-   * A state's `phase` is `connecting`, `online`, `waiting` (with `retryAtMs`), `replaced` or `stopped`.
+   * A state's `phase` is `connecting`, `online` (with `node`, and `address` where that isn't the own origin), `waiting`
+   * (with `retryAtMs`), `replaced` or `stopped`.
    */
   constructor({ url, addressUrl, token, callbacks, Socket = globalThis.WebSocket, clock = browserClock, random = Math.random }) {
     Object.assign(this, { url, addressUrl, token, callbacks, Socket, clock, random });
-    this.state = { phase: 'stopped', node: '', retryAtMs: 0 };
+    this.state = { phase: 'stopped', node: '', address: '', retryAtMs: 0 };
     this.socket = null;
     this.inFlight = new Map();
     this.lastId = 0;
@@ -124,7 +125,7 @@ export class Connection {
       this.welcome = welcome;
       this.refusals = 0;
       this.welcomedAtMs = this.clock.now();
-      this.setState('online', { node: welcome.node });
+      this.setState('online', { node: welcome.node, address: this.useAlternative ? this.alternative : '' });
       this.beat(socket, Math.max(welcome.heartbeat_ms || 30_000, 1_000));
       this.callbacks.onWelcome(welcome);
     } catch (error) {
@@ -274,8 +275,8 @@ export class Connection {
     }, intervalMs);
   }
 
-  setState(phase, { node = '', retryAtMs = 0 } = {}) {
-    this.state = { phase, node, retryAtMs };
+  setState(phase, { node = '', address = '', retryAtMs = 0 } = {}) {
+    this.state = { phase, node, address, retryAtMs };
     this.callbacks.onState(this.state);
   }
 }

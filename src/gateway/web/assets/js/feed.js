@@ -24,6 +24,7 @@ const GAP_PAUSE_MS = 150;
 const CURSOR_PAUSE_MS = 100;
 /** An empty answer about a gap is asked again so often (a replica may be behind) before the gap is given up. */
 const GAP_ATTEMPTS = 5;
+/** A list without the conversation of a message (the user may have left it since) is asked for so often. */
 const LEARN_ATTEMPTS = 5;
 /** So often the first page of an opened conversation is asked for; the next sync, or opening it, asks again. */
 const LOAD_ATTEMPTS = 5;
@@ -79,15 +80,20 @@ export class Feed {
     this.refreshUncertain();
   }
 
-  async sync(epoch) {
+  /** Takes the list of what has changed since the last one; resolves to the ids in it. */
+  async list(epoch) {
     const since = this.store.syncToken;
+    const ids = [];
     let token = '';
     let page = '';
     let moreHidden = false;
     for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
       const answer = await this.connection.request('sync', { cursors: [], since, page, limit: SYNC_PAGE });
-      if (epoch !== this.epoch) return;
-      for (const conversation of answer.conversations ?? []) this.store.applyConversation(conversation);
+      if (epoch !== this.epoch) return ids;
+      for (const conversation of answer.conversations ?? []) {
+        this.store.applyConversation(conversation);
+        ids.push(conversation.conversation_id);
+      }
       this.applyHidden(answer);
       moreHidden ||= answer.hidden_more ?? false;
       // The first page's token is the oldest: what changes while we page is named again by the next sync.
@@ -97,7 +103,13 @@ export class Feed {
     }
     this.store.syncToken = token || since;
     // The token says where to go on.
-    if (moreHidden && token && token !== since) return this.sync(epoch);
+    if (moreHidden && token && token !== since) return [...ids, ...(await this.list(epoch))];
+    return ids;
+  }
+
+  async sync(epoch) {
+    await this.list(epoch);
+    if (epoch !== this.epoch) return;
     this.store.adoptBacklogs(BACKLOG_CONVERSATIONS, BACKLOG_MESSAGES);
     for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
       const cursors = this.store.cursors();
@@ -337,16 +349,29 @@ export class Feed {
     });
   }
 
-  /** A message came of a conversation that we don't know. */
+  /**
+   * A message came of a conversation that we don't know: the list over the same connection has it, whether or not the
+   * page's own server can be reached. It is asked for until it is there or the connection goes, whose successor syncs.
+   */
   learn(id) {
     return this.single(`learn ${id}`, async () => {
-      for (let attempt = 0; attempt < LEARN_ATTEMPTS && !this.store.get(id); attempt += 1) {
+      const { epoch } = this;
+      let absent = 0;
+      for (let attempt = 0; epoch === this.epoch && absent < LEARN_ATTEMPTS; attempt += 1) {
+        let pauseMs = backoffMs(attempt, this.random);
         try {
-          this.onConversation(await this.api.conversation(id));
+          // A sync under way may be past the place where it belongs.
+          const ids = this.synced ? await this.single('list', () => this.list(epoch)) : [];
+          if (epoch !== this.epoch) return;
+          this.store.adoptBacklogs(BACKLOG_CONVERSATIONS, BACKLOG_MESSAGES);
+          for (const each of ids) this.tend(each);
+          if (this.store.get(id)) return;
+          if (this.synced) absent += 1;
         } catch (error) {
-          if (!error.retryable) return;
-          await this.wait(backoffMs(attempt, this.random));
+          if (!error.retryable) this.store.syncToken = '';
+          pauseMs = Math.max(error.retryAfterMs ?? 0, pauseMs);
         }
+        await this.wait(pauseMs);
       }
     });
   }

@@ -121,10 +121,13 @@ export class Sidebar {
       el('span', { class: 'me-text' }, el('b', { dir: 'auto' }, name), el('span', { class: 'hint' }, presence?.text || STATUS_WORDS[presence?.status] || 'Rookery')));
   }
 
-  setState({ phase, node, retryAtMs }) {
+  /** `reachable`: whether the page's own origin answers calls. */
+  setState({ phase, node, address, retryAtMs }, reachable) {
+    // Messages go on over another node's socket; everything else needs the page of a server that is there.
+    const stranded = address && !reachable ? address : '';
     const seconds = Math.max(1, Math.ceil((retryAtMs - Date.now()) / 1000));
     const words = {
-      online: `connected to ${node}`,
+      online: stranded ? `connected to ${node}; this page’s own server is away` : `connected to ${node}`,
       connecting: 'connecting…',
       waiting: `not connected, next try in ${seconds} s`,
       replaced: 'in use in another window',
@@ -136,8 +139,9 @@ export class Sidebar {
     this.status.setAttribute('aria-live', phase === 'waiting' ? 'off' : 'polite');
     const text = words[phase] ?? phase;
     if (this.statusText.textContent !== text) this.statusText.textContent = text;
-    this.statusButton.hidden = phase !== 'waiting' && phase !== 'replaced';
-    this.statusButton.textContent = phase === 'replaced' ? 'Use here' : 'Try now';
+    this.statusButton.hidden = phase !== 'waiting' && phase !== 'replaced' && !stranded;
+    const act = stranded ? `Open ${stranded}` : phase === 'replaced' ? 'Use here' : 'Try now';
+    if (this.statusButton.textContent !== act) this.statusButton.textContent = act;
   }
 
   render({ openId, synced }) {

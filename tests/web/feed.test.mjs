@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
 import { Connection } from '../../src/gateway/web/assets/js/connection.js';
 import { Feed } from '../../src/gateway/web/assets/js/feed.js';
+import { KEPT_MESSAGES } from '../../src/gateway/web/assets/js/log.js';
 import { Outbox, SEND_ATTEMPTS } from '../../src/gateway/web/assets/js/outbox.js';
 import { Store } from '../../src/gateway/web/assets/js/store.js';
 import { FakeClock, ME, conversation, fakeSockets, message, messages, settle, texts, until } from './support.mjs';
@@ -294,6 +295,34 @@ describe('live', () => {
     await socket.answer('history', history(messages(71, 120), true));
     socket.say({ reply_to: slowId, ...history(messages(4_971, 5_020), true) });
     assert.deepEqual([await slow, await last, all.store.shown(7).low], [undefined, true, 71]);
+  });
+
+  it('a conversation that is never opened keeps a bounded number of messages', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation()]);
+    for (let seq = 1; seq <= 3 * KEPT_MESSAGES; seq += 1) socket.say({ message: message(seq) });
+    await all.clock.advance(500);
+    const { log } = all.store.get(7);
+    assert.ok(log.bySeq.size <= 2 * KEPT_MESSAGES, `${log.bySeq.size} are kept`);
+    assert.deepEqual([log.high, log.list().at(-1).seq, log.hasGap(3 * KEPT_MESSAGES)], [3 * KEPT_MESSAGES, 3 * KEPT_MESSAGES, false]);
+    assert.deepEqual([all.store.get(7).info.unread, socket.asked('delivered').delivered.seq], [3 * KEPT_MESSAGES, 3 * KEPT_MESSAGES]);
+  });
+
+  it('a log that is far behind after a reconnect begins anew from the newest page', async () => {
+    const all = client();
+    const first = await ready(all, [conversation(), conversation({ conversation_id: 8 })]);
+    for (const id of [7, 8]) first.say({ message: message(1, { conversation_id: id }) });
+    all.feed.open(7);
+    first.end();
+    await all.clock.advance(1_000);
+    const second = all.sockets.at(-1);
+    await second.welcome();
+    const far = (id) => conversation({ conversation_id: id, last_seq: 9_000, delivered_seq: 1, unread: 8_999, updated_at_ms: 200 });
+    await second.answer('sync', page({ conversations: [far(7), far(8)], sync_token: 't2' }));
+    assert.equal(second.sent.filter((frame) => frame.sync).length, 1, 'no message is synced');
+    assert.deepEqual(second.sent.filter((frame) => frame.history).map(({ history: { conversation_id: id, before_seq: before } }) => [id, before]), [[7, Number.MAX_SAFE_INTEGER]]);
+    await second.answer('history', history(messages(8_951, 9_000), true));
+    assert.deepEqual([all.store.get(7).log.low, texts(all.store).length, all.store.get(8).log.loaded, all.store.get(8).info.unread], [8_951, 50, false, 8_999]);
   });
 
   it('what can be seen already is not asked for', async () => {

@@ -2,6 +2,7 @@
 // the `delivered` and `read` cursors. No DOM; what is open and visible is told to it.
 
 import { backoffMs } from './connection.js';
+import { KEPT_MESSAGES } from './log.js';
 
 /** Seqs are below 2^53: history before this one begins with the newest message. */
 const NEWEST = Number.MAX_SAFE_INTEGER;
@@ -16,6 +17,8 @@ const JUMP_BELOW = 20;
 /** On sync the newest conversations with a short undelivered backlog are brought, so that it counts as delivered. */
 const BACKLOG_CONVERSATIONS = 50;
 const BACKLOG_MESSAGES = 200;
+/** A log that is further behind than this isn't filled up: it begins anew from the newest page. */
+const BEHIND_LIMIT = 2 * GAP_PAGE;
 /** So many conversations with unread messages are asked for again after a sync: other devices may have read them. */
 const REFRESH_LIMIT = 20;
 /** Messages on the way close most gaps by themselves within this time. */
@@ -42,6 +45,8 @@ export class Feed {
     this.epoch = 0;
     /** Work under way, by kind and conversation, so that nothing is asked twice at once. */
     this.busy = new Map();
+    /** Where the logs stood that were left as too far behind: the newest seq by conversation. */
+    this.left = new Map();
     /** The cursors sent on this connection. */
     this.told = new Map();
   }
@@ -110,6 +115,7 @@ export class Feed {
   async sync(epoch) {
     await this.list(epoch);
     if (epoch !== this.epoch) return;
+    for (const id of this.store.conversations.keys()) this.leaveBehind(id);
     this.store.adoptBacklogs(BACKLOG_CONVERSATIONS, BACKLOG_MESSAGES);
     for (let pages = 0; pages < SYNC_PAGES_LIMIT; pages += 1) {
       const cursors = this.store.cursors();
@@ -310,8 +316,21 @@ export class Feed {
     if (!conversation) return;
     if (conversation.stale) this.refresh(id);
     if (this.isSeen(id)) this.store.markRead(id, this.store.readable(id));
-    if (conversation.log.hasGap(conversation.info.last_seq)) this.repair(id);
+    if (this.leaveBehind(id)) {
+      if (id === this.openId) this.load(id);
+    } else if (conversation.log.hasGap(conversation.info.last_seq)) this.repair(id);
+    if (id !== this.openId) conversation.log.trim(KEPT_MESSAGES, KEPT_MESSAGES);
     if (conversation.log.loaded) this.tellCursors(id);
+  }
+
+  /** Empties a log that is too far behind to be filled up; whether it was. */
+  leaveBehind(id) {
+    const { log, info } = this.store.get(id);
+    // Should even the newest page end before `last_seq`, the rest is a gap like any other.
+    if (!log.loaded || info.last_seq - log.high <= BEHIND_LIMIT || this.left.get(id) === info.last_seq) return false;
+    this.left.set(id, info.last_seq);
+    this.store.beginAnew(id);
+    return true;
   }
 
   /** Fills a gap by history, page by page. */

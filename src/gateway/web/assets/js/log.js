@@ -4,8 +4,8 @@
 // is held outside of it until the gap is filled. Cursors (`delivered`, `read`, sync) only ever name `high`, so that
 // nothing in a gap is ever confirmed.
 
-/** The most messages a log keeps when its conversation isn't on the screen. */
-export const KEPT_MESSAGES = 500;
+/** The most messages a log keeps when its conversation isn't on the screen, and as many again before it is cut down to them. */
+export const KEPT_MESSAGES = 250;
 
 export class MessageLog {
   constructor() {
@@ -124,12 +124,16 @@ export class MessageLog {
   }
 
   /** Drops the oldest messages of a long log; scrolling up brings them back. */
-  trim(keep = KEPT_MESSAGES) {
-    const seqs = this.seqs();
-    if (!this.loaded || seqs.length <= keep) return;
-    const low = seqs[seqs.length - keep];
-    if (low > this.high) return;
-    for (const seq of seqs) if (seq < low) this.bySeq.delete(seq);
+  trim(keep = KEPT_MESSAGES, slack = 0) {
+    if (!this.loaded || this.bySeq.size <= keep + slack) return;
+    this.dropBefore(this.seqs().at(-keep));
+  }
+
+  /** Drops the messages before `low`, where that leaves a known range. */
+  dropBefore(low) {
+    if (low <= this.low || low > this.high) return;
+    for (const seq of this.seqs()) if (seq < low) this.bySeq.delete(seq);
+    for (const seq of this.holes) if (seq < low) this.holes.delete(seq);
     this.low = low;
     this.atStart = false;
     this.order = null;

@@ -297,6 +297,14 @@ export class Store {
     if (this.conversations.delete(id)) this.changed(id);
   }
 
+  /** A log that is far behind begins anew from the newest page, once that is wanted; scrolling up brings the rest. */
+  beginAnew(id) {
+    const conversation = this.get(id);
+    if (!conversation) return;
+    conversation.log = new MessageLog();
+    this.changed(id);
+  }
+
   // ---- Cursors ----
 
   /** The cursors of a sync: of the logs that are behind. */

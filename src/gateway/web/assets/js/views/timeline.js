@@ -12,8 +12,22 @@ const STICK_PX = 60;
 const MORE_PX = 300;
 /** Messages of one sender within this time stand together under one name. */
 const RUN_MS = 5 * 60_000;
+/** Above so many rows, those before the newest half go while the user is at the newest; scrolling up brings them back. */
+const ROWS_LIMIT = 600;
 /** A message that was jumped to stands out for so long. */
 const FLASH_MS = 2_000;
+
+/** What a message's own bubble is drawn from, as text; a changed message is another object. */
+const contents = new WeakMap();
+function contentOf(message) {
+  let content = contents.get(message);
+  if (content === undefined) {
+    const { seq, text, recalled, edited_at_ms: editedAtMs, reactions = [], attachments = [], marks } = message;
+    content = JSON.stringify([seq, text, recalled, editedAtMs, reactions, attachments.length, marks]);
+    contents.set(message, content);
+  }
+  return content;
+}
 
 export class Timeline {
   /**
@@ -98,6 +112,7 @@ export class Timeline {
   render() {
     const conversation = this.store.get(this.id);
     if (!conversation) return;
+    if (this.stuck && !this.wanted && !conversation.excerpt) this.cut(conversation.log);
     const anchor = this.stuck && !this.wanted ? null : this.firstVisible();
     const anchorTop = anchor?.offsetTop ?? 0;
     reconcile(this.rows, 'li', this.items(conversation));
@@ -111,6 +126,12 @@ export class Timeline {
     this.jumpCount.hidden = !conversation.excerpt || info.unread === 0;
     this.jumpCount.textContent = String(info.unread);
     if (log.loaded) this.askMore();
+  }
+
+  cut(log) {
+    if (this.rows.childElementCount <= ROWS_LIMIT) return;
+    const rows = this.rows.querySelectorAll('.row[data-seq]');
+    if (rows.length > ROWS_LIMIT) log.dropBefore(Number(rows[rows.length - ROWS_LIMIT / 2].dataset.seq));
   }
 
   /** The row that must not move while others come and go. */
@@ -129,6 +150,7 @@ export class Timeline {
     let day = '';
     let before = null;
     let lastSeq = 0;
+    let seenUnread = false;
     const line = (key, kind, label) => {
       items.push({ key, signature: label, fill: (row) => fillLine(row, kind, label) });
       before = null;
@@ -145,7 +167,8 @@ export class Timeline {
       lastSeq = message.seq;
       if (isAboutAnother(message) || isHidden(message)) continue;
       dayOf(message.created_at_ms);
-      if (this.unreadFrom && message.seq >= this.unreadFrom && !items.some(({ key }) => key === 'unread')) {
+      if (this.unreadFrom && message.seq >= this.unreadFrom && !seenUnread) {
+        seenUnread = true;
         if (message.sender_id === this.store.userId) this.unreadFrom = 0;
         else line('unread', 'unread', 'New messages');
       }
@@ -182,7 +205,6 @@ export class Timeline {
       userId: this.store.userId,
       nameOf: (userId) => this.users.name(userId),
     };
-    const { text, recalled, edited_at_ms: editedAtMs, reactions = [], attachments = [] } = message;
     const on = {
       menu: (anchor, at) => actions.messageMenu(id, message, anchor, at),
       openReactions: (anchor) => actions.reactionMenu(id, message, anchor),
@@ -193,9 +215,7 @@ export class Timeline {
     };
     return {
       key,
-      signature: JSON.stringify([
-        message.seq, view.name, tick, readers, view.quote, text, recalled, editedAtMs, reactions, attachments.length, opensRun, view.isPinned, message.marks, [...mentions.names],
-      ]),
+      signature: contentOf(message) + JSON.stringify([view.name, tick, readers, view.quote, opensRun, view.isPinned, [...mentions.names]]),
       fill: (row) => {
         fillMessage(row, view, on);
         row.rookeryMenu = on.menu;

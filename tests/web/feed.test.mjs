@@ -196,6 +196,26 @@ describe('live', () => {
     assert.equal(all.store.totalUnread(), 0);
   });
 
+  it('a cursor that was refused for now is told again without another message', async () => {
+    const all = client();
+    const socket = await ready(all, [conversation()]);
+    socket.say({ message: message(1) });
+    const asked = () => socket.sent.filter((frame) => frame.delivered).length;
+    for (let tries = 1; tries <= 3; tries += 1) {
+      await until(all.clock, () => asked() === tries);
+      await socket.answer('delivered', { error: { code: 'unavailable', message: 'later', retry_after_ms: 100 } });
+    }
+    await until(all.clock, () => asked() === 4);
+    await socket.answer('delivered', { ok: {} });
+    await all.clock.advance(20_000);
+    assert.deepEqual([asked(), all.store.get(7).acked.delivered], [4, 1]);
+    socket.say({ message: message(2) });
+    await until(all.clock, () => asked() === 5);
+    await socket.answer('delivered', { error: { code: 'invalid_argument', message: 'no', retry_after_ms: 0 } });
+    await all.clock.advance(20_000);
+    assert.equal(asked(), 5);
+  });
+
   it('opening loads the newest page, scrolling the one before', async () => {
     const all = client();
     const socket = await ready(all, [conversation({ last_seq: 900, delivered_seq: 100, unread: 800 })]);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { RequestError } from '../../src/gateway/web/assets/js/connection.js';
 import { Presence, TYPING_MS, Typing, WATCH_MAX } from '../../src/gateway/web/assets/js/presence.js';
 import { FakeClock, ME, PEER, settle } from './support.mjs';
 
@@ -53,6 +54,28 @@ describe('presence', () => {
     await clock.advance(1_000);
     assert.equal(link.asked.length, 2);
     assert.equal(all.get(2).status, 'online');
+  });
+
+  it('asks again after a pause when it could not watch', async () => {
+    const { all, clock, link } = presence(() => [2]);
+    const { request } = link;
+    const refused = [];
+    link.request = async (name) => {
+      refused.push(name);
+      throw new RequestError({ code: 'unavailable', message: 'later', retry_after_ms: 700 });
+    };
+    all.review();
+    await clock.advance(20_000);
+    assert.ok(refused.length >= 3 && refused.length <= 10, `asked ${refused.length} times`);
+    link.request = request;
+    await clock.advance(31_000);
+    assert.deepEqual([link.asked.length, all.get(2)?.status], [1, 'online']);
+    link.request = async () => {
+      throw new RequestError({ code: 'invalid_argument', message: 'no' });
+    };
+    all.onWelcome();
+    await clock.advance(120_000);
+    assert.equal(clock.timers.size, 0, 'what was refused for good is not repeated');
   });
 
   it('keeps to the protocol’s bound', async () => {

@@ -49,6 +49,8 @@ export class Feed {
     this.left = new Map();
     /** The cursors sent on this connection. */
     this.told = new Map();
+    /** How often in turn each has failed. */
+    this.untold = new Map();
   }
 
   // ---- The connection's life ----
@@ -57,6 +59,7 @@ export class Feed {
     this.epoch += 1;
     this.synced = false;
     this.told.clear();
+    this.untold.clear();
     this.store.requeueAll();
   }
 
@@ -419,9 +422,17 @@ export class Feed {
     this.told.set(key, seq);
     try {
       await this.connection.request(which, { conversation_id: id, seq });
+      this.untold.delete(key);
       this.store.markAcked(id, which, seq);
-    } catch {
-      if (this.told.get(key) === seq) this.told.delete(key); // The next occasion tells it again.
+    } catch (error) {
+      if (this.told.get(key) !== seq) return;
+      this.told.delete(key); // The next occasion tells it again: at the latest the next connection, or after a pause.
+      if (!error.retryable || error.code === 'disconnected') return;
+      const failures = this.untold.get(key) ?? 0;
+      this.untold.set(key, failures + 1);
+      const { epoch } = this;
+      await this.wait(Math.max(error.retryAfterMs ?? 0, backoffMs(failures, this.random)));
+      if (epoch === this.epoch && !this.told.has(key)) this.tellCursors(id);
     }
   }
 

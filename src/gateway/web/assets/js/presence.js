@@ -1,5 +1,7 @@
 // How other users are: watched over the socket, typed words included. No DOM.
 
+import { backoffMs } from './connection.js';
+
 /** Changes of who is watched gather for so long, as each names the whole set. */
 const WATCH_PAUSE_MS = 300;
 /** The protocol's bound of one watch. */
@@ -18,10 +20,12 @@ const browserClock = {
 
 export class Presence {
   /** `wanted()` lists the ids to watch, the most wanted first. `onChange()` is called when anybody has changed. */
-  constructor({ connection, wanted, onChange, clock = browserClock }) {
-    Object.assign(this, { connection, wanted, onChange, clock });
+  constructor({ connection, wanted, onChange, clock = browserClock, random = Math.random }) {
+    Object.assign(this, { connection, wanted, onChange, clock, random });
     this.known = new Map();
     this.watched = '';
+    /** How often in turn watching has failed. */
+    this.failures = 0;
   }
 
   /** `{status, text, last_seen_ms}`; undefined: not known. */
@@ -37,6 +41,9 @@ export class Presence {
   /** A new connection watches nobody yet. */
   onWelcome() {
     this.watched = '';
+    this.failures = 0;
+    this.clock.clearTimeout(this.timer);
+    this.timer = undefined;
     this.review();
   }
 
@@ -47,12 +54,12 @@ export class Presence {
   }
 
   /** Watches whom it should, soon; called whenever that may have changed. */
-  review() {
+  review(pauseMs = WATCH_PAUSE_MS) {
     if (this.timer) return;
     this.timer = this.clock.setTimeout(() => {
       this.timer = undefined;
       this.watch();
-    }, WATCH_PAUSE_MS);
+    }, pauseMs);
   }
 
   async watch() {
@@ -62,10 +69,16 @@ export class Presence {
     this.watched = key;
     try {
       const page = await this.connection.request('watch_presence', { user_ids: ids });
+      this.failures = 0;
       for (const presence of page.users ?? []) this.known.set(presence.user_id, presence);
       this.onChange();
-    } catch {
-      if (this.watched === key) this.watched = ''; // The next review asks again.
+    } catch (error) {
+      if (this.watched !== key) return;
+      this.watched = '';
+      // What was refused is asked again when there is something else to ask; without a connection the next one asks.
+      if (!error.retryable || !this.connection.online) return;
+      this.review(Math.max(error.retryAfterMs ?? 0, backoffMs(this.failures, this.random)));
+      this.failures += 1;
     }
   }
 }

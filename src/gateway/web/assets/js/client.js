@@ -225,8 +225,8 @@ export class Client {
     }
     // A pin is told by a message of the system's.
     const last = this.store.get(id)?.info.last_message;
-    if (id === this.openId && last?.kind === 'system' && last.seq !== this.pinsAsOf) {
-      this.pinsAsOf = last.seq;
+    if (id === this.openId && last?.kind === 'system' && `${id} ${last.seq}` !== this.pinsAsOf) {
+      this.pinsAsOf = `${id} ${last.seq}`;
       this.pins.load(id);
     }
     this.regard();

@@ -226,8 +226,11 @@ pub struct ConversationRow {
 }
 
 impl ConversationRow {
-    /// The list's order, newest first: when something last happened in it.
+    /// The list's order, newest first: when something last happened in it. Of what one has left, only that one has left.
     pub fn activity_ms(&self) -> u64 {
+        if self.member.removed_at_ms != 0 {
+            return self.member.updated_at_ms;
+        }
         self.newest.1.max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
     }
 

@@ -1,11 +1,50 @@
 //! Storage's records as clients see them.
 
-use super::{ConversationRow, Draft, UserRecord};
+use super::{ConversationRecord, ConversationRow, Draft, UserRecord};
 use crate::domain::changes::is_change;
 use crate::protocol::{ConversationKind, v1};
 
+impl ConversationRecord {
+    /// What is left of a group for those who were in it.
+    pub fn epitaph(&self) -> v1::Conversation {
+        v1::Conversation {
+            conversation_id: self.id,
+            kind: self.kind as i32,
+            name: self.name.clone(),
+            description: self.description.clone(),
+            avatar_file_id: self.avatar_file_id,
+            owner_id: self.owner_id,
+            join_policy: self.join_policy as i32,
+            updated_at_ms: self.updated_at_ms,
+            removed: true,
+            dissolved: self.rules.dissolved_at_ms != 0,
+            ..v1::Conversation::default()
+        }
+    }
+}
+
+impl ConversationRow {
+    /// The same for one who has left. What has changed since is not theirs to know: then not even the name is told.
+    fn farewell(&self) -> v1::Conversation {
+        let updated_at_ms = self.changed_ms();
+        if self.conversation.updated_at_ms <= self.member.removed_at_ms {
+            return v1::Conversation { updated_at_ms, ..self.conversation.epitaph() };
+        }
+        v1::Conversation {
+            conversation_id: self.conversation.id,
+            kind: self.conversation.kind as i32,
+            updated_at_ms,
+            removed: true,
+            ..v1::Conversation::default()
+        }
+    }
+}
+
 impl From<ConversationRow> for v1::Conversation {
     fn from(row: ConversationRow) -> Self {
+        if row.member.removed_at_ms != 0 {
+            return row.farewell();
+        }
         let updated_at_ms = row.changed_ms();
         let ConversationRow {
             conversation,
@@ -56,7 +95,7 @@ impl From<ConversationRow> for v1::Conversation {
                 > last_message.as_ref().map_or(0, |message: &v1::Message| message.seq),
             last_message,
             updated_at_ms,
-            removed: member.removed_at_ms != 0,
+            removed: false,
             marked_unread: preferences.unread_before_seq > member.read_seq,
             archived: preferences.archived,
             notifications: preferences.notifications as i32,

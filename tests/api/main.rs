@@ -25,6 +25,7 @@ mod flood;
 mod frames;
 mod history;
 mod json_frames;
+mod kept_out;
 mod life;
 mod line_client;
 mod lines;

@@ -216,8 +216,13 @@ impl RoomState {
         self.actors.inner.runtime.spawn(async move {
             let found = actors.inner.stores.conversations.conversation_of(user_id, conversation_id).await;
             waiter.answer(match found {
-                Ok(Some(row)) => Ok(room(room_reply::Reply::Conversation(row.into()))),
-                Ok(None) => {
+                // Of those who are out, only those may see it for whom it ended as for all.
+                Ok(Some(row))
+                    if [0, row.conversation.rules.dissolved_at_ms].contains(&row.member.removed_at_ms) =>
+                {
+                    Ok(room(room_reply::Reply::Conversation(row.into())))
+                }
+                Ok(_) => {
                     Err(Error::denied(format!("you are not a member of conversation {conversation_id}")))
                 }
                 Err(error) => Err(error.into()),

@@ -6,8 +6,8 @@ use crate::clock;
 use crate::domain::Error;
 use crate::domain::permissions::Act;
 use crate::protocol::cluster::ChangeRoom;
+use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{Conversation, ServerFrame};
 use crate::protocol::{ConversationKind, JoinPolicy};
 use crate::storage::{Condition, ConversationRecord, RoomWrite, SettingsChange};
 
@@ -69,7 +69,7 @@ impl RoomState {
         let mut ended = room.conversation().clone();
         ended.rules.dissolved_at_ms = clock::now_ms();
         ended.updated_at_ms = ended.updated_at_ms.max(ended.rules.dissolved_at_ms);
-        let event = ServerFrame { reply_to: 0, body: Some(Body::Conversation(epitaph(&ended))) };
+        let event = ServerFrame { reply_to: 0, body: Some(Body::Conversation(ended.epitaph())) };
         // Whoever waits for a send to be stored is told so.
         let effects = room.refresh(ended, Vec::new());
         self.perform(effects);
@@ -77,23 +77,6 @@ impl RoomState {
         // The same for all: however many they are, it is one event.
         self.actors.fan_out(&members, 0, event, ConversationKind::Group);
         done()
-    }
-}
-
-/// What is left of a group for those who were in it.
-fn epitaph(record: &ConversationRecord) -> Conversation {
-    Conversation {
-        conversation_id: record.id,
-        kind: record.kind as i32,
-        name: record.name.clone(),
-        description: record.description.clone(),
-        avatar_file_id: record.avatar_file_id,
-        owner_id: record.owner_id,
-        join_policy: record.join_policy as i32,
-        updated_at_ms: record.updated_at_ms,
-        removed: true,
-        dissolved: true,
-        ..Conversation::default()
     }
 }
 

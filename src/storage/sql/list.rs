@@ -38,6 +38,9 @@ struct Entry {
 impl Entry {
     /// As [`ConversationRow::activity_ms`].
     fn activity_ms(&self) -> i64 {
+        if self.member.removed_at_ms != 0 {
+            return self.member.updated_at_ms;
+        }
         let last = self.newest.map_or(0, |(_, created_at_ms)| created_at_ms);
         [last, self.conversation.updated_at_ms, self.member.updated_at_ms].into_iter().fold(0, Ord::max)
     }

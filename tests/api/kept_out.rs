@@ -1,10 +1,13 @@
-//! What is kept from those whom it is not for.
+//! What is kept from those whom it is not for: from those who were removed, from those who are blocked, and from those who
+//! would put words into another's mouth.
 
 use rookery::client::Transport;
+use rookery::protocol::ErrorCode;
 use rookery::protocol::v1::SyncRequest;
 use serde_json::json;
 
-use crate::world::World;
+use crate::messages_edit::{edit, hands};
+use crate::world::{World, items, number, unique};
 
 #[tokio::test]
 async fn one_who_is_out_of_a_group_learns_nothing_more_of_it() {
@@ -34,4 +37,19 @@ async fn one_who_is_out_of_a_group_learns_nothing_more_of_it() {
     assert_eq!(left.updated_at_ms, told.updated_at_ms, "what changes later is no change for him");
     ada.deletes(&format!("/conversations/{id}")).await.is(204);
     bob.gets(&format!("/conversations/{id}")).await.is_refused(403, "permission_denied");
+}
+
+#[tokio::test]
+async fn a_copy_of_anothers_words_can_not_be_edited() {
+    let (ada, bob) = World::shared().two("ada", "bob").await;
+    let eve = World::shared().person("eve").await;
+    let (from, to) = (ada.direct_with(&bob).await, ada.direct_with(&eve).await);
+    let seq = bob.writes(from, "I like rooks").await;
+    let forward = json!({"from_conversation_id": from, "seqs": [seq], "client_id": format!("f{}", unique())});
+    let copies = ada.posts(&format!("/conversations/{to}/messages/forward"), forward).await.is(200);
+    let copy = number(&items(&copies)[0], "seq");
+    for hand in hands(&ada).await {
+        assert_eq!(hand.tries(edit(to, copy, "I hate rooks")).await, Err(ErrorCode::FailedPrecondition));
+    }
+    assert_eq!(eve.sees_message(to, copy).await["text"], "I like rooks");
 }

@@ -267,6 +267,12 @@ impl<W> Room<W> {
         if target.kind() != MessageKind::Text {
             return Err(Error::precondition("only messages of kind text can be edited"));
         }
+        if target.marks.as_ref().is_some_and(|marks| marks.forwarded_from.is_some()) {
+            // Else its words would stand as those of whom it was copied from.
+            return Err(Error::precondition(
+                "a forwarded message is a copy and can't be edited; take it back",
+            ));
+        }
         if target.marks.as_ref().is_some_and(|marks| marks.expires_at_ms != 0) {
             // Else its text would stand in another entry, which has no time of its own.
             return Err(Error::precondition("a message that expires can't be edited; take it back"));

@@ -74,6 +74,8 @@ impl Messages {
 
     /// Pins a message for all, or takes the pin off.
     pub async fn pin(&self, by: u64, conversation_id: u64, seq: u64, remove: bool) -> Result<()> {
+        // It is told in the log: whoever may not write may not ring so either.
+        self.may_write_in(by, conversation_id).await?;
         self.rooms.pin(by, conversation_id, seq, remove).await
     }
 

@@ -40,6 +40,22 @@ async fn one_who_is_out_of_a_group_learns_nothing_more_of_it() {
 }
 
 #[tokio::test]
+async fn one_who_is_blocked_rings_no_bell_by_pins() {
+    let (ada, bob) = World::shared().two("ada", "bob").await;
+    let id = ada.direct_with(&bob).await;
+    let seqs = [ada.writes(id, "1").await, ada.writes(id, "2").await];
+    let pin = |seq: u64| format!("/conversations/{id}/pins/{seq}");
+    bob.puts(&pin(seqs[0]), json!({})).await.is(204);
+    ada.puts(&format!("/blocks/{}", bob.id), json!({})).await.is(204);
+    let before = number(&ada.sees(id).await, "last_seq");
+    bob.puts(&pin(seqs[1]), json!({})).await.is_refused(403, "permission_denied");
+    bob.deletes(&pin(seqs[0])).await.is_refused(403, "permission_denied");
+    let pins = ada.gets(&format!("/conversations/{id}/pins")).await.is(200);
+    assert_eq!(items(&pins).len(), 1, "{pins}");
+    assert_eq!(number(&ada.sees(id).await, "last_seq"), before, "nothing was stored");
+}
+
+#[tokio::test]
 async fn a_copy_of_anothers_words_can_not_be_edited() {
     let (ada, bob) = World::shared().two("ada", "bob").await;
     let eve = World::shared().person("eve").await;

@@ -5,6 +5,7 @@ mod accounts;
 mod changes;
 mod contacts;
 mod conversations;
+mod costs;
 mod faults;
 mod fixture;
 mod list;

@@ -113,7 +113,7 @@ pub async fn what_is_scheduled_comes_due_in_the_order_of_its_time(stores: &Store
 
 pub async fn a_message_expires_until_it_is_emptied(stores: &Stores) {
     let from = ForwardedFrom { conversation_id: 9, seq: 3, sender_id: 4, created_at_ms: 5 };
-    let marks = |expires_at_ms| Some(Box::new(Marks { expires_at_ms, hidden: false, forwarded_from: None }));
+    let marks = |expires_at_ms| Some(Box::new(Marks { expires_at_ms, ..Marks::default() }));
     let batch = [
         Message { marks: marks(50), ..message(1, 1, 1, "a") },
         message(1, 2, 1, "b"),

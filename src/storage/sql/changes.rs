@@ -20,25 +20,35 @@ const EDIT: &str = "UPDATE messages SET text = ?, \
      extra = JSON_SET(COALESCE(extra, '{}'), '$.edited_at_ms', ?) \
      WHERE conversation_id = ? AND seq = ? AND (extra IS NULL OR extra <> ?)";
 const EMPTY: &str = "UPDATE messages SET text = '', extra = ? WHERE conversation_id = ? AND seq = ?";
-const EMPTY_EDITS: &str = "UPDATE messages SET text = '' WHERE conversation_id = ? AND seq IN \
-     (SELECT seq FROM edits WHERE conversation_id = ? AND target_seq = ?)";
+/// Their entries are emptied one by one: by `IN (SELECT …)`, MariaDB before 11.1 and MySQL before 8.0.21 would go through the
+/// whole conversation, and lock it.
+const EDITS_OF: &str = "SELECT seq FROM edits WHERE conversation_id = ? AND target_seq = ?";
+const EMPTY_EDIT: &str = "UPDATE messages SET text = '' WHERE conversation_id = ? AND seq = ?";
 const NOTE_EXPIRY: &str = "INSERT INTO expiries (conversation_id, seq, expires_at_ms) VALUES (?, ?, ?)";
 const FORGET_EXPIRY: &str = "DELETE FROM expiries WHERE conversation_id = ? AND seq = ?";
 const UNPIN: &str = "DELETE FROM pins WHERE conversation_id = ? AND seq = ?";
 const TAKE_ALL_OFF: &str = "DELETE FROM reactions WHERE conversation_id = ? AND target_seq = ?";
 const MARK_REACTED: &str = "UPDATE messages SET extra = JSON_SET(COALESCE(extra, '{}'), '$.reacted', 1) \
      WHERE conversation_id = ? AND seq = ? AND (extra IS NULL OR extra <> ?)";
-/// Nothing is put on a message that was taken back, and what is there stays as it was.
-const PUT_ON: &str = "INSERT INTO reactions (conversation_id, target_seq, emoji, user_id, seq) \
-     SELECT conversation_id, seq, ?, ?, ? FROM messages \
-     WHERE conversation_id = ? AND seq = ? AND (extra IS NULL OR extra <> ?) AND NOT EXISTS \
-     (SELECT 1 FROM reactions r WHERE r.conversation_id = ? AND r.target_seq = ? AND r.emoji = ? AND r.user_id = ?)";
+/// Nothing is put on a message that was taken back, and what is there stays as it was. A look at whether it is there, in
+/// the same statement, would lock the gap in which it would be: two that both look into one gap, for neighbouring
+/// messages or conversations, would wait for each other.
+macro_rules! put_on {
+    ($insert:literal) => {
+        concat!(
+            $insert,
+            " INTO reactions (conversation_id, target_seq, emoji, user_id, seq) \
+             SELECT conversation_id, seq, ?, ?, ? FROM messages \
+             WHERE conversation_id = ? AND seq = ? AND (extra IS NULL OR extra <> ?)"
+        )
+    };
+}
 const TAKE_OFF: &str =
     "DELETE FROM reactions WHERE conversation_id = ? AND target_seq = ? AND emoji = ? AND user_id = ?";
 
 /// The same for either driver: their types have no common ground that is shorter.
 macro_rules! apply {
-    ($connection:expr, $entry:expr) => {{
+    ($connection:expr, $entry:expr, $insert:literal) => {{
         let (connection, entry): (_, &Message) = ($connection, $entry);
         let (id, target) = (int(entry.conversation_id), int(entry.target_seq));
         let (seq, by, emoji) = (int(entry.seq), int(entry.sender_id), entry.emoji.as_bytes());
@@ -57,7 +67,10 @@ macro_rules! apply {
             MessageKind::Recall => {
                 let emptied = sqlx::query(EMPTY).bind(ERASED).bind(id).bind(target);
                 emptied.execute(&mut *connection).await?;
-                sqlx::query(EMPTY_EDITS).bind(id).bind(id).bind(target).execute(&mut *connection).await?;
+                let edits = sqlx::query_scalar::<_, i64>(EDITS_OF).bind(id).bind(target);
+                for edit in edits.fetch_all(&mut *connection).await? {
+                    sqlx::query(EMPTY_EDIT).bind(id).bind(edit).execute(&mut *connection).await?;
+                }
                 for clean_up in [TAKE_ALL_OFF, UNPIN, FORGET_EXPIRY] {
                     sqlx::query(clean_up).bind(id).bind(target).execute(&mut *connection).await?;
                 }
@@ -69,17 +82,13 @@ macro_rules! apply {
             MessageKind::Reaction => {
                 let mark = sqlx::query(MARK_REACTED).bind(id).bind(target).bind(ERASED);
                 mark.execute(&mut *connection).await?;
-                sqlx::query(PUT_ON)
+                sqlx::query(put_on!($insert))
                     .bind(emoji)
                     .bind(by)
                     .bind(seq)
                     .bind(id)
                     .bind(target)
                     .bind(ERASED)
-                    .bind(id)
-                    .bind(target)
-                    .bind(emoji)
-                    .bind(by)
                     .execute(&mut *connection)
                     .await?;
             }
@@ -115,7 +124,7 @@ fn changes_of<'a>(runs: &[&'a [Message]]) -> Vec<&'a Message> {
 /// Applies those of the entries that are changes, in their order, after they were inserted.
 pub async fn apply_sqlite(connection: &mut SqliteConnection, runs: &[&[Message]]) -> Result<(), sqlx::Error> {
     for entry in changes_of(runs) {
-        apply!(&mut *connection, entry);
+        apply!(&mut *connection, entry, "INSERT OR IGNORE");
     }
     Ok(())
 }
@@ -123,7 +132,7 @@ pub async fn apply_sqlite(connection: &mut SqliteConnection, runs: &[&[Message]]
 /// The same with MySQL.
 pub async fn apply_mysql(connection: &mut MySqlConnection, runs: &[&[Message]]) -> Result<(), sqlx::Error> {
     for entry in changes_of(runs) {
-        apply!(&mut *connection, entry);
+        apply!(&mut *connection, entry, "INSERT IGNORE");
     }
     Ok(())
 }

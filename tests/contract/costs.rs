@@ -1,0 +1,81 @@
+//! What statements cost a MariaDB: rows read, and locks that meet. Each on a server of its own, whose counters nobody else
+//! moves.
+
+use rookery::protocol::MessageKind;
+use rookery::protocol::v1::Message;
+use rookery::storage::Stores;
+use sea_orm::sqlx::{self, Row as _};
+
+use crate::fixture::{message, mysql_config, opened};
+use crate::mariadb_server::MariaDb;
+
+/// A number that the server keeps.
+async fn number(server: &MariaDb, sql: &'static str) -> i64 {
+    let mut connection = server.connect().await.expect("the server answers");
+    sqlx::query(sql).fetch_one(&mut connection).await.expect("it is read").get(0)
+}
+
+/// Rows of tables that the server has read so far, all of them by a key or one behind another.
+async fn rows_read(server: &MariaDb) -> i64 {
+    let sql = "SELECT CAST(SUM(VARIABLE_VALUE) AS SIGNED) FROM information_schema.GLOBAL_STATUS \
+               WHERE VARIABLE_NAME IN ('HANDLER_READ_NEXT', 'HANDLER_READ_PREV', 'HANDLER_READ_RND', 'INNODB_ROWS_READ')";
+    number(server, sql).await
+}
+
+fn entry(id: u64, seq: u64, by: u64, kind: MessageKind, target_seq: u64) -> Message {
+    let emoji = if kind == MessageKind::Reaction { "👍" } else { "" }.to_owned();
+    Message { kind: kind as i32, target_seq, emoji, ..message(id, seq, by, &format!("e{by}-{seq}")) }
+}
+
+/// Rows read by an append, less those that are read to look.
+async fn cost(server: &MariaDb, stores: &Stores, messages: &[Message]) -> i64 {
+    let looking = rows_read(server).await;
+    let before = rows_read(server).await;
+    stores.messages.append(messages).await.expect("it is stored");
+    rows_read(server).await - before - (before - looking)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recall_reads_the_message_and_its_edits_and_not_the_log() {
+    let server = MariaDb::start().await;
+    let stores = opened(&mysql_config(&server).await).await.stores();
+    for from in (1..=5000).step_by(500) {
+        let many: Vec<Message> =
+            (from..from + 500).map(|seq| message(1, seq, 1, &format!("m{seq}"))).collect();
+        stores.messages.append(&many).await.expect("they are stored");
+    }
+    let edits: Vec<Message> = (5001..=5003).map(|seq| entry(1, seq, 1, MessageKind::Edit, 7)).collect();
+    stores.messages.append(&edits).await.expect("they are stored");
+    for (seq, target) in [(5004, 7), (5005, 8)] {
+        let read = cost(&server, &stores, &[entry(1, seq, 1, MessageKind::Recall, target)]).await;
+        assert!(read < 100, "message {target}: {read} rows");
+    }
+    let log = stores.messages.after(1, 5000, 9).await.expect("it is read");
+    assert!(log[..3].iter().all(|edit| edit.text.is_empty()), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_reactions_in_neighbouring_conversations_do_not_wait_for_each_other() {
+    const DEADLOCKS: &str =
+        "SELECT CAST(COUNT AS SIGNED) FROM information_schema.INNODB_METRICS WHERE NAME = 'lock_deadlocks'";
+    const ROUNDS: u64 = 60;
+    let server = MariaDb::start().await;
+    let stores = opened(&mysql_config(&server).await).await.stores();
+    for id in 1..=2 * ROUNDS {
+        stores.messages.append(&[message(id, 1, 1, "a")]).await.expect("it is stored");
+    }
+    let before = number(&server, DEADLOCKS).await;
+    // From the last to the first, so that all land in one gap, two at a time.
+    for round in (0..ROUNDS).rev() {
+        let react = async |id: u64| {
+            let batch: Vec<Message> =
+                (2..=40).map(|seq| entry(id, seq, seq, MessageKind::Reaction, 1)).collect();
+            stores.messages.append(&batch).await
+        };
+        let (one, two) = tokio::join!(react(2 * round + 1), react(2 * round + 2));
+        assert_eq!((one, two), (Ok(()), Ok(())));
+    }
+    assert_eq!(number(&server, DEADLOCKS).await, before, "none waited for one that waited for it");
+    let found = stores.messages.after(1, 0, 1).await.expect("it is read").remove(0);
+    assert_eq!(found.reactions[0].count, 39);
+}

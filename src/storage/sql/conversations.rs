@@ -191,6 +191,10 @@ impl ConversationStore for SqlStores {
         self.list(user_id, changed_since_ms, before, limit).await
     }
 
+    async fn order_of(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {
+        self.order(user_id).await
+    }
+
     async fn conversation_of(
         &self,
         user_id: u64,

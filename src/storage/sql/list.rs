@@ -1,12 +1,10 @@
-//! The list of a user's conversations, in a number of queries that does not grow with its length: memberships with
-//! their conversations, the newest entry of each, and for the page alone its messages, unread counts, peers and
-//! member counts.
+//! The list of a user's conversations, page by page. Which ones a page may have [`super::listing`] says without looking at
+//! all of them; of those, memberships with their conversations and the newest entry of each, and for the page alone its
+//! messages, unread counts, peers and member counts.
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{
-    Expr, ExprTrait as _, Order, Query, SelectStatement, SimpleExpr, SubQueryStatement, UnionType,
-};
+use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait as _, Condition, ConnectionTrait as _, DatabaseConnection, DbErr, EntityTrait as _,
     QueryFilter as _, QuerySelect as _,
@@ -18,6 +16,7 @@ use super::convert::{ERASED, int, is_reacted, uint};
 use super::entity::{conversation, join_request, member, message, preference};
 use super::hidden::hidden_behind;
 use super::ladder::padded;
+use super::listing::{UNKNOWN, Wanted, candidates, look_up, newest, places};
 use crate::protocol::v1::Message;
 use crate::protocol::{ConversationKind, MemberRole, MessageKind};
 use crate::storage::{ConversationRow, PREVIEW_BACK, PreferenceRecord, StoreResult};
@@ -25,7 +24,15 @@ use crate::storage::{ConversationRow, PREVIEW_BACK, PreferenceRecord, StoreResul
 /// The last kind that is a message of its own, and not an entry about another.
 const LAST_KIND: i16 = MessageKind::System as i16;
 
+/// Conversations that are read in one request.
+const READ_AT_ONCE: usize = 512;
+/// By what the look for candidates grows when a page turned out short because some of them moved meanwhile, and how often
+/// before all are taken.
+const WIDER: u32 = 4;
+const WIDER_MAX: u32 = 2;
+
 /// A membership whose place in the list is known, but not yet all that its row shows.
+#[derive(Clone)]
 struct Entry {
     member: member::Model,
     conversation: conversation::Model,
@@ -49,6 +56,11 @@ impl Entry {
     fn changed_ms(&self) -> i64 {
         Ord::max(self.preferences.as_ref().map_or(0, |own| own.changed_at_ms), self.activity_ms())
     }
+
+    /// Its place in the list.
+    fn place(&self) -> (i64, i64) {
+        (self.activity_ms(), self.member.conversation_id)
+    }
 }
 
 impl SqlStores {
@@ -60,26 +72,63 @@ impl SqlStores {
         before: Option<(u64, u64)>,
         limit: u32,
     ) -> StoreResult<Vec<ConversationRow>> {
-        self.database
-            .read(|db| async move {
-                let mut wanted = Condition::all().add(member::Column::UserId.eq(int(user_id)));
-                if changed_since_ms == 0 {
-                    wanted = wanted.add(member::Column::RemovedAtMs.eq(0));
-                }
-                let own = Condition::all().add(preference::Column::UserId.eq(int(user_id)));
-                let mut entries = entries(&db, wanted, own).await?;
-                entries.retain(|entry| {
-                    let place = (entry.activity_ms(), entry.member.conversation_id);
-                    entry.changed_ms() >= int(changed_since_ms)
-                        && before.is_none_or(|(activity_ms, id)| place < (int(activity_ms), int(id)))
-                });
-                entries.sort_unstable_by_key(|entry| {
-                    std::cmp::Reverse((entry.activity_ms(), entry.member.conversation_id))
-                });
-                entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-                rows(&db, user_id, entries).await
-            })
-            .await
+        let mut wanted = Wanted {
+            user_id: int(user_id),
+            changed_since_ms: int(changed_since_ms),
+            before: before.map(|(activity_ms, id)| (int(activity_ms), int(id))),
+            limit,
+        };
+        let mut round = 0;
+        let entries = loop {
+            let (mut entries, is_cut) = self.page(&wanted).await?;
+            // A page that is short says that nothing follows. What has moved up since its place was read may have left it so.
+            if !is_cut || entries.len() >= limit as usize {
+                entries.truncate(limit as usize);
+                break entries;
+            }
+            round += 1;
+            wanted.limit = if round > WIDER_MAX { u32::MAX } else { wanted.limit.saturating_mul(WIDER) };
+        };
+        let entries = &entries;
+        self.database.read(|db| async move { rows(&db, user_id, entries).await }).await
+    }
+
+    /// What is wanted, in the list's order, and whether there may be more of it.
+    async fn page(&self, wanted: &Wanted) -> StoreResult<(Vec<Entry>, bool)> {
+        let found = self.database.read(|db| async move { candidates(&db, wanted).await }).await?;
+        // Of those whose place had to be looked up, only what the page may have is read whole.
+        let mut looked_up = self.look_up(wanted.user_id, &found.unknown).await?;
+        looked_up.retain(|place| place.0 >= wanted.changed_since_ms && wanted.is_behind(*place));
+        looked_up.sort_unstable_by(|a, b| b.cmp(a));
+        let is_cut = found.is_cut || looked_up.len() > wanted.limit as usize;
+        looked_up.truncate(wanted.limit as usize);
+        let mut ids = found.known;
+        ids.extend(looked_up.into_iter().map(|(_, id)| id));
+        ids.sort_unstable();
+        ids.dedup();
+        let mut entries = self.entries(wanted.user_id, &ids).await?;
+        self.settle_many_later(found.unknown);
+        entries.retain(|entry| {
+            let is_listed = wanted.changed_since_ms != 0 || entry.member.removed_at_ms == 0;
+            is_listed && entry.changed_ms() >= wanted.changed_since_ms && wanted.is_behind(entry.place())
+        });
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.place()));
+        Ok((entries, is_cut))
+    }
+
+    /// See [`crate::storage::ConversationStore::order_of`].
+    pub(super) async fn order(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {
+        let places = self.database.read(|db| async move { places(&db, int(user_id)).await }).await?;
+        let (unknown, known): (Vec<_>, Vec<_>) =
+            places.into_iter().partition(|(listed_ms, _)| *listed_ms == UNKNOWN);
+        let unknown: Vec<i64> = unknown.into_iter().map(|(_, id)| id).collect();
+        let mut order: Vec<(u64, u64)> =
+            known.into_iter().map(|(listed_ms, id)| (uint(listed_ms), uint(id))).collect();
+        let looked_up = self.look_up(int(user_id), &unknown).await?;
+        order.extend(looked_up.into_iter().map(|(activity_ms, id)| (uint(activity_ms), uint(id))));
+        self.settle_many_later(unknown);
+        order.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(order)
     }
 
     /// See [`crate::storage::ConversationStore::conversation_of`].
@@ -88,103 +137,82 @@ impl SqlStores {
         user_id: u64,
         conversation_id: u64,
     ) -> StoreResult<Option<ConversationRow>> {
-        self.database
-            .read(|db| async move {
-                let wanted = Condition::all()
-                    .add(member::Column::UserId.eq(int(user_id)))
-                    .add(member::Column::ConversationId.eq(int(conversation_id)));
-                let own = Condition::all()
-                    .add(preference::Column::UserId.eq(int(user_id)))
-                    .add(preference::Column::ConversationId.eq(int(conversation_id)));
-                let entries = entries(&db, wanted, own).await?;
-                Ok(rows(&db, user_id, entries).await?.pop())
-            })
-            .await
+        let entries = &self.entries(int(user_id), &[int(conversation_id)]).await?;
+        Ok(self.database.read(|db| async move { rows(&db, user_id, entries).await }).await?.pop())
+    }
+
+    /// Where these conversations, none of which the user has left, stand in the list now: (activity, conversation).
+    async fn look_up(&self, user_id: i64, conversation_ids: &[i64]) -> StoreResult<Vec<(i64, i64)>> {
+        let mut all = Vec::with_capacity(conversation_ids.len());
+        for some in conversation_ids.chunks(READ_AT_ONCE) {
+            all.extend(self.database.read(|db| async move { look_up(&db, user_id, some).await }).await?);
+        }
+        Ok(all)
+    }
+
+    /// The user's memberships of these conversations, as they are now: four queries for as many as a statement takes.
+    async fn entries(&self, user_id: i64, conversation_ids: &[i64]) -> StoreResult<Vec<Entry>> {
+        let mut all = Vec::with_capacity(conversation_ids.len());
+        for some in conversation_ids.chunks(READ_AT_ONCE) {
+            all.extend(self.database.read(|db| async move { entries(&db, user_id, some).await }).await?);
+        }
+        Ok(all)
     }
 }
 
-/// The memberships wanted, with their conversations, newest messages and preferences (those `own` names). Four queries.
-async fn entries(db: &DatabaseConnection, wanted: Condition, own: Condition) -> Result<Vec<Entry>, DbErr> {
-    let members = member::Entity::find().filter(wanted.clone()).all(db).await?;
-    let conversations: Vec<conversation::Model> = conversation::Entity::find()
-        .filter(
-            conversation::Column::Id.in_subquery(
-                Query::select()
-                    .column(member::Column::ConversationId)
-                    .from(member::Entity)
-                    .cond_where(wanted.clone())
-                    .to_owned(),
-            ),
-        )
-        .all(db)
-        .await?;
-    let mut conversations: HashMap<i64, conversation::Model> =
-        conversations.into_iter().map(|row| (row.id, row)).collect();
-
-    let newest = Query::select()
-        .column(member::Column::ConversationId)
-        .expr_as(newest_of_member(message::Column::Seq), "newest_seq")
-        .expr_as(newest_of_member(message::Column::CreatedAtMs), "newest_ms")
-        .from(member::Entity)
-        .cond_where(wanted)
-        .and_where(Expr::col((member::Entity, member::Column::RemovedAtMs)).eq(0))
-        .to_owned();
-    let mut newest_of: HashMap<i64, (i64, i64)> = HashMap::new();
-    for row in db.query_all(&newest).await? {
-        let seq: Option<i64> = row.try_get_by_index(1)?;
-        let created_at_ms: Option<i64> = row.try_get_by_index(2)?;
-        if let (Some(seq), Some(created_at_ms)) = (seq, created_at_ms) {
-            newest_of.insert(row.try_get_by_index(0)?, (seq, created_at_ms));
-        }
-    }
-
-    let preferences = preference::Entity::find().filter(own).all(db).await?;
-    let mut preferences: HashMap<i64, preference::Model> =
-        preferences.into_iter().map(|row| (row.conversation_id, row)).collect();
-
-    Ok(members
-        .into_iter()
-        .filter_map(|member| {
+async fn entries(
+    db: &DatabaseConnection,
+    user_id: i64,
+    conversation_ids: &[i64],
+) -> Result<Vec<Entry>, DbErr> {
+    let mut entries = Vec::new();
+    for list in padded(conversation_ids) {
+        let members = member::Entity::find()
+            .filter(member::Column::ConversationId.is_in(list.clone()))
+            .filter(member::Column::UserId.eq(user_id))
+            .all(db)
+            .await?;
+        let conversations =
+            conversation::Entity::find().filter(conversation::Column::Id.is_in(list.clone())).all(db).await?;
+        let mut conversations: HashMap<i64, conversation::Model> =
+            conversations.into_iter().map(|row| (row.id, row)).collect();
+        let floors: Vec<(i64, i64)> = members
+            .iter()
+            .filter(|member| member.removed_at_ms == 0)
+            .map(|member| (member.conversation_id, member.first_seq))
+            .collect();
+        let newest_of = newest(db, &floors).await?;
+        let preferences = preference::Entity::find()
+            .filter(preference::Column::UserId.eq(user_id))
+            .filter(preference::Column::ConversationId.is_in(list))
+            .all(db)
+            .await?;
+        let mut preferences: HashMap<i64, preference::Model> =
+            preferences.into_iter().map(|row| (row.conversation_id, row)).collect();
+        entries.extend(members.into_iter().filter_map(|member| {
             let conversation = conversations.remove(&member.conversation_id)?;
             let newest = newest_of.get(&member.conversation_id).copied();
             let preferences = preferences.remove(&member.conversation_id);
             Some(Entry { member, conversation, newest, preferences })
-        })
-        .collect())
-}
-
-/// A column of the newest message that a member may see: the last step of the primary key's range, not a scan.
-fn newest_of_member(column: message::Column) -> SimpleExpr {
-    let newest = Query::select()
-        .column((message::Entity, column))
-        .from(message::Entity)
-        .and_where(
-            Expr::col((message::Entity, message::Column::ConversationId))
-                .equals((member::Entity, member::Column::ConversationId)),
-        )
-        .and_where(
-            Expr::col((message::Entity, message::Column::Seq))
-                .gte(Expr::col((member::Entity, member::Column::FirstSeq))),
-        )
-        .order_by((message::Entity, message::Column::Seq), Order::Desc)
-        .limit(1)
-        .to_owned();
-    SimpleExpr::SubQuery(None, Box::new(SubQueryStatement::SelectStatement(newest)))
+        }));
+    }
+    Ok(entries)
 }
 
 /// The rows of a page, in its order.
 async fn rows(
     db: &DatabaseConnection,
     user_id: u64,
-    entries: Vec<Entry>,
+    entries: &[Entry],
 ) -> Result<Vec<ConversationRow>, DbErr> {
-    let mut last_messages = last_messages(db, &entries).await?;
-    let unread = unread(db, user_id, &entries).await?;
-    let counts = member_counts(db, &entries).await?;
-    let requests = join_requests(db, &entries).await?;
-    let mut peers = peers(db, user_id, &entries).await?;
+    let mut last_messages = last_messages(db, entries).await?;
+    let unread = unread(db, user_id, entries).await?;
+    let counts = member_counts(db, entries).await?;
+    let requests = join_requests(db, entries).await?;
+    let mut peers = peers(db, user_id, entries).await?;
     entries
-        .into_iter()
+        .iter()
+        .cloned()
         .map(|entry| {
             let id = entry.member.conversation_id;
             Ok(ConversationRow {

@@ -13,6 +13,7 @@ use super::changes::add_reactions;
 use super::convert::{all, client_id_text, int, is_reacted, uint};
 use super::entity::message::{Column, Entity, Model};
 use super::ladder::{cut, padded, rung_below};
+use super::rows;
 use crate::protocol::v1::Message;
 use crate::storage::{ClientKey, MessageStore, StoreResult};
 
@@ -22,8 +23,11 @@ impl MessageStore for SqlStores {
         if messages.is_empty() {
             return Ok(());
         }
+        let since = self.wake(messages).await?;
         let runs = &cut(messages, bytes);
-        self.database.write(|attempt| async move { attempt.append(runs).await }).await
+        let outcome = self.database.write(|attempt| async move { attempt.append(runs).await }).await;
+        self.stay_awake(since, messages).await;
+        outcome
     }
 
     fn append_size(&self, waiting: usize) -> usize {
@@ -101,13 +105,7 @@ impl MessageStore for SqlStores {
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
         self.database
             .read(|db| async move {
-                let rows = Entity::find()
-                    .filter(Column::ConversationId.eq(int(conversation_id)))
-                    .filter(Column::Seq.gt(int(after_seq)))
-                    .order_by_asc(Column::Seq)
-                    .limit(u64::from(limit))
-                    .all(&db)
-                    .await?;
+                let rows = rows::after(&db, int(conversation_id), int(after_seq), limit).await?;
                 whole(&db, rows).await
             })
             .await
@@ -144,15 +142,8 @@ impl MessageStore for SqlStores {
     ) -> StoreResult<Vec<Message>> {
         self.database
             .read(|db| async move {
-                let mut rows = Entity::find()
-                    .filter(Column::ConversationId.eq(int(conversation_id)))
-                    .filter(Column::Seq.gte(int(first_seq)))
-                    .filter(Column::Seq.lt(int(before_seq)))
-                    .order_by_desc(Column::Seq)
-                    .limit(u64::from(limit))
-                    .all(&db)
-                    .await?;
-                rows.reverse();
+                let (before, first) = (int(before_seq), int(first_seq));
+                let rows = rows::before(&db, int(conversation_id), before, first, limit).await?;
                 whole(&db, rows).await
             })
             .await

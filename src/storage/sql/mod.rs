@@ -15,9 +15,11 @@ mod convert;
 mod database;
 mod entity;
 mod failure;
+pub mod fill;
 mod hidden;
 mod ladder;
 mod list;
+mod listing;
 mod marks;
 mod messages;
 mod migration;
@@ -25,12 +27,16 @@ mod people;
 mod pools;
 mod retention;
 mod rooms;
+mod rows;
 mod search;
+mod settling;
 
 use std::sync::Arc;
 
 use self::database::Database;
+use self::listing::Awake;
 pub use self::migration::migrate;
+pub use self::settling::Settler;
 use super::{StoreResult, Stores};
 use crate::config::StorageConfig;
 
@@ -38,6 +44,7 @@ use crate::config::StorageConfig;
 #[derive(Clone, Debug)]
 pub struct SqlStores {
     database: Arc<Database>,
+    awake: Arc<Awake>,
 }
 
 /// Brings the tables up to date ([`migrate`]) and connects.
@@ -49,7 +56,7 @@ pub async fn open(config: &StorageConfig) -> StoreResult<SqlStores> {
 impl SqlStores {
     /// Connects to a database whose tables are up to date.
     pub async fn connect(config: &StorageConfig) -> StoreResult<Self> {
-        let stores = Self { database: Arc::new(Database::connect(config)?) };
+        let stores = Self { database: Arc::new(Database::connect(config)?), awake: Arc::default() };
         stores.ping().await?;
         Ok(stores)
     }

@@ -16,6 +16,7 @@ use super::SqlStores;
 use super::convert::{all, int, new_member, uint};
 use super::entity::{ban, conversation, invite, join_request, member};
 use super::ladder::{cut, padded};
+use super::listing::unsettle;
 use crate::domain::limits::INVITES_MAX;
 use crate::protocol::MemberRole;
 use crate::storage::{
@@ -154,6 +155,7 @@ async fn carry_out(on: &DatabaseTransaction, change: &RoomChange) -> Result<Opti
     if !lock(on, change.conversation_id, if shows { change.now_ms } else { 0 }).await? {
         return Ok(Some(Unmet::Gone));
     }
+    unsettle(on, int(change.conversation_id)).await?;
     for condition in &change.conditions {
         let unmet = check(on, change, condition).await?;
         if unmet.is_some() {

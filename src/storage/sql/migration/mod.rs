@@ -10,6 +10,7 @@ mod m0002_people;
 mod m0003_rooms;
 mod m0004_messages;
 mod m0005_search;
+mod m0006_listing;
 mod m0007_life;
 mod tables;
 
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_rooms::Migration),
             Box::new(m0004_messages::Migration),
             Box::new(m0005_search::Migration),
+            Box::new(m0006_listing::Migration),
             Box::new(m0007_life::Migration),
         ]
     }

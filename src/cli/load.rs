@@ -22,6 +22,7 @@ use self::report::growth::GrowthArgs;
 pub mod chaos;
 mod checker;
 pub mod compare;
+pub mod fill;
 mod gapless;
 pub mod launch;
 mod lean;
@@ -110,7 +111,7 @@ pub struct LoadArgs {
     /// A database process, likewise.
     #[arg(long = "database-pid", value_name = "PID", global = true)]
     pub database_pids: Vec<u32>,
-    /// The URL of the servers' database, to name its version in the report.
+    /// The URL of the servers' database, to name its version in the report; with fill, of the database to fill.
     #[arg(long, value_name = "URL", global = true)]
     pub database_url: Option<String>,
     /// Write the report as JSON to this file, too; with --runs, an array of them.
@@ -161,6 +162,14 @@ pub enum Scenario {
     #[command(long_flag = "chaos")]
     #[serde(skip)]
     Chaos(Box<chaos::ChaosArgs>),
+    /// Fill the database of --database-url with messages, most of a list's worth of them for one user, to measure on.
+    ///
+    /// Makes a user with many conversations, four fifths of them direct and the rest groups of five, and others with some; half of the
+    /// messages go to each, spread over 90 days. What is stored is what the server itself would have stored after ten quiet
+    /// minutes, but for the search index, which searches make. No server may use the database meanwhile. With
+    /// --user the conversations become those of an account that is there; without it one is made that can't sign in.
+    #[serde(skip)]
+    Fill(fill::FillArgs),
     /// Show kept reports again, one or several against each other.
     #[serde(skip)]
     Report {
@@ -380,7 +389,11 @@ impl LoadArgs {
             Scenario::Reconnect(args) => args.users + args.users.div_ceil(args.members.max(1)),
             Scenario::Mixed(args) => args.users,
             Scenario::LineLatency(_) => 2,
-            Scenario::Chaos(_) | Scenario::Report { .. } | Scenario::Growth(_) | Scenario::Compare(_) => 0,
+            Scenario::Chaos(_)
+            | Scenario::Fill(_)
+            | Scenario::Report { .. }
+            | Scenario::Growth(_)
+            | Scenario::Compare(_) => 0,
         }
     }
 
@@ -509,6 +522,10 @@ pub async fn run(args: LoadArgs) -> anyhow::Result<()> {
     if let Scenario::Chaos(chaos) = args.scenario {
         // It loads no server but those that it starts.
         return Box::pin(chaos::run(*chaos, args.json)).await;
+    }
+    if let Scenario::Fill(fill) = args.scenario {
+        let Some(url) = args.database_url else { bail!("--database-url must name the database to fill") };
+        return Box::pin(fill::run(fill, &url)).await;
     }
     Box::pin(runs::run(args)).await
 }

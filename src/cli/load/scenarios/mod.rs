@@ -58,7 +58,11 @@ pub(super) async fn play(args: &LoadArgs) -> anyhow::Result<Report> {
         Scenario::Reconnect(storm) => reconnect::reconnect(&run, storm).await,
         Scenario::Mixed(day) => mixed::mixed(&run, day).await,
         Scenario::LineLatency(latency) => line_latency::line_latency(&run, latency).await,
-        Scenario::Chaos(_) | Scenario::Report { .. } | Scenario::Growth(_) | Scenario::Compare(_) => {
+        Scenario::Chaos(_)
+        | Scenario::Fill(_)
+        | Scenario::Report { .. }
+        | Scenario::Growth(_)
+        | Scenario::Compare(_) => {
             anyhow::bail!("this is not a scenario of load")
         }
     }

@@ -196,6 +196,12 @@ section! {
         /// How long SQLite waits for another process's write.
         #[serde(with = "humantime_serde")]
         busy_timeout: Duration = Duration::from_secs(4);
+        /// How often a node looks for conversations in which nothing happened for ten minutes, to write down their places in
+        /// lists; 0: never, and lists look them up.
+        #[serde(with = "humantime_serde")]
+        settle_interval: Duration = Duration::from_secs(60);
+        /// The most of its time that it works on that, in percent.
+        settle_share: u32 = 5;
     }
 }
 
@@ -491,6 +497,9 @@ impl Config {
         }
         if !self.storage.url.starts_with("sqlite:") && !self.storage.url.starts_with("mysql:") {
             return wrong("storage.url must begin with sqlite:// or mysql://");
+        }
+        if !(1..=100).contains(&self.storage.settle_share) {
+            return wrong("storage.settle_share must be 1 to 100 percent");
         }
         if self.cache.redis_wait.is_zero() || self.cache.breaker_open_min.is_zero() {
             return wrong("cache.redis_wait and cache.breaker_open_min must be longer than nothing");

@@ -19,7 +19,7 @@ use crate::services::indexer::Indexer;
 use crate::services::{Messages, Operations, Parts, Services};
 use crate::storage::cache::presence::{PresenceCopy, Route};
 use crate::storage::cache::{Cache, CachedStores};
-use crate::storage::sql::{self, SqlStores};
+use crate::storage::sql::{self, Settler, SqlStores};
 
 /// A running node.
 pub struct Node {
@@ -28,6 +28,7 @@ pub struct Node {
     gateway: gateway::Running,
     stores: SqlStores,
     indexer: Indexer,
+    settler: Option<Settler>,
     addresses: Addresses,
     grace_period: Duration,
 }
@@ -73,6 +74,7 @@ impl Node {
         let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));
         let (grace_period, search) = (config.node.grace_period, config.search.clone());
+        let (settle_interval, settle_share) = (config.storage.settle_interval, config.storage.settle_share);
         let gateway = gateway::start(Edge::new(config, services, actors.sessions()))?;
         let addresses = Addresses {
             name: cluster.name().to_owned(),
@@ -91,8 +93,10 @@ impl Node {
         };
         cluster.start(Arc::new(actors.clone()), info).await?;
         let indexer = Indexer::start(&search, actors.clone(), cached.arbiters());
+        let settler = (!settle_interval.is_zero())
+            .then(|| Settler::start(stores.clone(), settle_interval, settle_share));
         tracing::info!(%addresses, "serving");
-        Ok(Self { cluster, actors, gateway, stores, indexer, addresses, grace_period })
+        Ok(Self { cluster, actors, gateway, stores, indexer, settler, addresses, grace_period })
     }
 
     /// Where it listens.
@@ -108,6 +112,7 @@ impl Node {
     /// Leaves the cluster, hands its actors over, sends its clients elsewhere, and stops; within `node.grace_period`.
     pub async fn drain(mut self) {
         self.indexer.stop();
+        self.settler = None;
         let deadline = Instant::now() + self.grace_period;
         self.cluster.leave().await;
         self.actors.drain_sessions("the node is stopping", self.other_addresses());

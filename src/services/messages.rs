@@ -162,10 +162,8 @@ impl Messages {
             ));
         }
         let token = SyncToken::parse(&request.since)?;
-        let mut next = SyncToken {
-            since_ms: clock::now_ms().saturating_sub(SYNC_OVERLAP.as_millis() as u64).max(token.since_ms),
-            told: HashSet::new(),
-        };
+        let began_ms = Page::parse(&request.page)?.map_or(0, |page| page.began_ms);
+        let mut next = token.next(clock::now_ms(), began_ms);
         let mut room = max_bytes.saturating_sub(FRAME_MARGIN_BYTES);
         let limit = match request.limit {
             0 => self.sync_page,
@@ -393,7 +391,7 @@ impl Messages {
         next_token: &mut SyncToken,
     ) -> Result<(Vec<Conversation>, String)> {
         let List { by, token, limit, except } = list;
-        let before = parse_page(page)?;
+        let before = Page::parse(page)?.map(|page| (page.activity_ms, page.id));
         let rows = self.stores.conversations.conversations_of(by, token.since_ms, before, limit + 1).await?;
         let mut conversations = Vec::new();
         let mut last: Option<(u64, u64)> = None;
@@ -422,7 +420,7 @@ impl Messages {
         let previews = conversations.iter_mut().filter_map(|row| row.last_message.as_mut());
         self.veil(by, previews.collect()).await?;
         let next = match last {
-            Some((activity_ms, id)) if more => format!("{activity_ms}-{id}"),
+            Some((activity_ms, id)) if more => format!("{activity_ms}-{id}-{}", next_token.since_ms),
             _ => String::new(),
         };
         Ok((conversations, next))
@@ -468,6 +466,14 @@ impl SyncToken {
         }
     }
 
+    /// The one after this, for a page read at `now_ms` whose list's first page tells changes from `began_ms` on (0: it is
+    /// the first): what moves up while a client reads on from page to page is behind none of them.
+    fn next(&self, now_ms: u64, began_ms: u64) -> Self {
+        let lately = now_ms.saturating_sub(SYNC_OVERLAP.as_millis() as u64);
+        let from_ms = if began_ms == 0 { lately } else { lately.min(began_ms) };
+        Self { since_ms: from_ms.max(self.since_ms), told: HashSet::new() }
+    }
+
     /// Notes that the client is told of a conversation's state, if the next sync would find it again.
     fn tell(&mut self, state: (u64, u64, u64)) {
         if state.1 >= self.since_ms && self.told.len() < SYNC_TOLD_MAX {
@@ -486,14 +492,31 @@ impl std::fmt::Display for SyncToken {
     }
 }
 
-fn parse_page(page: &str) -> Result<Option<(u64, u64)>> {
-    if page.is_empty() {
-        return Ok(None);
+/// Where a page of the list begins: behind this conversation in its order.
+#[derive(Debug, PartialEq, Eq)]
+struct Page {
+    activity_ms: u64,
+    id: u64,
+    /// From when on the first page's `sync_token` tells changes; 0: there is none.
+    began_ms: u64,
+}
+
+impl Page {
+    fn parse(page: &str) -> Result<Option<Self>> {
+        if page.is_empty() {
+            return Ok(None);
+        }
+        let numbers: Option<Vec<u64>> = page.split('-').map(|part| part.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some([activity_ms, id]) => Ok(Some(Self { activity_ms: *activity_ms, id: *id, began_ms: 0 })),
+            Some([activity_ms, id, began_ms]) => {
+                Ok(Some(Self { activity_ms: *activity_ms, id: *id, began_ms: *began_ms }))
+            }
+            _ => {
+                Err(Error::invalid("page", "the page or cursor is not one that was given; start without it"))
+            }
+        }
     }
-    let parts = page.split_once('-').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
-    parts.map(Some).ok_or_else(|| {
-        Error::invalid("page", "the page or cursor is not one that was given; start without it")
-    })
 }
 
 /// Takes `bytes` out of `room`; whether they fitted.
@@ -536,6 +559,27 @@ fn escaped_bytes(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_keeps_when_the_first_one_was_read() {
+        let page = |activity_ms, id, began_ms| Some(Page { activity_ms, id, began_ms });
+        assert_eq!(Page::parse("7-8-9").ok(), Some(page(7, 8, 9)));
+        assert_eq!(Page::parse("7-8").ok(), Some(page(7, 8, 0)));
+        assert_eq!(Page::parse("").ok(), Some(None));
+        for wrong in ["7", "x-8", "7-8-", "7-8-9-1"] {
+            assert!(Page::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_last_pages_token_tells_what_moved_up_since_the_first_one() {
+        let overlap_ms = SYNC_OVERLAP.as_millis() as u64;
+        let token = SyncToken { since_ms: 1000, told: HashSet::new() };
+        let first = token.next(1_000_000 + overlap_ms, 0);
+        assert_eq!(first.since_ms, 1_000_000);
+        assert_eq!(token.next(9_000_000, first.since_ms).since_ms, 1_000_000);
+        assert_eq!(token.next(9_000_000, 1).since_ms, 1000, "nobody goes back behind what was told");
+    }
 
     #[test]
     fn a_sync_token_comes_back_as_it_was() {

@@ -252,8 +252,9 @@ async fn unread_is_right_on_every_device_whatever_they_do() {
                 assert_eq!(row.unread, model.unread(who.id), "{} in step {step}", who.name);
                 // Who counts by what it has itself comes to the same.
                 let log = live.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
-                let counts =
-                    |m: &&Message| m.kind < 7 && !m.recalled && !m.marks.as_ref().is_some_and(|marks| marks.hidden);
+                let counts = |m: &&Message| {
+                    m.kind < 7 && !m.recalled && !m.marks.as_ref().is_some_and(|marks| marks.hidden)
+                };
                 let own = log.iter().filter(|m| m.seq > row.read_seq && m.sender_id != who.id).filter(counts);
                 assert_eq!(own.count() as u64, row.unread, "{} in step {step}", who.name);
             }

@@ -108,8 +108,10 @@ fn message() -> BoxedStrategy<Message> {
     let from = (id(), id(), id(), id()).prop_map(|(conversation_id, seq, sender_id, created_at_ms)| {
         ForwardedFrom { conversation_id, seq, sender_id, created_at_ms }
     });
-    let marks = (id(), any::<bool>(), prop::option::of(from))
-        .prop_map(|(expires_at_ms, hidden, forwarded_from)| Marks { expires_at_ms, hidden, forwarded_from });
+    let marks =
+        (id(), any::<bool>(), prop::option::of(from)).prop_map(|(expires_at_ms, hidden, forwarded_from)| {
+            Box::new(Marks { expires_at_ms, hidden, forwarded_from })
+        });
     (head, tail, prop::option::of(marks)).prop_map(|(head, tail, marks)| {
         let (conversation_id, seq, sender_id, client_id, kind, text, attachments) = head;
         let (reply_to_seq, mentions, target_seq, emoji, created_at_ms, edited_at_ms, recalled, reactions) =
@@ -147,7 +149,7 @@ fn conversation() -> BoxedStrategy<Conversation> {
     });
     let preferences = (any::<bool>(), any::<bool>(), 0..3i32, prop::option::of(draft), any::<bool>());
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    let rules = (text(), id(), id(), id(), flags);
+    let rules = (text(), id(), id(), id(), flags, id());
     (head, seqs, peer, own, preferences, rules)
         .prop_map(|(head, seqs, peer, own, preferences, rules)| Conversation {
             conversation_id: head.0,
@@ -185,6 +187,7 @@ fn conversation() -> BoxedStrategy<Conversation> {
             history_open: rules.4.2,
             dissolved: rules.4.3,
             marked_unread: preferences.4,
+            retention_seconds: rules.5,
         })
         .boxed()
 }
@@ -218,11 +221,31 @@ fn answer() -> BoxedStrategy<Body> {
                 Body::Sent(Sent { conversation_id, seq, client_id, created_at_ms, duplicate })
             }
         ),
-        (prop::collection::vec(conversation(), 0..3), messages(), any::<bool>(), text(), text()).prop_map(
-            |(conversations, messages, more, next_page, sync_token)| {
-                Body::SyncPage(SyncPage { conversations, messages, more, next_page, sync_token })
-            }
-        ),
+        (
+            prop::collection::vec(conversation(), 0..3),
+            messages(),
+            any::<bool>(),
+            text(),
+            text(),
+            prop::collection::vec(
+                (id(), ids()).prop_map(|(conversation_id, seqs)| Hidden { conversation_id, seqs }),
+                0..3
+            ),
+            any::<bool>()
+        )
+            .prop_map(
+                |(conversations, messages, more, next_page, sync_token, hidden, hidden_more)| {
+                    Body::SyncPage(SyncPage {
+                        conversations,
+                        messages,
+                        more,
+                        next_page,
+                        sync_token,
+                        hidden,
+                        hidden_more,
+                    })
+                }
+            ),
         (messages(), any::<bool>()).prop_map(|(messages, more)| Body::HistoryPage(HistoryPage {
             messages,
             more,

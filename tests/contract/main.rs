@@ -1,5 +1,6 @@
 //! The contract of the stores, as `src/storage/mod.rs` words it, held by every implementation: the maps, SQLite and
-//! a real MariaDB. What concerns databases alone (opening, outages, several processes) has files of its own.
+//! a real MariaDB. What concerns databases alone (opening, outages, several processes, places in lists) has files
+//! of its own.
 
 mod accounts;
 mod changes;
@@ -9,6 +10,8 @@ mod costs;
 mod faults;
 mod fixture;
 mod list;
+mod list_cost;
+mod listing;
 mod locks;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/mariadb.rs"]

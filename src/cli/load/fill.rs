@@ -35,7 +35,7 @@ const GROUP_MEMBERS: u64 = 5;
 const OTHERS_SHARE: u64 = 10;
 /// Over how long the messages spread, in milliseconds: 90 days.
 const SPREAD_MS: u64 = 90 * 24 * 3600 * 1000;
-/// Between two messages of a conversation, in milliseconds.
+/// Between two messages of a conversation, in milliseconds, unless they are too many for it.
 const STEP_MS: u64 = 1000;
 /// How long a conversation stays unsettled: nobody else writes to it, so that it need not be long.
 const LEASE: Duration = Duration::from_secs(1);
@@ -242,7 +242,8 @@ impl Plan {
             sender_id: members[seq as usize % members.len()],
             client_id: format!("{at:x}"),
             text: format!("Message {seq}: see you at station {} at ten, 请带上第{seq}号地图", at % 997),
-            created_at_ms: self.began_ms(number) + seq * STEP_MS,
+            // The second half of the time is for those that began last.
+            created_at_ms: self.began_ms(number) + seq * STEP_MS.min(SPREAD_MS / 2 / self.length(number)),
             ..Message::default()
         }
     }

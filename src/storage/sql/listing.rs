@@ -27,7 +27,7 @@ use super::SqlStores;
 use super::convert::int;
 use super::ladder::padded;
 use crate::protocol::v1::Message;
-use crate::storage::{StoreError, StoreResult};
+use crate::storage::StoreResult;
 
 /// The place of a membership whose conversation is not settled. Later than any time, below 2^53.
 pub const UNKNOWN: i64 = (1 << 53) - 1;
@@ -135,25 +135,18 @@ impl SqlStores {
         asleep.sort_unstable();
         asleep.dedup();
         let (asleep, lease_s) = (&asleep, self.awake.lease.as_secs());
-        let woken = self
-            .database
+        self.database
             .write(|attempt| async move {
                 let transaction = attempt.begin().await?;
                 for list in padded(asleep) {
                     lengthen(&transaction, list, lease_s).await?;
                 }
-                attempt.commit(transaction).await
+                // Not the attempt's: whether it was done is nobody's question, as it may be done again.
+                transaction.commit().await
             })
-            .await;
-        match woken {
-            Ok(()) => {
-                self.awake.remember(asleep, now + self.awake.lease - self.awake.lease / SPARE);
-                Ok(now)
-            }
-            // Whether they are awake is not known, but nothing was appended.
-            Err(StoreError::Unsettled(cause)) => Err(StoreError::Unavailable(cause)),
-            Err(error) => Err(error),
-        }
+            .await?;
+        self.awake.remember(asleep, now + self.awake.lease - self.awake.lease / SPARE);
+        Ok(now)
     }
 
     /// To be called when an append has ended, however it did, that began at `since`: a process that stood still amid it may

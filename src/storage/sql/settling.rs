@@ -255,7 +255,8 @@ async fn settle(attempt: Attempt, small: &[i64], large: &[i64]) -> Result<(), Db
             transaction.execute_raw(statement(backend, sql, list)).await?;
         }
     }
-    attempt.commit(transaction).await
+    // Not the attempt's: what was done is no longer due if it is done again.
+    transaction.commit().await
 }
 
 #[cfg(test)]

@@ -1,9 +1,14 @@
 //! Where conversations stand in their members' lists (`super::super::listing`), and the indexes that lists are read by.
 
+use sea_orm::{ConnectionTrait as _, Statement};
 use sea_orm_migration::prelude::*;
 
 use super::super::listing::UNKNOWN;
 use super::tables::Columns;
+use crate::clock::now_ms;
+
+/// How long a rolling update may take, in seconds.
+const UPDATE_S: i64 = 3600;
 
 /// The migration; its name is this file's.
 #[derive(DeriveMigrationName)]
@@ -13,8 +18,11 @@ pub struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let of = Columns::of(manager);
-        // Unsettled, with a lease that has run out.
-        add(manager, "conversations", of.int("awake_until_s").default(1).to_owned()).await?;
+        // Unsettled. Where there are conversations, nodes may still run that know nothing of this, and append without waking:
+        // a rolling update has an hour before any conversation settles.
+        let is_new = has_no_conversations(manager).await?;
+        let awake_until_s = if is_new { 1 } else { (now_ms() / 1000).try_into().unwrap_or(0) + UPDATE_S };
+        add(manager, "conversations", of.int("awake_until_s").default(awake_until_s).to_owned()).await?;
         add(manager, "members", of.int("listed_ms").default(UNKNOWN).to_owned()).await?;
         let listed = ["user_id", "removed_at_ms", "listed_ms", "conversation_id"];
         index(manager, "members", "members_listed", &listed).await?;
@@ -30,6 +38,12 @@ impl MigrationTrait for Migration {
     async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
         Err(DbErr::Migration("the order of lists is not taken back; go on with this version".to_owned()))
     }
+}
+
+async fn has_no_conversations(manager: &SchemaManager<'_>) -> Result<bool, DbErr> {
+    let db = manager.get_connection();
+    let any = Statement::from_string(db.get_database_backend(), "SELECT id FROM conversations LIMIT 1");
+    Ok(db.query_one_raw(any).await?.is_none())
 }
 
 /// Neither database has a form of ADD COLUMN that may be repeated in all its versions.

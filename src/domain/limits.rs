@@ -101,14 +101,19 @@ pub fn check_client_id(client_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks the emoji of a reaction: 1 to [`EMOJI_BYTES_MAX`] bytes without spaces and control characters. Which emoji there
-/// are changes every year, so nothing more is asked.
+/// Checks the emoji of a reaction: 1 to [`EMOJI_BYTES_MAX`] bytes without spaces and control characters, not of ASCII
+/// alone, and without letters, so that no words are said by reactions. Which emoji there are changes every year, so nothing
+/// more is asked.
 pub fn check_emoji(emoji: &str) -> Result<()> {
-    let plain = !emoji.chars().any(|c| c.is_whitespace() || c.is_control());
-    if !emoji.is_empty() && emoji.len() <= EMOJI_BYTES_MAX && plain {
+    // Letters by Unicode that emoji are made of: ℹ, Ⓜ and the squared ones.
+    let is_emoji = |c: char| matches!(c, '\u{2139}' | '\u{24c2}' | '\u{1f130}'..='\u{1f189}');
+    // Digits and signs are part of keycaps, and letters of nothing.
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && (!c.is_alphabetic() || is_emoji(c));
+    if !emoji.is_ascii() && emoji.len() <= EMOJI_BYTES_MAX && emoji.chars().all(is_plain) {
         return Ok(());
     }
-    let rule = format!("a reaction's emoji has 1 to {EMOJI_BYTES_MAX} bytes, without spaces; send one emoji");
+    let rule =
+        format!("a reaction is one emoji, of at most {EMOJI_BYTES_MAX} bytes and without letters or spaces");
     Err(Error::invalid("emoji", rule))
 }
 
@@ -124,4 +129,23 @@ pub fn check_length(field: &'static str, text: &str, max: usize) -> Result<()> {
 /// The form under which usernames are compared: unique regardless of case.
 pub fn username_key(username: &str) -> String {
     username.to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emoji_is_no_word() {
+        for emoji in
+            ["👍", "👍🏽", "❤️", "1️⃣", "#️⃣", "🇩🇪", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "👩‍👩‍👧‍👦", "ℹ️", "Ⓜ️", "🅰️", "㊗️", "©️", "™️", "🐦‍⬛"]
+        {
+            assert!(check_emoji(emoji).is_ok(), "{emoji}");
+        }
+        for word in
+            ["", "+1", "ok", "12", ":smile:", "да", "好", "👍ok", "👍 👍", "é", "👍\n", &"👍".repeat(17)]
+        {
+            assert!(check_emoji(word).is_err(), "{word}");
+        }
+    }
 }

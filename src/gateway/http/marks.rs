@@ -75,8 +75,9 @@ async fn hide(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Body(body): 
 async fn hidden(edge: Data<Edge>, Caller(caller): Caller, Id(id): Id, Query(page): Query<Page>) -> ApiResult {
     let (limit, after) = (page.limit(), page.after_id()?);
     let messages = edge.services.messages.clone();
-    let mut seqs =
-        edge.on_main(async move { messages.hidden(caller.user_id, id, after + 1, limit + 1).await }).await?;
+    let mut seqs = edge
+        .on_main(async move { messages.hidden(caller.user_id, id, after.saturating_add(1), limit + 1).await })
+        .await?;
     let more = seqs.len() > limit as usize;
     seqs.truncate(limit as usize);
     let next = seqs.last().filter(|_| more).map(u64::to_string);

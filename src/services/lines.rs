@@ -11,12 +11,13 @@ use dashmap::DashMap;
 use tokio::sync::Mutex;
 
 use crate::actors::room::Rooms;
+use crate::clock;
 use crate::domain::Result;
 use crate::domain::ranges::SeqRanges;
 use crate::protocol::v1::{Cursor, Message};
 use crate::protocol::{ConversationKind, line};
 use crate::storage::{
-    AccountStore, ConversationRow, ConversationStore, MarkStore, MessageStore, StoreError, Stores,
+    AccountStore, ConversationRow, ConversationStore, MarkStore, MessageStore, StoreError, Stores, veil,
 };
 
 /// Messages read from the log at a time.
@@ -249,20 +250,21 @@ impl Pull {
 
     /// Reads a page of the current conversation; what is new to the user becomes lines.
     async fn read_some(&mut self, mut current: Current, lines: &mut Vec<String>) -> Result<()> {
-        let messages =
+        let mut messages =
             self.lines.messages.after(current.conversation_id, current.after_seq, PAGE_MESSAGES).await?;
+        veil(self.lines.marks.as_ref(), self.user_id, messages.iter_mut().collect(), clock::now_ms()).await?;
         let Some(newest) = messages.last().map(|message| message.seq) else { return Ok(()) };
         let known = self.stored.get(&current.conversation_id);
         let new = |message: &&Message| {
-            message.sender_id != self.user_id && known.is_none_or(|known| !known.contains(message.seq))
+            let is_hidden = message.marks.as_ref().is_some_and(|marks| marks.hidden);
+            !is_hidden
+                && message.sender_id != self.user_id
+                && known.is_none_or(|known| !known.contains(message.seq))
         };
-        let new: Vec<&Message> = messages.iter().filter(new).collect();
         // What the user has hidden elsewhere is given no more, and counts as given.
-        let keys: Vec<(u64, u64)> =
-            new.iter().map(|message| (message.conversation_id, message.seq)).collect();
-        let hidden = self.lines.marks.hidden_among(self.user_id, &keys).await?;
-        let shown = new.iter().filter(|message| !hidden.contains(&(message.conversation_id, message.seq)));
-        lines.extend(shown.filter_map(|message| line::message_line(message, current.kind)));
+        lines.extend(
+            messages.iter().filter(new).filter_map(|message| line::message_line(message, current.kind)),
+        );
         if let Some(last) = self.read.get_mut(&current.conversation_id) {
             *last = newest;
         }

@@ -1,16 +1,14 @@
 //! What members do with messages that stand: hide them from themselves, pin them, forward them. And the veil through which
 //! each member reads: nothing is shown of what it has hidden, or of what has expired.
 
-use std::collections::HashSet;
-
 use super::messages::Messages;
 use crate::clock;
-use crate::domain::changes::{empty, is_written};
+use crate::domain::changes::is_written;
 use crate::domain::limits::{FORWARD_ID_MAX, SEQS_MAX, check_client_id};
 use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{ForwardedFrom, Hidden, Marks, Message, Send, Sent, SyncPage};
-use crate::storage::{PinRecord, PreferenceChange};
+use crate::protocol::v1::{ForwardedFrom, Hidden, Message, Send, Sent, SyncPage};
+use crate::storage::{PinRecord, PreferenceChange, veil};
 
 /// Most messages of which one page of sync tells that they were hidden.
 const SYNC_HIDDEN_MAX: usize = 2000;
@@ -158,29 +156,7 @@ impl Messages {
     /// Takes from messages what `by` may not read: what it has hidden, and what has expired though its entry still waits to be
     /// emptied.
     pub(super) async fn veil(&self, by: u64, messages: Vec<&mut Message>) -> Result<()> {
-        if messages.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<(u64, u64)> = messages.iter().map(|m| (m.conversation_id, m.seq)).collect();
-        let hidden: HashSet<(u64, u64)> =
-            self.stores.marks.hidden_among(by, &keys).await?.into_iter().collect();
-        let now_ms = clock::now_ms();
-        for message in messages {
-            if message
-                .marks
-                .as_ref()
-                .is_some_and(|marks| marks.expires_at_ms != 0 && marks.expires_at_ms <= now_ms)
-            {
-                empty(message);
-            }
-            if hidden.contains(&(message.conversation_id, message.seq)) {
-                let recalled = message.recalled;
-                empty(message);
-                message.recalled = recalled;
-                message.marks = Some(Box::new(Marks { hidden: true, ..Marks::default() }));
-            }
-        }
-        Ok(())
+        Ok(veil(self.stores.marks.as_ref(), by, messages, clock::now_ms()).await?)
     }
 
     fn check_seqs(&self, seqs: &mut Vec<u64>) -> Result<()> {

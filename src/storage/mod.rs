@@ -30,6 +30,7 @@ pub use self::rooms::{
     RoomWrite, SettingsChange, Unmet,
 };
 pub use self::search::SearchStore;
+pub use self::view::veil;
 use crate::protocol::v1::Message;
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
 

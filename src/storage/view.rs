@@ -1,8 +1,52 @@
 //! Storage's records as clients see them.
 
-use super::{ConversationRecord, ConversationRow, Draft, UserRecord};
-use crate::domain::changes::is_change;
-use crate::protocol::{ConversationKind, v1};
+use std::collections::HashSet;
+
+use super::{ConversationRecord, ConversationRow, Draft, MarkStore, StoreResult, UserRecord};
+use crate::domain::changes::{empty, is_change};
+use crate::protocol::v1::{Marks, Message};
+use crate::protocol::{ConversationKind, MessageKind, v1};
+
+/// Takes from messages what `by` may not read: what it has hidden, edits of that included, and what has expired by now
+/// though its entry still waits to be emptied.
+pub async fn veil(
+    marks: &dyn MarkStore,
+    by: u64,
+    messages: Vec<&mut Message>,
+    now_ms: u64,
+) -> StoreResult<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let edited = |message: &Message| match message.kind() {
+        MessageKind::Edit => Some((message.conversation_id, message.target_seq)),
+        _ => None,
+    };
+    let keys: Vec<(u64, u64)> = messages
+        .iter()
+        .flat_map(|message| [Some((message.conversation_id, message.seq)), edited(message)])
+        .flatten()
+        .collect();
+    let hidden: HashSet<(u64, u64)> = marks.hidden_among(by, &keys).await?.into_iter().collect();
+    for message in messages {
+        if message
+            .marks
+            .as_ref()
+            .is_some_and(|marks| marks.expires_at_ms != 0 && marks.expires_at_ms <= now_ms)
+        {
+            empty(message);
+        }
+        if hidden.contains(&(message.conversation_id, message.seq))
+            || edited(message).is_some_and(|target| hidden.contains(&target))
+        {
+            let recalled = message.recalled;
+            empty(message);
+            message.recalled = recalled;
+            message.marks = Some(Box::new(Marks { hidden: true, ..Marks::default() }));
+        }
+    }
+    Ok(())
+}
 
 impl ConversationRecord {
     /// What is left of a group for those who were in it.

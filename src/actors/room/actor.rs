@@ -8,14 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::changes::entry_of;
 use super::cursors::Cursors;
+use super::describe::Telling;
 use super::discipline::Pace;
 use super::leaving::{Leaving, Stay, Wish};
+use super::news::InDoubt;
 use super::recent::Recent;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use super::typing::Typists;
@@ -81,6 +84,8 @@ pub enum RoomMessage {
     FlushLazily,
     /// Tell members how the conversation looks now.
     Describe,
+    /// A change that was not confirmed has been carried out by now, or never will be.
+    DoubtOver,
     /// Somebody may have typed for too long.
     TypingOver,
     /// See who has waited for too long, and try again what storage did not take.
@@ -145,6 +150,10 @@ pub struct RoomState {
     pub(super) receipts: BTreeMap<u64, u64>,
     /// Who is to be told how the conversation looks, once for all changes of a moment.
     pub(super) describe_to: Vec<u64>,
+    pub(super) describe_armed: bool,
+    pub(super) telling: Arc<Mutex<Telling>>,
+    /// Changes of the group that were not confirmed.
+    pub(super) in_doubt: Vec<InDoubt>,
     pub(super) typists: Typists,
 }
 
@@ -173,6 +182,9 @@ impl Actor for RoomActor {
             sweep_armed: false,
             receipts: BTreeMap::new(),
             describe_to: Vec::new(),
+            describe_armed: false,
+            telling: Arc::default(),
+            in_doubt: Vec::new(),
             typists: Typists::default(),
         })
     }
@@ -230,6 +242,7 @@ impl RoomState {
             RoomMessage::Flush => self.flush(),
             RoomMessage::FlushLazily => self.flush_lazily(),
             RoomMessage::Describe => self.describe_members(),
+            RoomMessage::DoubtOver => self.look_again().await,
             RoomMessage::TypingOver => self.typing_over(),
             RoomMessage::Sweep => self.sweep().await,
             RoomMessage::PushAgain(since_ms) => {
@@ -442,11 +455,13 @@ impl RoomState {
         let _turn = actors.inner.refreshes.acquire().await;
         let conversation = stores.conversations.conversation(conversation_id).await?;
         let members = stores.conversations.members(conversation_id).await?;
-        let Some(room) = &mut self.room else { return Ok(()) };
         let conversation =
             conversation.ok_or_else(|| Error::not_found("the conversation does not exist any more"))?;
+        let landed = self.landed(&conversation, &members);
+        let Some(room) = &mut self.room else { return Ok(()) };
         let effects = room.refresh(conversation, members);
         self.perform(effects);
+        self.tell_landed(landed);
         Ok(())
     }
 
@@ -472,8 +487,12 @@ impl RoomState {
             Ok(Some(Loaded { conversation, members, last_seq, unpushed, stored, targets }))
         }
         .await;
+        let mut landed = Vec::new();
         let effects = match answer {
-            Ok(Some(loaded)) => room.reload(loaded),
+            Ok(Some(loaded)) => {
+                landed = self.landed(&loaded.conversation, &loaded.members);
+                self.room.as_mut().map(|room| room.reload(loaded)).unwrap_or_default()
+            }
             Ok(None) => room.give_up(&Error::not_found("the conversation does not exist any more")),
             Err(error) => {
                 let error = Error::from(error);
@@ -483,6 +502,7 @@ impl RoomState {
             }
         };
         self.perform(effects);
+        self.tell_landed(landed);
         self.pump();
         Ok(())
     }

@@ -236,11 +236,7 @@ impl<W> Room<W> {
         {
             return Err(unseen());
         }
-        for pending in self.in_flight.iter().chain(&self.queue) {
-            if is_change(&pending.message) && pending.message.target_seq == seq {
-                apply(&mut target, &pending.message);
-            }
-        }
+        self.foresee(&mut target);
         if !is_written(&target) {
             return Err(Error::precondition(
                 "only messages that users wrote can be edited, taken back or reacted to",
@@ -257,6 +253,15 @@ impl<W> Room<W> {
             return Err(Error::precondition(format!("message {seq} was taken back; nothing is left of it")));
         }
         Ok(())
+    }
+
+    /// Makes of a message what it is after all that waits.
+    pub(super) fn foresee(&self, target: &mut Message) {
+        for pending in self.in_flight.iter().chain(&self.queue) {
+            if is_change(&pending.message) && pending.message.target_seq == target.seq {
+                apply(target, &pending.message);
+            }
+        }
     }
 
     fn admits_edit(&self, role: MemberRole, entry: &Message, target: &Message, age_ms: u64) -> Result<()> {

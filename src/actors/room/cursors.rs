@@ -15,6 +15,8 @@ enum Reader {
     Read(Waiter),
     /// To see the conversation with them.
     Describe(u64, Waiter),
+    /// The room itself, to tell members how the conversation looks with them.
+    Tell,
 }
 
 /// What a room has to store of its cursors, beside those that [`super::state::Room`] calls dirty.
@@ -45,10 +47,11 @@ impl Cursors {
         let flying = self.flying.as_mut().map(|(_, readers)| readers);
         for readers in flying.into_iter().chain([&mut self.readers]) {
             let (gone, stay): (Vec<Reader>, Vec<Reader>) =
-                std::mem::take(readers).into_iter().partition(|reader| reader.waiter().is_late());
+                std::mem::take(readers).into_iter().partition(Reader::is_late);
             *readers = stay;
-            late.extend(gone.into_iter().map(|reader| match reader {
-                Reader::Read(waiter) | Reader::Describe(_, waiter) => waiter,
+            late.extend(gone.into_iter().filter_map(|reader| match reader {
+                Reader::Read(waiter) | Reader::Describe(_, waiter) => Some(waiter),
+                Reader::Tell => None,
             }));
         }
         late
@@ -62,9 +65,10 @@ impl Cursors {
 }
 
 impl Reader {
-    fn waiter(&self) -> &Waiter {
+    fn is_late(&self) -> bool {
         match self {
-            Self::Read(waiter) | Self::Describe(_, waiter) => waiter,
+            Self::Read(waiter) | Self::Describe(_, waiter) => waiter.is_late(),
+            Self::Tell => false,
         }
     }
 }
@@ -102,7 +106,15 @@ impl RoomState {
         }
     }
 
-    fn is_unstored(&self, user_id: u64) -> bool {
+    /// Tells members how the conversation looks when the cursors are stored, or could not be.
+    pub(super) fn tell_when_stored(&mut self) {
+        if !self.cursors.readers.iter().any(|reader| matches!(reader, Reader::Tell)) {
+            self.cursors.readers.push(Reader::Tell);
+        }
+        self.start_storing_cursors();
+    }
+
+    pub(super) fn is_unstored(&self, user_id: u64) -> bool {
         self.cursors.has(user_id) || self.room.as_ref().is_some_and(|room| room.is_dirty(user_id))
     }
 
@@ -188,9 +200,10 @@ impl RoomState {
         }
     }
 
-    fn answer_readers(&self, readers: Vec<Reader>, outcome: &Result<()>) {
+    fn answer_readers(&mut self, readers: Vec<Reader>, outcome: &Result<()>) {
         for reader in readers {
             match (reader, outcome) {
+                (Reader::Tell, _) => self.tell_members(),
                 (Reader::Read(waiter), outcome) => waiter.answer(outcome.clone().map(|()| done())),
                 (Reader::Describe(user_id, waiter), Ok(())) => self.describe_stored(user_id, waiter),
                 (Reader::Describe(_, waiter), Err(error)) => waiter.answer(Err(error.clone())),

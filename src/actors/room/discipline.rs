@@ -5,8 +5,10 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::actor::RoomState;
-use super::members::{Changed, done, refused};
+use super::members::{Changed, done};
+use super::news::News;
 use crate::clock;
+use crate::domain::changes::is_written;
 use crate::domain::limits::BANS_MAX;
 use crate::domain::permissions::{self, Act};
 use crate::domain::{Error, Result};
@@ -116,7 +118,8 @@ impl RoomState {
             return Ok(());
         }
         let wait_ms = match self.pace.wait_ms(user_id, rules.slow_mode_seconds, now_ms) {
-            0 if room.pending_of(user_id).next().is_some() => pause_ms(rules.slow_mode_seconds),
+            // What is no message of one's own, such as a reaction, makes nobody wait.
+            0 if room.pending_of(user_id).any(is_written) => pause_ms(rules.slow_mode_seconds),
             wait_ms => wait_ms,
         };
         if wait_ms == 0 {
@@ -181,42 +184,22 @@ impl RoomState {
             return done();
         }
         let conditions = vec![Condition::Role(by, role), Condition::Role(user_id, subject.role)];
-        if let Some(unmet) = self.store(conditions, writes).await? {
-            return refused(unmet, by);
-        }
-        self.describe_to.push(user_id);
+        let mut said = Vec::new();
         if let Some(until_ms) = silence {
-            if let Some(room) = &mut self.room {
-                room.change_member(user_id, |member| member.silenced_until_ms = until_ms);
-            }
-            let text =
+            let lets =
                 if until_ms > clock::now_ms() { "silenced a member" } else { "lets a member write again" };
-            self.announce_membership(by, text.to_owned(), vec![user_id]);
-            self.describe_soon();
+            said.push(lets);
         }
-        if let Some(wanted) = wanted {
-            self.take_role(by, user_id, wanted);
-        }
-        done()
-    }
-
-    /// A member has another role (as stored).
-    fn take_role(&mut self, by: u64, user_id: u64, role: MemberRole) {
-        let text = match role {
+        said.extend(wanted.map(|wanted| match wanted {
             MemberRole::Owner => "handed the group over to a member",
             MemberRole::Admin => "made a member an admin",
             MemberRole::Member => "made an admin a member",
-        };
-        if role == MemberRole::Owner {
-            if let Some(room) = &mut self.room {
-                room.change_member(by, |member| member.role = MemberRole::Admin);
-            }
-            self.crown(user_id);
-        } else if let Some(room) = &mut self.room {
-            room.change_member(user_id, |member| member.role = role);
-        }
-        self.announce_membership(by, text.to_owned(), vec![user_id]);
-        self.describe_to_all();
+        }));
+        let mut news = News::of_membership(by, String::new(), vec![user_id]);
+        news.said = said.into_iter().map(str::to_owned).collect();
+        // One's silence is shown to oneself alone.
+        news.all = wanted.is_some();
+        self.store(by, conditions, writes, news).await
     }
 
     pub(super) async fn ban(&mut self, by: u64, ban: &Ban) -> Changed {
@@ -241,23 +224,17 @@ impl RoomState {
         } else {
             conditions.push(Condition::NoMember(user_id));
         }
-        if let Some(unmet) = self.store(conditions, writes).await? {
-            return refused(unmet, by);
-        }
-        if is_member {
-            self.forget_member(user_id);
-            self.announce_membership(by, "banned a member from the group".to_owned(), vec![user_id]);
-        }
-        done()
+        let news = match is_member {
+            true => News::of_membership(by, "banned a member from the group".to_owned(), vec![user_id]),
+            false => News::none(),
+        };
+        self.store(by, conditions, writes, news).await
     }
 
     pub(super) async fn unban(&mut self, by: u64, user_id: u64) -> Changed {
         let role = self.authorize(by, Act::DisciplineMembers)?;
         let conditions = vec![Condition::Role(by, role), Condition::Banned(user_id)];
-        match self.store(conditions, vec![RoomWrite::Unban(user_id)]).await? {
-            None => done(),
-            Some(unmet) => refused(unmet, by),
-        }
+        self.store(by, conditions, vec![RoomWrite::Unban(user_id)], News::none()).await
     }
 }
 

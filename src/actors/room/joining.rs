@@ -2,7 +2,9 @@
 //! by none of them.
 
 use super::actor::RoomState;
-use super::members::{Changed, MANAGERS_TOLD_MAX, done, refused};
+use super::describe::MANAGERS_TOLD_MAX;
+use super::members::{Changed, done, refused};
+use super::news::News;
 use crate::clock;
 use crate::domain::limits::{INVITES_MAX, JOIN_REQUESTS_MAX};
 use crate::domain::permissions::Act;
@@ -28,6 +30,7 @@ impl RoomState {
             return Err(Error::precondition("this group was dissolved; it can't be joined any more"));
         }
         let mut writes = Vec::new();
+        let conditions = vec![Condition::NoMember(by), Condition::NotBanned(vec![by])];
         if !join.code.is_empty() {
             writes.push(RoomWrite::UseInvite(join.code.clone()));
         } else {
@@ -41,16 +44,20 @@ impl RoomState {
                 }
             }
         }
-        let conditions = vec![Condition::NoMember(by), Condition::NotBanned(vec![by])];
-        if let Some(unmet) = self.admit(&[by], conditions, writes).await? {
-            return refused(unmet, by);
+        let news = News::of_membership(by, "joined the group".to_owned(), vec![by]);
+        match self.admit(by, &[by], conditions, writes, news).await? {
+            Some(_) => joined(false),
+            None => Ok(None),
         }
-        self.announce_membership(by, "joined the group".to_owned(), vec![by]);
-        joined(false)
     }
 
-    /// Keeps a request to join, and tells those who answer it.
+    /// Keeps a request to join, and tells those who answer it. Who asks the same again changes nothing.
     async fn ask(&mut self, by: u64, message: String) -> Changed {
+        let lists = &self.actors.inner.stores.rooms;
+        let asked = lists.join_requests(self.conversation_id(), by.saturating_sub(1), 1).await?;
+        if asked.first().is_some_and(|asked| asked.user_id == by && asked.message == message) {
+            return joined(true);
+        }
         let request = JoinRequestRecord {
             conversation_id: self.conversation_id(),
             user_id: by,
@@ -64,11 +71,10 @@ impl RoomState {
             Condition::Below(Listed::Requests, JOIN_REQUESTS_MAX),
         ];
         let writes = vec![RoomWrite::Ask(request), RoomWrite::Touch(managers.clone())];
-        if let Some(unmet) = self.store(conditions, writes).await? {
-            return refused(unmet, by);
+        match self.store(by, conditions, writes, News::none().and_tell(managers)).await? {
+            Some(_) => joined(true),
+            None => Ok(None),
         }
-        self.tell(managers);
-        joined(true)
     }
 
     /// Lets one in who has asked, or not. Whoever has asked may take the request back by declining it.
@@ -83,18 +89,11 @@ impl RoomState {
         let managers = self.known()?.managers(MANAGERS_TOLD_MAX);
         if !answer.accept {
             let writes = vec![RoomWrite::Unask(asker), RoomWrite::Touch(managers.clone())];
-            if let Some(unmet) = self.store(conditions, writes).await? {
-                return refused(unmet, by);
-            }
-        } else {
-            conditions.extend([Condition::NoMember(asker), Condition::NotBanned(vec![asker])]);
-            if let Some(unmet) = self.admit(&[asker], conditions, Vec::new()).await? {
-                return refused(unmet, by);
-            }
-            self.announce_membership(by, "let a new member in".to_owned(), vec![asker]);
+            return self.store(by, conditions, writes, News::none().and_tell(managers)).await;
         }
-        self.tell(managers);
-        done()
+        conditions.extend([Condition::NoMember(asker), Condition::NotBanned(vec![asker])]);
+        let news = News::of_membership(by, "let a new member in".to_owned(), vec![asker]).and_tell(managers);
+        self.admit(by, &[asker], conditions, Vec::new(), news).await
     }
 
     pub(super) async fn make_invite(&mut self, by: u64, invite: &MakeInvite) -> Changed {
@@ -109,25 +108,17 @@ impl RoomState {
             uses: 0,
         };
         let conditions = vec![Condition::Role(by, role), Condition::Below(Listed::Invites, INVITES_MAX)];
-        match self.store(conditions, vec![RoomWrite::Invite(record)]).await? {
-            None => done(),
-            Some(unmet) => refused(unmet, by),
-        }
+        self.store(by, conditions, vec![RoomWrite::Invite(record)], News::none()).await
     }
 
     pub(super) async fn drop_invite(&mut self, by: u64, code: &str) -> Changed {
         let role = self.authorize(by, Act::Invite)?;
         let conditions = vec![Condition::Role(by, role)];
-        match self.store(conditions, vec![RoomWrite::DropInvite(code.to_owned())]).await? {
+        match self.try_store(conditions, vec![RoomWrite::DropInvite(code.to_owned())], News::none()).await? {
             None => done(),
             Some(Unmet::Invite) => Err(Error::not_found("this group has no such invite code")),
             Some(unmet) => refused(unmet, by),
         }
-    }
-
-    fn tell(&mut self, user_ids: Vec<u64>) {
-        self.describe_to.extend(user_ids);
-        self.describe_soon();
     }
 }
 

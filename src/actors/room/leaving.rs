@@ -308,7 +308,7 @@ impl RoomState {
     fn end_if_idle(&mut self) {
         let Some(wish) = self.leaving.wish else { return };
         let quiet = self.room.as_ref().is_none_or(|room| match wish {
-            Wish::Idle => room.is_idle(),
+            Wish::Idle => room.is_idle() && self.in_doubt.is_empty(),
             // What could not be stored by now is given up.
             Wish::Nothing | Wish::Finish => room.pending() == 0,
         });
@@ -322,7 +322,7 @@ impl RoomState {
     /// Leaves the registry and stops, unless something waits in the mailbox.
     fn end(&mut self) {
         if self.actors.inner.rooms.remove_if_empty(self.vitals.address, self.vitals.activation) {
-            self.describe_members();
+            self.tell_members();
             self.end_typing();
             self.myself.stop(None);
         } else if self.leaving.wish == Some(Wish::Idle) {

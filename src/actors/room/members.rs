@@ -2,26 +2,22 @@
 //! it; what else changes is in [`super::settings`], [`super::joining`] and [`super::discipline`].
 //!
 //! A change is stored with the conditions that it was decided by, so that another activation of the room can't have made it
-//! wrong meanwhile: then the room reads again and decides anew.
+//! wrong meanwhile: then the room reads again and decides anew. What is told of it goes with it ([`super::news`]), as it may
+//! turn out to be stored later than it was asked for.
 
-use super::actor::{RoomMessage, RoomState};
+use super::actor::RoomState;
+use super::news::News;
 use super::state::Room;
 use crate::domain::permissions::{self, Act};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::cluster::{Done, room_reply};
-use crate::protocol::v1::ServerFrame;
-use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ConversationKind, MemberRole};
-use crate::storage::{Condition, Listed, MemberRecord, RoomChange, RoomWrite, Unmet};
+use crate::storage::{Condition, Listed, MemberRecord, RoomWrite, Unmet};
 use crate::{chance, clock};
 
-/// How long changes gather before members are told how the conversation looks.
-const DESCRIBE_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 /// How often a change is decided when the database turns out to hold something else than the room thought.
 const DECISIONS_MAX: u32 = 4;
-/// Of a large room's managers, how many are told of a change.
-pub(super) const MANAGERS_TOLD_MAX: usize = 50;
 
 /// What came of a change; `None`: the room decided by what does not hold any more.
 pub(super) type Changed = Result<Option<room_reply::Reply>>;
@@ -86,21 +82,6 @@ impl RoomState {
         Ok(role)
     }
 
-    /// Stores a change, or says why not.
-    pub(super) async fn store(
-        &mut self,
-        conditions: Vec<Condition>,
-        writes: Vec<RoomWrite>,
-    ) -> Result<Option<Unmet>> {
-        let change = RoomChange {
-            conversation_id: self.conversation_id(),
-            now_ms: clock::now_ms(),
-            conditions,
-            writes,
-        };
-        Ok(self.actors.inner.stores.rooms.change_room(&change).await?)
-    }
-
     fn open(&mut self, by: u64) -> Changed {
         let room = self.known()?;
         room.require_member(by)?;
@@ -124,11 +105,8 @@ impl RoomState {
             return done();
         }
         let conditions = vec![Condition::Role(by, role), Condition::NotBanned(new.clone())];
-        if let Some(unmet) = self.admit(&new, conditions, Vec::new()).await? {
-            return refused(unmet, by);
-        }
-        self.announce_membership(by, format!("added {} to the group", count(new.len())), new);
-        done()
+        let news = News::of_membership(by, format!("added {} to the group", count(new.len())), new.clone());
+        self.admit(by, &new, conditions, Vec::new(), news).await
     }
 
     async fn leave(&mut self, by: u64) -> Changed {
@@ -139,6 +117,7 @@ impl RoomState {
         }
         permissions::require(role, Act::Leave)?;
         let heir = room.heir(by).and_then(|heir| room.member(heir)).map(|heir| (heir.user_id, heir.role));
+        let left = News::of_membership(by, "left the group".to_owned(), vec![by]);
         match heir {
             Some((heir, heirs_role)) if role == MemberRole::Owner => {
                 let conditions = vec![Condition::Role(by, role), Condition::Role(heir, heirs_role)];
@@ -147,26 +126,18 @@ impl RoomState {
                     RoomWrite::Silence(heir, 0),
                     RoomWrite::Remove(by),
                 ];
-                if let Some(unmet) = self.store(conditions, writes).await? {
-                    return refused(unmet, by);
-                }
-                self.crown(heir);
+                self.store(by, conditions, writes, left.and_tell([heir])).await
             }
             // The last one out: nobody could ever let anybody in again.
             None => {
                 let conditions = vec![Condition::Role(by, role), Condition::Alone(by)];
-                return self.end_for_all(by, conditions).await;
+                self.end_for_all(by, conditions).await
             }
             Some(_) => {
                 let conditions = vec![Condition::Role(by, role)];
-                if let Some(unmet) = self.store(conditions, vec![RoomWrite::Remove(by)]).await? {
-                    return refused(unmet, by);
-                }
+                self.store(by, conditions, vec![RoomWrite::Remove(by)], left).await
             }
         }
-        self.forget_member(by);
-        self.announce_membership(by, "left the group".to_owned(), vec![by]);
-        done()
     }
 
     async fn remove(&mut self, by: u64, user_id: u64) -> Changed {
@@ -176,12 +147,8 @@ impl RoomState {
         let role = self.authorize(by, Act::DisciplineMembers)?;
         let subject = self.subject(role, user_id)?;
         let conditions = vec![Condition::Role(by, role), Condition::Role(user_id, subject)];
-        if let Some(unmet) = self.store(conditions, vec![RoomWrite::Remove(user_id)]).await? {
-            return refused(unmet, by);
-        }
-        self.forget_member(user_id);
-        self.announce_membership(by, "removed a member from the group".to_owned(), vec![user_id]);
-        done()
+        let news = News::of_membership(by, "removed a member from the group".to_owned(), vec![user_id]);
+        self.store(by, conditions, vec![RoomWrite::Remove(user_id)], news).await
     }
 
     /// The role of a member whom one of role `by` may discipline.
@@ -197,20 +164,23 @@ impl RoomState {
         Ok(member.role)
     }
 
-    /// Stores new members, with what else changes with that, and takes them up.
+    /// Stores new members, with what else changes with that.
     pub(super) async fn admit(
         &mut self,
+        by: u64,
         user_ids: &[u64],
         conditions: Vec<Condition>,
         mut writes: Vec<RoomWrite>,
-    ) -> Result<Option<Unmet>> {
+        news: News,
+    ) -> Changed {
         let room = self.known()?;
         let limit = self.actors.inner.config.room.members_max;
         if room.member_ids().len() + user_ids.len() > limit {
             return Err(Error::precondition(format!("a group has at most {limit} members")));
         }
         let (now_ms, next_seq, id) = (clock::now_ms(), room.next_seq(), room.conversation().id);
-        let first_seq = if room.conversation().rules.history_open { 1 } else { next_seq };
+        let history_open = room.conversation().rules.history_open;
+        let first_seq = if history_open { 1 } else { next_seq };
         let members: Vec<MemberRecord> = user_ids
             .iter()
             .map(|&user_id| MemberRecord {
@@ -227,37 +197,7 @@ impl RoomState {
             })
             .collect();
         writes.push(RoomWrite::Add(members));
-        let unmet = self.store(conditions, writes).await?;
-        if unmet.is_none() {
-            // As stored: of one who comes back, cursors and silence are as they were.
-            let members = self.actors.inner.stores.conversations.members_among(id, user_ids).await?;
-            if let Some(room) = &mut self.room {
-                room.join(members);
-            }
-            self.describe_to.extend(user_ids);
-            self.describe_to_all();
-        }
-        Ok(unmet)
-    }
-
-    /// Ownership has passed on (as stored).
-    pub(super) fn crown(&mut self, user_id: u64) {
-        let Some(room) = &mut self.room else { return };
-        let mut conversation = room.conversation().clone();
-        conversation.owner_id = user_id;
-        room.put_conversation(conversation);
-        room.change_member(user_id, |member| {
-            (member.role, member.silenced_until_ms) = (MemberRole::Owner, 0);
-        });
-        self.describe_to.push(user_id);
-    }
-
-    pub(super) fn forget_member(&mut self, user_id: u64) {
-        if let Some(room) = &mut self.room {
-            room.leave(user_id);
-        }
-        self.describe_to.push(user_id);
-        self.describe_to_all();
+        self.store(by, conditions, writes, news).await
     }
 
     /// A `system` message in the log.
@@ -273,51 +213,6 @@ impl RoomState {
         if self.room.as_ref().is_some_and(|room| room.member_ids().len() <= small) {
             self.announce(by, text, about);
         }
-    }
-
-    /// Tells all members of a small room how the conversation looks, and of a large one those who manage it.
-    pub(super) fn describe_to_all(&mut self) {
-        if let Some(room) = &self.room {
-            if room.member_ids().len() <= self.actors.inner.config.room.small_room {
-                self.describe_to.extend(room.member_ids().iter());
-            } else {
-                self.describe_to.extend(room.managers(MANAGERS_TOLD_MAX));
-            }
-        }
-        self.describe_soon();
-    }
-
-    /// Tells those who are noted down.
-    pub(super) fn describe_soon(&mut self) {
-        let myself = self.myself.clone();
-        self.actors.inner.runtime.spawn(async move {
-            tokio::time::sleep(DESCRIBE_PAUSE).await;
-            // A room that has ended leaves this to the clients' next sync.
-            let _ = myself.cast(RoomMessage::Describe);
-        });
-    }
-
-    /// Sends everybody concerned the conversation as it stands for them, off the room's own task.
-    pub(super) fn describe_members(&mut self) {
-        let mut user_ids = std::mem::take(&mut self.describe_to);
-        user_ids.sort_unstable();
-        user_ids.dedup();
-        let (actors, conversation_id) = (self.actors.clone(), self.vitals.address.key);
-        self.actors.inner.runtime.spawn(async move {
-            for user_id in user_ids {
-                match actors.inner.stores.conversations.conversation_of(user_id, conversation_id).await {
-                    Ok(Some(row)) => {
-                        let event = ServerFrame { reply_to: 0, body: Some(Body::Conversation(row.into())) };
-                        actors.fan_out(&[user_id], 0, event, ConversationKind::Group);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, conversation_id, "members learn of a change by sync only");
-                        return;
-                    }
-                }
-            }
-        });
     }
 }
 

@@ -5,6 +5,7 @@ pub mod changes;
 #[cfg(test)]
 mod changes_tests;
 mod cursors;
+mod describe;
 mod discipline;
 mod joining;
 #[cfg(test)]
@@ -13,6 +14,9 @@ mod leaving;
 mod members;
 #[cfg(test)]
 mod move_tests;
+mod news;
+#[cfg(test)]
+mod news_tests;
 mod pins;
 mod readers;
 mod recent;

@@ -1,14 +1,12 @@
 //! What a group is called and what holds in it; and its end.
 
 use super::actor::RoomState;
-use super::members::{Changed, done, refused};
-use crate::clock;
+use super::members::{Changed, done};
+use super::news::News;
 use crate::domain::Error;
 use crate::domain::permissions::Act;
+use crate::protocol::JoinPolicy;
 use crate::protocol::cluster::ChangeRoom;
-use crate::protocol::v1::ServerFrame;
-use crate::protocol::v1::server_frame::Body;
-use crate::protocol::{ConversationKind, JoinPolicy};
 use crate::storage::{Condition, ConversationRecord, RoomWrite, SettingsChange};
 
 impl RoomState {
@@ -38,20 +36,8 @@ impl RoomState {
             return done();
         }
         let conditions = role.map(|role| Condition::Role(by, role)).into_iter().collect();
-        if let Some(unmet) = self.store(conditions, vec![RoomWrite::Settings(change.clone())]).await? {
-            return refused(unmet, by);
-        }
-        let mut after = before;
-        after.change(&change);
-        after.updated_at_ms = after.updated_at_ms.max(clock::now_ms());
-        if let Some(room) = &mut self.room {
-            room.put_conversation(after);
-        }
-        for text in told(&change) {
-            self.announce(by, text, Vec::new());
-        }
-        self.describe_to_all();
-        done()
+        let news = News::of_room(by, told(&change));
+        self.store(by, conditions, vec![RoomWrite::Settings(change)], news).await
     }
 
     pub(super) async fn dissolve(&mut self, by: u64) -> Changed {
@@ -61,22 +47,8 @@ impl RoomState {
 
     /// Ends the group for all who are in it.
     pub(super) async fn end_for_all(&mut self, by: u64, conditions: Vec<Condition>) -> Changed {
-        if let Some(unmet) = self.store(conditions, vec![RoomWrite::Dissolve]).await? {
-            return refused(unmet, by);
-        }
-        let Some(room) = &mut self.room else { return done() };
-        let members = room.member_ids();
-        let mut ended = room.conversation().clone();
-        ended.rules.dissolved_at_ms = clock::now_ms();
-        ended.updated_at_ms = ended.updated_at_ms.max(ended.rules.dissolved_at_ms);
-        let event = ServerFrame { reply_to: 0, body: Some(Body::Conversation(ended.epitaph())) };
-        // Whoever waits for a send to be stored is told so.
-        let effects = room.refresh(ended, Vec::new());
-        self.perform(effects);
-        self.announce(by, "dissolved the group".to_owned(), Vec::new());
-        // The same for all: however many they are, it is one event.
-        self.actors.fan_out(&members, 0, event, ConversationKind::Group);
-        done()
+        let news = News::of_room(by, vec!["dissolved the group".to_owned()]);
+        self.store(by, conditions, vec![RoomWrite::Dissolve], news).await
     }
 }
 

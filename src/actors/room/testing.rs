@@ -139,12 +139,22 @@ impl Node {
     }
 
     pub async fn start_with(name: &str, memory: &MemoryStores, set: impl FnOnce(&mut Config)) -> Self {
+        Self::start_over(name, memory, set, |stores| stores).await
+    }
+
+    /// The same over stores of the test's own.
+    pub async fn start_over(
+        name: &str,
+        memory: &MemoryStores,
+        set: impl FnOnce(&mut Config),
+        over: impl FnOnce(Stores) -> Stores,
+    ) -> Self {
         let mut config = Config::default();
         set(&mut config);
         config.node.name = format!("{name}-{:x}", rand::random::<u32>());
         config.cluster.listen = "127.0.0.1:0".to_owned();
         let (door, open) = watch::channel(true);
-        let stores = memory.stores();
+        let stores = over(memory.stores());
         let groups = Arc::new(AtomicUsize::new(0));
         let away = Arc::new(AtomicBool::new(false));
         let log = HeldLog { log: stores.messages.clone(), open, groups: groups.clone(), away: away.clone() };

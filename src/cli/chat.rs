@@ -13,6 +13,7 @@ use crate::client::{Client, ClientEvents, ClientOptions, Event, Rest, Start};
 
 mod account;
 mod acts;
+mod clean;
 pub mod command;
 mod deeds;
 mod full_screen;
@@ -241,8 +242,12 @@ impl Chat {
                 removed.then(|| format!("you are no longer a member of {title}"))
             }
             Some(Event::Contact(contact)) => Some(signed_in.names.contact(&contact).await),
-            Some(Event::Notice(notice)) => Some(format!("*** {}: {}", notice.title, notice.text)),
-            Some(Event::Ended(error)) => Some(format!("signed out by the server: {error}")),
+            Some(Event::Notice(notice)) => {
+                Some(format!("*** {}: {}", clean::name(&notice.title), clean::text(&notice.text)))
+            }
+            Some(Event::Ended(error)) => {
+                Some(format!("signed out by the server: {}", clean::name(&error.to_string())))
+            }
             Some(Event::Hidden(hidden)) => {
                 let (count, title) =
                     (hidden.seqs.len(), signed_in.names.conversation(hidden.conversation_id).await);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::clean;
 use super::command::Command;
 use super::deeds::new_client_id;
 use super::view::{Names, contact_line};
@@ -174,7 +175,8 @@ impl Account {
             let page = self.rest.conversations(&cursor).await?;
             for conversation in page.items {
                 let (id, unread) = (conversation.conversation_id, conversation.unread);
-                let last = conversation.last_message.as_ref().map(|m| m.text.clone()).unwrap_or_default();
+                let last =
+                    conversation.last_message.as_ref().map(|m| clean::name(&m.text)).unwrap_or_default();
                 self.names.learn(conversation);
                 let title = self.names.conversation(id).await;
                 let unread = if unread == 0 { String::new() } else { format!(" ({unread} unread)") };

@@ -11,6 +11,7 @@ use rustyline::ExternalPrinter;
 use rustyline::history::DefaultHistory;
 use tokio::sync::mpsc;
 
+use super::clean;
 use super::command::{Command, parse};
 
 /// Lines typed or piped ahead of the command that is being carried out.
@@ -39,8 +40,9 @@ pub(super) enum Screen {
 }
 
 impl Screen {
-    /// Shows a line, or several.
+    /// Shows a line, or several. Whatever is in them, the terminal obeys none of it.
     pub(super) fn print(&mut self, text: &str) {
+        let text = clean::lines(text);
         match self {
             Self::AboveThePrompt(printer) => {
                 // The terminal is gone: there is nobody to tell.

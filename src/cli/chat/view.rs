@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
+use super::clean;
 use crate::client::{ClientError, Rest};
 use crate::protocol::{ContactState, ConversationKind, ErrorCode, MessageKind, v1};
 
@@ -60,6 +61,7 @@ impl Names {
                     display if display == user.username => user.username,
                     display => format!("{display} ({})", user.username),
                 };
+                let name = clean::name(&name);
                 let mut known = self.users.lock();
                 if known.len() >= NAMES_MAX {
                     known.clear();
@@ -107,7 +109,7 @@ impl Names {
         };
         if message.kind() == MessageKind::System {
             // The server's words lack their subject: "joined the group".
-            return format!("{place}* {} {}", self.user(message.sender_id).await, message.text);
+            return format!("{place}* {} {}", self.user(message.sender_id).await, clean::text(&message.text));
         }
         format!("{place}{}: {}", self.user(message.sender_id).await, content(message))
     }
@@ -118,7 +120,10 @@ impl Names {
         match contact.state() {
             ContactState::Invited => {
                 let words = if contact.message.is_empty() { "" } else { ": " };
-                format!("{name} asks to be friends{words}{}; accept with 'addfriend {id}'", contact.message)
+                format!(
+                    "{name} asks to be friends{words}{}; accept with 'addfriend {id}'",
+                    clean::text(&contact.message)
+                )
             }
             ContactState::Requested => format!("{name} has been asked to be friends"),
             ContactState::Friend => format!("you and {name} are friends now"),
@@ -142,23 +147,26 @@ pub(super) fn contact_line(name: &str, user_id: u64, state: &str) -> String {
 fn group_title(conversation: &v1::Conversation) -> String {
     match conversation.name.as_str() {
         "" => format!("conversation {}", conversation.conversation_id),
-        name => format!("{name} #{}", conversation.conversation_id),
+        name => format!("{} #{}", clean::name(name), conversation.conversation_id),
     }
 }
 
-/// What a message says, whatever its kind.
+/// What a message says, whatever its kind: nothing in it acts on the terminal.
 fn content(message: &v1::Message) -> String {
     if message.recalled {
         return "(recalled)".to_owned();
     }
+    let text = clean::text(&message.text);
     match message.kind() {
-        MessageKind::Text | MessageKind::System | MessageKind::Custom => message.text.clone(),
-        MessageKind::Edit => format!("(edits message {}) {}", message.target_seq, message.text),
+        MessageKind::Text | MessageKind::System | MessageKind::Custom => text,
+        MessageKind::Edit => format!("(edits message {}) {text}", message.target_seq),
         MessageKind::Recall => format!("(recalls message {})", message.target_seq),
-        MessageKind::Reaction => format!("({} on message {})", message.emoji, message.target_seq),
+        MessageKind::Reaction => {
+            format!("({} on message {})", clean::name(&message.emoji), message.target_seq)
+        }
         MessageKind::Image | MessageKind::Audio | MessageKind::Video | MessageKind::File => {
             let names: Vec<&str> = message.attachments.iter().map(|file| file.name.as_str()).collect();
-            format!("({} {}) {}", message.kind().as_str_name(), names.join(", "), message.text)
+            format!("({} {}) {text}", message.kind().as_str_name(), clean::name(&names.join(", ")))
         }
     }
 }
@@ -206,5 +214,13 @@ mod tests {
         assert_eq!(names.message(&message(8, 2)).await, "bob: hi");
         assert_eq!(names.message(&message(8, 1)).await, "[to bob] you: hi");
         assert_eq!(names.message(&message(7, 3)).await, "[conversation 7] user 3: hi");
+        let mut group =
+            v1::Conversation { conversation_id: 10, name: "a\n\u{1b}[1m".into(), ..Default::default() };
+        group.set_kind(ConversationKind::Group);
+        names.learn(group);
+        let text = "hi\nbob: \u{1b}[2Jbye".to_owned();
+        let forged = v1::Message { text, ..message(10, 2) };
+        let shown = names.message(&forged).await;
+        assert_eq!(shown, "[a\u{fffd}\u{fffd}[1m #10] bob: hi\n    | bob: \u{fffd}[2Jbye");
     }
 }

@@ -46,7 +46,7 @@ const CLOSE_REPLACED: u16 = 4409;
 /// What the handle asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Store(Box<Request>, oneshot::Sender<Result<v1::Sent, ClientError>>),
+    Store(Box<Request>, oneshot::Sender<Result<Body, ClientError>>),
     Request(Box<Request>, oneshot::Sender<Result<Body, ClientError>>),
     Sync(oneshot::Sender<u64>),
     Cut,
@@ -79,7 +79,7 @@ pub(crate) struct Driver {
     connected: watch::Sender<Option<v1::Welcome>>,
     state: SyncState,
     outbox: Outbox,
-    store_waiters: HashMap<u64, oneshot::Sender<Result<v1::Sent, ClientError>>>,
+    store_waiters: HashMap<u64, oneshot::Sender<Result<Body, ClientError>>>,
     /// Requests that wait for a connection.
     requests: VecDeque<WaitingRequest>,
     sync_waiters: Vec<oneshot::Sender<u64>>,
@@ -105,6 +105,8 @@ struct Live {
     /// When the oldest unanswered sync or send left; an answer resets it.
     waiting_since: Option<Instant>,
     next_sync: Instant,
+    /// How often in turn a sync was refused for now.
+    put_off: u32,
     next_resync: Option<Instant>,
     hints_due: Option<Instant>,
     /// Conversations whose delivery is to be confirmed, and when.
@@ -242,6 +244,7 @@ impl Driver {
             purposes: HashMap::new(),
             waiting_since: None,
             next_sync: now,
+            put_off: 0,
             next_resync: self.options.resync_interval.map(|interval| now + interval),
             hints_due: None,
             confirm: HashMap::new(),
@@ -344,6 +347,9 @@ impl Driver {
             while live.connection.room() > 0
                 && let Some((request, waiter)) = self.requests.pop_front()
             {
+                if waiter.is_closed() {
+                    continue;
+                }
                 live.post(Purpose::Request(waiter), request).await?;
             }
         }
@@ -383,6 +389,12 @@ impl Driver {
             Some(Command::Store(request, waiter)) => {
                 let number = self.outbox.push(*request);
                 self.store_waiters.insert(number, waiter);
+            }
+            Some(Command::Request(request, waiter))
+                if connection.is_none() && matches!(*request, Request::Typing(_)) =>
+            {
+                let close = Close::broken("there is no connection, and typing is not told later");
+                let _ = waiter.send(Err(ClientError::Closed(close)));
             }
             Some(Command::Request(_, waiter)) if self.requests.len() >= REQUESTS_MAX => {
                 let refusal = "too many requests wait for a connection; wait for some of them";
@@ -429,11 +441,22 @@ impl Driver {
                 self.backlog.extend(outcome.hidden.into_iter().map(Event::Hidden));
                 self.give(live, outcome.messages);
             }
+            // The server can't answer now; what we believe may well be so.
+            Err(error) if error.may_repeat() && !matches!(error, ClientError::Protocol(_)) => {
+                tracing::debug!(%error, "sync is put off");
+                self.state.put_off();
+                let doubled = STALL_MIN * (1 << live.put_off.min(8));
+                let asked = Duration::from_millis(error.retry_after_ms());
+                live.put_off += 1;
+                live.next_sync = Instant::now() + doubled.min(STALL_MAX).max(asked);
+                return;
+            }
             other => {
                 tracing::debug!(answer = ?other.err(), "sync was refused");
                 self.state.refused();
             }
         }
+        live.put_off = 0;
         if self.state.stalls() > 0 {
             let doubled = STALL_MIN * (1 << self.state.stalls().min(8));
             live.next_sync = Instant::now() + doubled.min(STALL_MAX);
@@ -443,7 +466,8 @@ impl Driver {
     fn take_store(&mut self, live: &mut Live, number: u64, result: Result<Body, ClientError>) {
         let now_ms = self.now_ms();
         let Outcome::Settled(request, result) = self.outbox.answered(number, result, now_ms) else { return };
-        if let Ok(sent) = &result {
+        // What is kept for later becomes a message when it is sent, which the server tells.
+        if let Ok(Body::Sent(sent)) = &result {
             match request {
                 Request::Send(send) => {
                     let messages = self.state.live(own_message(live.user_id, send, sent));
@@ -555,7 +579,13 @@ fn hand_out(
 
 /// Our own message as the log has it; the session that sent it gets no push.
 fn own_message(user_id: u64, send: v1::Send, sent: &v1::Sent) -> v1::Message {
+    let expires_at_ms = match send.expires_in_seconds {
+        0 => 0,
+        seconds => sent.created_at_ms.saturating_add(seconds.saturating_mul(1000)),
+    };
+    let marks = v1::Marks { expires_at_ms, ..v1::Marks::default() };
     v1::Message {
+        marks: (expires_at_ms != 0).then(|| Box::new(marks)),
         conversation_id: sent.conversation_id,
         seq: sent.seq,
         sender_id: user_id,

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::error::ClientError;
 use crate::protocol::v1::client_frame::Request;
-use crate::protocol::v1::{Sent, server_frame::Body};
+use crate::protocol::v1::server_frame::Body;
 
 /// Sends that may wait; more are refused with `resource_exhausted`.
 pub const PENDING_MAX: usize = 10_000;
@@ -39,8 +39,8 @@ struct Pending {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 pub enum Outcome {
-    /// The send is over.
-    Settled(Request, Result<Sent, ClientError>),
+    /// The send is over; the body is `sent` or, of a send for later, `scheduled`.
+    Settled(Request, Result<Body, ClientError>),
     /// It will be repeated.
     Repeats,
     /// An answer to nothing that waits.
@@ -117,7 +117,7 @@ impl Outbox {
     pub fn answered(&mut self, number: u64, result: Result<Body, ClientError>, now_ms: u64) -> Outcome {
         let Some(pending) = self.pending.get_mut(&number) else { return Outcome::Stray };
         let result = match result {
-            Ok(Body::Sent(sent)) => Ok(sent),
+            Ok(body @ (Body::Sent(_) | Body::Scheduled(_))) => Ok(body),
             Ok(other) => Err(super::connection::unexpected("sent", &other)),
             Err(error) => Err(error),
         };
@@ -186,7 +186,7 @@ mod tests {
     }
 
     fn sent() -> Result<Body, ClientError> {
-        Ok(Body::Sent(Sent::default()))
+        Ok(Body::Sent(crate::protocol::v1::Sent::default()))
     }
 
     #[test]

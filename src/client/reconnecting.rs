@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
 
 use super::connection::{ConnectionOptions, unexpected};
 use super::driver::{Command, Driver};
@@ -18,6 +19,8 @@ use crate::protocol::v1::{self, client_frame::Request, server_frame::Body};
 const COMMANDS_MAX: usize = 256;
 /// Events handed over and not yet taken.
 const EVENTS_MAX: usize = 256;
+/// The pause before a cursor that could not be told is told again.
+const CURSOR_PAUSE: Duration = Duration::from_secs(1);
 /// Letters of a client_id that the client makes: 128 bits in hex.
 const CLIENT_ID_BYTES: usize = 16;
 
@@ -108,6 +111,18 @@ impl ClientEvents {
 pub struct Client {
     commands: mpsc::Sender<Command>,
     connected: watch::Receiver<Option<v1::Welcome>>,
+    request_timeout: Duration,
+}
+
+/// A send that the client has taken, in its place behind the earlier ones: the answer, to be awaited at any time.
+#[derive(Debug)]
+pub(crate) struct Stored(oneshot::Receiver<Result<Body, ClientError>>);
+
+impl Stored {
+    /// Waits until the server has stored or finally refused it.
+    pub(crate) async fn answer(self) -> Result<Body, ClientError> {
+        self.0.await.unwrap_or_else(|_| Err(ended()))
+    }
 }
 
 impl Client {
@@ -116,16 +131,38 @@ impl Client {
         let (commands, receiver) = mpsc::channel(COMMANDS_MAX);
         let (events, event_receiver) = mpsc::channel(EVENTS_MAX);
         let (connected_sender, connected) = watch::channel(None);
+        let request_timeout = options.connection.request_timeout;
         tokio::spawn(Driver::new(options, receiver, events, connected_sender).run());
-        (Self { commands, connected }, ClientEvents(event_receiver))
+        (Self { commands, connected, request_timeout }, ClientEvents(event_receiver))
     }
 
     /// Sends a message, and repeats it until the server has stored or finally refused it, across reconnects. An empty
     /// `client_id` is filled in. Messages to one address are stored in the order of these calls. Dropping the future
-    /// does not take the message back.
-    pub async fn send(&self, mut send: v1::Send) -> Result<v1::Sent, ClientError> {
-        fill_client_id(&mut send.client_id);
+    /// does not take the message back. One for later goes by [`Self::schedule`], and is refused here.
+    pub async fn send(&self, send: v1::Send) -> Result<v1::Sent, ClientError> {
+        if send.send_at_ms != 0 {
+            let advice = "a message for later is no message yet; use schedule(), or leave this 0";
+            return Err(Error::invalid("send_at_ms", advice).into());
+        }
         self.store(Request::Send(send)).await
+    }
+
+    /// Leaves a message with the server, which sends it at `send_at_ms`; repeated as [`Self::send`] is. Where that time
+    /// has come already it is sent at once, and `scheduled_id` is 0.
+    pub async fn schedule(&self, send: v1::Send) -> Result<v1::Scheduled, ClientError> {
+        let send_at_ms = send.send_at_ms;
+        if send_at_ms == 0 {
+            let advice = "say when the message is to be sent; send() sends it now";
+            return Err(Error::invalid("send_at_ms", advice).into());
+        }
+        match self.hand_over(Request::Send(send)).await?.answer().await? {
+            Body::Scheduled(scheduled) => Ok(scheduled),
+            Body::Sent(sent) => {
+                let v1::Sent { conversation_id, client_id, .. } = sent;
+                Ok(v1::Scheduled { scheduled_id: 0, conversation_id, client_id, send_at_ms })
+            }
+            other => Err(unexpected("scheduled", &other)),
+        }
     }
 
     /// Sends a text to a conversation.
@@ -139,39 +176,68 @@ impl Client {
     }
 
     /// Edits a message of one's own; as [`Self::send`].
-    pub async fn edit(&self, mut edit: v1::Edit) -> Result<v1::Sent, ClientError> {
-        fill_client_id(&mut edit.client_id);
+    pub async fn edit(&self, edit: v1::Edit) -> Result<v1::Sent, ClientError> {
         self.store(Request::Edit(edit)).await
     }
 
     /// Recalls a message; as [`Self::send`].
-    pub async fn recall(&self, mut recall: v1::Recall) -> Result<v1::Sent, ClientError> {
-        fill_client_id(&mut recall.client_id);
+    pub async fn recall(&self, recall: v1::Recall) -> Result<v1::Sent, ClientError> {
         self.store(Request::Recall(recall)).await
     }
 
     /// Reacts to a message; as [`Self::send`].
-    pub async fn react(&self, mut react: v1::React) -> Result<v1::Sent, ClientError> {
-        fill_client_id(&mut react.client_id);
+    pub async fn react(&self, react: v1::React) -> Result<v1::Sent, ClientError> {
         self.store(Request::React(react)).await
     }
 
     async fn store(&self, request: Request) -> Result<v1::Sent, ClientError> {
+        match self.hand_over(request).await?.answer().await? {
+            Body::Sent(sent) => Ok(sent),
+            other => Err(unexpected("sent", &other)),
+        }
+    }
+
+    /// Hands a send, edit, recall or reaction over: what is handed over next is stored after it, if it goes to the same
+    /// address. An empty `client_id` is filled in.
+    pub(crate) async fn hand_over(&self, mut request: Request) -> Result<Stored, ClientError> {
+        match &mut request {
+            Request::Send(send) => fill_client_id(&mut send.client_id),
+            Request::Edit(edit) => fill_client_id(&mut edit.client_id),
+            Request::Recall(recall) => fill_client_id(&mut recall.client_id),
+            Request::React(react) => fill_client_id(&mut react.client_id),
+            _ => {}
+        }
         let (waiter, answer) = oneshot::channel();
         self.command(Command::Store(Box::new(request), waiter)).await?;
-        answer.await.unwrap_or_else(|_| Err(ended()))
+        Ok(Stored(answer))
     }
 
-    /// Confirms that the user has read up to `seq`.
+    /// Confirms that the user has read up to `seq`: told again, across reconnects, until the server has taken or finally
+    /// refused it.
     pub async fn mark_read(&self, conversation_id: u64, seq: u64) -> Result<(), ClientError> {
-        self.request(Request::Read(v1::Cursor { conversation_id, seq })).await.map(drop)
+        loop {
+            self.connected().await?;
+            match self.request(Request::Read(v1::Cursor { conversation_id, seq })).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.may_repeat() && !matches!(error, ClientError::Protocol(_)) => {
+                    sleep(CURSOR_PAUSE.max(Duration::from_millis(error.retry_after_ms()))).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// Any other request: sent once, as soon as there is a connection; not repeated.
+    /// Any other request: sent once, as soon as there is a connection, and not repeated. It is given up after the
+    /// connection's `request_timeout`, the wait for a connection included. Typing is of the moment: without a connection
+    /// it fails at once.
     pub async fn request(&self, request: Request) -> Result<Body, ClientError> {
         let (waiter, answer) = oneshot::channel();
-        self.command(Command::Request(Box::new(request), waiter)).await?;
-        answer.await.unwrap_or_else(|_| Err(ended()))
+        let exchange = async {
+            self.command(Command::Request(Box::new(request), waiter)).await?;
+            answer.await.unwrap_or_else(|_| Err(ended()))
+        };
+        let late = || ClientError::Timeout(self.request_timeout.as_millis() as u64);
+        timeout(self.request_timeout, exchange).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// A page of history: the messages before `before_seq` (0: the newest), in seq order.
@@ -226,8 +292,13 @@ fn ended() -> ClientError {
 
 fn fill_client_id(client_id: &mut String) {
     if client_id.is_empty() {
-        *client_id = hex::encode(rand::random::<[u8; CLIENT_ID_BYTES]>());
+        *client_id = new_client_id();
     }
+}
+
+/// A name for a send that no other has.
+pub(crate) fn new_client_id() -> String {
+    hex::encode(rand::random::<[u8; CLIENT_ID_BYTES]>())
 }
 
 #[cfg(test)]

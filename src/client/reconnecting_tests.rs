@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::super::Transport;
-use super::super::test_server::TestServer;
+use super::super::test_server::{NOW_MS, TestServer};
 use super::*;
+use crate::protocol::ErrorCode;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -154,4 +155,79 @@ async fn delivery_is_confirmed() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_is_for_later_is_scheduled_and_no_message_yet() {
+    let server = TestServer::start(Transport::WebSocketJson).await;
+    let (client, mut events) = Client::start(options(&[&server], Transport::WebSocketJson));
+    let later =
+        |send_at_ms| v1::Send { conversation_id: 3, text: "later".into(), send_at_ms, ..v1::Send::default() };
+    let kept = within(client.schedule(later(NOW_MS + 1))).await.expect("it is kept");
+    assert_eq!((kept.scheduled_id, kept.conversation_id, kept.send_at_ms), (1, 3, NOW_MS + 1));
+    for refused in [
+        within(client.send(later(NOW_MS + 1))).await.expect_err("it is no message"),
+        within(client.schedule(later(0))).await.expect_err("it has no time"),
+    ] {
+        assert_eq!(refused.code(), ErrorCode::InvalidArgument, "{refused}");
+    }
+    // Its time has come already.
+    let kept = within(client.schedule(later(NOW_MS))).await.expect("it is stored");
+    assert_eq!((kept.scheduled_id, kept.client_id.len()), (0, 2 * CLIENT_ID_BYTES));
+    assert_eq!(messages(&mut events, 1).await[0].text, "later");
+}
+
+#[tokio::test]
+async fn one_s_own_message_says_when_it_expires() {
+    let server = TestServer::start(Transport::Tcp).await;
+    let (client, mut events) = Client::start(options(&[&server], Transport::Tcp));
+    for expires_in_seconds in [0, 5] {
+        let send = v1::Send { conversation_id: 3, expires_in_seconds, ..v1::Send::default() };
+        within(client.send(send)).await.expect("it is stored");
+    }
+    let expire: Vec<Option<u64>> = messages(&mut events, 2)
+        .await
+        .into_iter()
+        .map(|message| message.marks.map(|marks| marks.expires_at_ms))
+        .collect();
+    assert_eq!(expire, [None, Some(NOW_MS + 5000)]);
+}
+
+#[tokio::test]
+async fn without_a_connection_requests_end_and_typing_is_not_told_later() {
+    // Nobody listens at this address.
+    let mut options = ClientOptions::new(["127.0.0.1:1"], "good");
+    let typing = || Request::Typing(v1::TypingState { conversation_id: 3, active: true });
+    let (client, _events) = Client::start(options.clone());
+    let refused = within(client.request(typing())).await.expect_err("there is no connection");
+    assert!(matches!(refused, ClientError::Closed(_)), "{refused}");
+    options.connection.request_timeout = Duration::from_millis(50);
+    let (client, _events) = Client::start(options);
+    let late = within(client.history(3, 0, 10)).await.expect_err("there is no connection");
+    assert!(matches!(late, ClientError::Timeout(50)), "{late}");
+}
+
+#[tokio::test]
+async fn what_was_read_is_told_again_after_a_lost_connection() {
+    let server = TestServer::start(Transport::Tcp).await;
+    let (client, _events) = Client::start(options(&[&server], Transport::Tcp));
+    server.inner.lock().cut_reads = 1;
+    within(client.mark_read(3, 7)).await.expect("it is told in the end");
+    assert_eq!(server.inner.lock().read.get(&3), Some(&7));
+}
+
+#[tokio::test]
+async fn a_sync_that_is_refused_for_now_waits_as_told_and_keeps_its_token() {
+    let server = TestServer::start(Transport::Tcp).await;
+    let (client, mut events) = Client::start(options(&[&server], Transport::Tcp));
+    within(client.sync()).await.expect("it syncs");
+    {
+        let mut inner = server.inner.lock();
+        (inner.refuse_syncs, inner.sync_pause_ms) = (3, 100);
+    }
+    let began = std::time::Instant::now();
+    let number = within(client.sync()).await.expect("it syncs in the end");
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    assert_eq!(server.inner.lock().since, ["token"; 3]);
+    while within(events.next()).await != Some(Event::Synced(number)) {}
 }

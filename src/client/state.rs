@@ -273,6 +273,11 @@ impl SyncState {
         self.count_stall(&cursors);
     }
 
+    /// The request under way could not be answered now: it is asked again as it was.
+    pub fn put_off(&mut self) {
+        self.in_flight = None;
+    }
+
     /// A message was pushed, or `sent` completed one of our own.
     pub fn live(&mut self, message: Message) -> Vec<Message> {
         let mut out = Vec::new();

@@ -20,6 +20,8 @@ use crate::protocol::v1::{self, client_frame::Request, server_frame::Body};
 
 /// Messages in a page of sync, so that paging is exercised.
 const PAGE: usize = 3;
+/// The server's clock stands still.
+pub(crate) const NOW_MS: u64 = 1_000;
 
 /// What the server holds; tests change it while it runs.
 #[derive(Default)]
@@ -32,6 +34,16 @@ pub(crate) struct Inner {
     pub(crate) cut_after_store: usize,
     /// Sends that are refused with `unavailable`.
     pub(crate) refuse_sends: usize,
+    /// Syncs that are refused with `unavailable`, and the pause that they ask for.
+    pub(crate) refuse_syncs: usize,
+    pub(crate) sync_pause_ms: u64,
+    /// The tokens that syncs have named.
+    pub(crate) since: Vec<String>,
+    /// `read`s that are answered by cutting the connection.
+    pub(crate) cut_reads: usize,
+    pub(crate) read: BTreeMap<u64, u64>,
+    /// `watch_presence`s that are refused with `unavailable`.
+    pub(crate) refuse_watches: usize,
     pub(crate) heartbeat_ms: u64,
     pub(crate) connections: usize,
     pub(crate) pings: usize,
@@ -126,6 +138,9 @@ impl Inner {
 
     fn sync(&self, request: &v1::SyncRequest) -> v1::SyncPage {
         let mut page = v1::SyncPage::default();
+        if request.cursors.is_empty() {
+            "token".clone_into(&mut page.sync_token);
+        }
         for (id, log) in &self.logs {
             match request.cursors.iter().find(|cursor| cursor.conversation_id == *id) {
                 None => page.conversations.push(v1::Conversation {
@@ -166,6 +181,12 @@ impl Inner {
                     ..Error::unavailable("the database is away").into()
                 })
             }
+            Request::Send(send) if send.send_at_ms > NOW_MS => Body::Scheduled(v1::Scheduled {
+                scheduled_id: 1,
+                conversation_id: send.conversation_id,
+                client_id: send.client_id,
+                send_at_ms: send.send_at_ms,
+            }),
             Request::Send(send) => {
                 let id = send.conversation_id;
                 let (seq, duplicate) = self.append(id, 1, &send.client_id, &send.text, Some(session));
@@ -174,9 +195,31 @@ impl Inner {
                     return None;
                 }
                 let client_id = send.client_id;
-                Body::Sent(v1::Sent { conversation_id: id, seq, client_id, duplicate, created_at_ms: 0 })
+                Body::Sent(v1::Sent { conversation_id: id, seq, client_id, duplicate, created_at_ms: NOW_MS })
+            }
+            Request::Sync(request) if self.refuse_syncs > 0 => {
+                self.refuse_syncs -= 1;
+                self.since.push(request.since);
+                let retry_after_ms = self.sync_pause_ms;
+                Body::Error(v1::Error { retry_after_ms, ..Error::unavailable("the database is away").into() })
             }
             Request::Sync(request) => Body::SyncPage(self.sync(&request)),
+            Request::Read(_) if self.cut_reads > 0 => {
+                self.cut_reads -= 1;
+                return None;
+            }
+            Request::Read(cursor) => {
+                self.read.insert(cursor.conversation_id, cursor.seq);
+                Body::Ok(v1::Ok {})
+            }
+            Request::WatchPresence(_) if self.refuse_watches > 0 => {
+                self.refuse_watches -= 1;
+                Body::Error(Error::unavailable("the shard is moving").into())
+            }
+            Request::WatchPresence(watch) => {
+                let user = |user_id| v1::Presence { user_id, ..v1::Presence::default() };
+                Body::PresencePage(v1::PresencePage { users: watch.user_ids.into_iter().map(user).collect() })
+            }
             Request::Delivered(cursor) => {
                 self.delivered.insert(cursor.conversation_id, cursor.seq);
                 Body::Ok(v1::Ok {})

@@ -12,7 +12,7 @@ use ratatui::widgets::{Block, Borders, Clear, Paragraph};
 
 use super::Screen;
 use super::line::wrap;
-use super::model::{Model, Room, presence_word};
+use super::model::{Model, Pending, Room, presence_word};
 use crate::protocol::{ConversationKind, MemberRole, MessageKind, v1};
 
 /// Columns of the list of conversations.
@@ -153,6 +153,12 @@ fn draw_log(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let wanted = height + model.scrolled;
     // From the newest up, so that only what is seen is made.
     let mut rows: Vec<Row<'_>> = Vec::new();
+    let here =
+        |pending: &&Pending| pending.conversation_id.is_some() && pending.conversation_id == model.open;
+    for pending in model.pending.iter().rev().filter(here) {
+        let lines = wrap(&format!("… {}", pending.text), usize::from(area.width).saturating_sub(8));
+        rows.extend(lines.into_iter().rev().map(|line| Row::raw(format!("       {line}")).dim()));
+    }
     let mut messages = room.messages.values().rev().peekable();
     while let Some(message) = messages.next() {
         let before = messages.peek();
@@ -259,8 +265,13 @@ fn draw_news(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let elsewhere: u64 =
         model.list().iter().filter(|id| model.open != Some(**id)).map(|id| model.rooms[id].unread).sum();
     let unread = if elsewhere == 0 { String::new() } else { format!("{elsewhere} unread (Tab)  ") };
+    let pending = match model.pending.len() {
+        0 => String::new(),
+        some => format!("{some} not stored yet  "),
+    };
     let row = Row::from(vec![
         Span::raw(format!(" {mark} ")).fg(colour),
+        Span::raw(pending).yellow(),
         Span::raw(unread).yellow(),
         Span::raw(model.note.clone()),
     ]);

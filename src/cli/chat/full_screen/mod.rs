@@ -12,16 +12,20 @@ mod work;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use crossterm::event::{Event as TerminalEvent, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::event::{
+    DisableBracketedPaste, EnableBracketedPaste, Event as TerminalEvent, EventStream, KeyCode, KeyEvent,
+    KeyEventKind, KeyModifiers,
+};
 use futures_util::StreamExt as _;
 use ratatui::DefaultTerminal;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::line::Line;
-use self::model::{Effect, Model};
-use self::work::{Told, Worker};
+use self::model::{Effect, Model, Pending};
+use self::work::{Outgoing, SENDS_MAX, Told, Worker};
+use crate::client::reconnecting::new_client_id;
 use crate::client::{Client, ClientEvents, ClientOptions, Event, Rest, Start};
-use crate::protocol::v1;
+use crate::protocol::v1::{self, client_frame::Request};
 
 /// The least time between two drawings.
 const FRAME: Duration = Duration::from_millis(33);
@@ -31,21 +35,28 @@ const TYPING_INTERVAL: Duration = Duration::from_secs(3);
 const SCROLL: usize = 10;
 /// How long closing may take at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long what was written may take to be stored at the end.
+const STORE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What Enter will do with the line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Intent {
     #[default]
     Write,
-    /// Change the own message of this seq.
-    Edit(u64),
+    /// Change an own message.
+    Edit {
+        /// Where it stands.
+        conversation_id: u64,
+        /// Which one it is.
+        target_seq: u64,
+    },
 }
 
 impl Intent {
     fn title(&self) -> &'static str {
         match self {
             Self::Write => " Message ",
-            Self::Edit(_) => " Edit (Esc leaves it as it was) ",
+            Self::Edit { .. } => " Edit (Esc leaves it as it was) ",
         }
     }
 }
@@ -56,6 +67,18 @@ struct Screen {
     line: Line,
     intent: Intent,
     help: bool,
+}
+
+impl Screen {
+    /// Ends an edit whose conversation is not the one shown any more: its text belongs nowhere else.
+    fn leave_edit_elsewhere(&mut self) {
+        if let Intent::Edit { conversation_id, .. } = self.intent
+            && self.model.open != Some(conversation_id)
+        {
+            self.intent = Intent::Write;
+            self.line.set("");
+        }
+    }
 }
 
 /// Runs until the user quits or the server signs the device out.
@@ -70,7 +93,7 @@ pub(super) async fn run(
     let mut options = ClientOptions::new(servers, &signed_in.token);
     options.start = Start::Unread;
     let (client, events) = Client::start(options);
-    let (worker, told) = Worker::new(rest, client.clone());
+    let (worker, mut told) = Worker::new(rest, client.clone());
     let screen = Screen {
         model: Model::new(signed_in.user_id),
         line: Line::default(),
@@ -78,9 +101,14 @@ pub(super) async fn run(
         help: false,
     };
     let mut terminal = ratatui::try_init().context("the terminal can't be taken; run without --tui")?;
+    // A terminal that can't tell a paste from keys gives keys.
+    let _ = crossterm::execute!(std::io::stdout(), EnableBracketedPaste);
     let mut chat = Chat { screen, worker, typing_told: None, quit: false };
-    let outcome = chat.main_loop(&mut terminal, events, told).await;
+    let outcome = chat.main_loop(&mut terminal, events, &mut told).await;
+    chat.wait_for_stored(&mut terminal, &mut told).await;
+    let _ = crossterm::execute!(std::io::stdout(), DisableBracketedPaste);
     ratatui::restore();
+    chat.tell_what_is_not_stored();
     let closed = async {
         chat.worker.sign_out().await;
         client.close().await;
@@ -103,7 +131,7 @@ impl Chat {
         &mut self,
         terminal: &mut DefaultTerminal,
         mut events: ClientEvents,
-        mut told: work::Tellings,
+        told: &mut work::Tellings,
     ) -> anyhow::Result<()> {
         let mut keys = EventStream::new();
         let mut frames = interval(FRAME);
@@ -140,8 +168,36 @@ impl Chat {
                     dirty = false;
                 }
             }
+            self.screen.leave_edit_elsewhere();
         }
         Ok(())
+    }
+
+    /// Gives what was written last some time to be stored.
+    async fn wait_for_stored(&mut self, terminal: &mut DefaultTerminal, told: &mut work::Tellings) {
+        if self.screen.model.pending.is_empty() {
+            return;
+        }
+        "waiting for what you wrote to be stored …".clone_into(&mut self.screen.model.note);
+        // The terminal may be the reason for the end.
+        let _ = terminal.draw(|frame| draw::draw(frame, &self.screen, Instant::now()));
+        let stored = async {
+            while !self.screen.model.pending.is_empty() {
+                match told.next().await {
+                    Some(telling) => self.told(telling),
+                    None => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(STORE_PATIENCE, stored).await;
+    }
+
+    /// After the screen is gone: what may be lost is said, so that nothing is lost without a word.
+    #[expect(clippy::print_stdout, reason = "the screen of an interactive client")]
+    fn tell_what_is_not_stored(&self) {
+        for pending in &self.screen.model.pending {
+            println!("perhaps not stored: {}", line::wrap(&pending.text, usize::MAX).join(" "));
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -176,7 +232,25 @@ impl Chat {
                 }
                 Vec::new()
             }
-            Told::Open(conversation_id) => model.show(conversation_id),
+            // Whoever has gone on to write elsewhere, or begun to, is not led away from it.
+            Told::Open { conversation_id, from } if self.screen.line.is_empty() && model.open == from => {
+                model.show(conversation_id)
+            }
+            Told::Open { .. } => {
+                "it is in the list: Alt-Up and Alt-Down, or /open NAME".clone_into(&mut model.note);
+                Vec::new()
+            }
+            Told::Stored(client_id) => {
+                model.settle(&client_id);
+                Vec::new()
+            }
+            Told::NotStored(client_id, error) => {
+                model.complain(&error);
+                if let Some(pending) = model.settle(&client_id) {
+                    model.note = format!("not stored: {}: {}", model.note, pending.text);
+                }
+                Vec::new()
+            }
             Told::Note(note) => {
                 model.note = note;
                 Vec::new()
@@ -192,12 +266,15 @@ impl Chat {
     fn terminal_event(&mut self, event: &TerminalEvent) {
         match event {
             TerminalEvent::Key(key) if key.kind != KeyEventKind::Release => self.key(*key),
-            TerminalEvent::Paste(text) => self.screen.line.insert(&text.replace('\r', "\n")),
+            TerminalEvent::Paste(text) => {
+                self.screen.line.insert(&text.replace("\r\n", "\n").replace('\r', "\n"));
+            }
             _ => {}
         }
     }
 
     fn key(&mut self, key: KeyEvent) {
+        self.screen.leave_edit_elsewhere();
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         let model = &mut self.screen.model;
@@ -255,10 +332,10 @@ impl Chat {
     }
 
     fn edit_last(&mut self) {
-        let last = self.screen.model.last_own().map(|message| (message.seq, message.text.clone()));
-        if let Some((seq, text)) = last {
-            self.screen.intent = Intent::Edit(seq);
-            self.screen.line.set(&text);
+        if let Some(message) = self.screen.model.last_own() {
+            let (conversation_id, target_seq) = (message.conversation_id, message.seq);
+            self.screen.line.set(&message.text.clone());
+            self.screen.intent = Intent::Edit { conversation_id, target_seq };
         }
     }
 
@@ -269,14 +346,21 @@ impl Chat {
         if text.trim().is_empty() {
             return;
         }
+        if let Intent::Edit { conversation_id, target_seq } = intent {
+            // What it says now is what it is to say, whatever it begins with.
+            self.edit(conversation_id, target_seq, text);
+            return;
+        }
         match text.strip_prefix('/') {
-            Some(command) if !command.starts_with('/') => self.command(command),
+            // A command is one line; what was pasted may begin with anything.
+            Some(command) if !command.starts_with('/') && !command.contains('\n') => self.command(command),
             // Two slashes stand for one at the beginning of a text.
-            escaped => self.write(escaped.map_or(text.as_str(), |_| &text[1..]), intent),
+            Some(escaped) if escaped.starts_with('/') => self.write(escaped),
+            _ => self.write(&text),
         }
     }
 
-    fn write(&mut self, text: &str, intent: Intent) {
+    fn write(&mut self, text: &str) {
         let Some(conversation_id) = self.screen.model.open else {
             "choose a conversation first: Alt-Down, or /to NAME TEXT".clone_into(&mut self.screen.model.note);
             self.screen.line.set(text);
@@ -284,14 +368,28 @@ impl Chat {
         };
         self.typing_told = None;
         self.screen.model.scrolled = 0;
-        let text = text.to_owned();
-        match intent {
-            Intent::Write => {
-                self.worker.send(v1::Send { conversation_id, text, ..v1::Send::default() });
-            }
-            Intent::Edit(target_seq) => {
-                self.worker.edit(v1::Edit { conversation_id, target_seq, text, ..v1::Edit::default() });
-            }
+        self.send(v1::Send { conversation_id, text: text.to_owned(), ..v1::Send::default() });
+    }
+
+    fn send(&mut self, send: v1::Send) {
+        let (conversation_id, words) = (send.conversation_id, send.text.clone());
+        let request = Request::Send(v1::Send { client_id: new_client_id(), ..send });
+        self.store(Some(conversation_id), words, Outgoing::Request(request));
+    }
+
+    fn edit(&mut self, conversation_id: u64, target_seq: u64, text: String) {
+        let words = format!("(edit) {text}");
+        let edit = v1::Edit { conversation_id, target_seq, text, client_id: new_client_id() };
+        self.store(Some(conversation_id), words, Outgoing::Request(Request::Edit(edit)));
+    }
+
+    /// Puts something behind all that is to be stored, and shows it as pending until it is.
+    fn store(&mut self, conversation_id: Option<u64>, text: String, outgoing: Outgoing) {
+        let client_id = work::client_id_of(&outgoing).to_owned();
+        if self.screen.model.pending.len() < SENDS_MAX && self.worker.store(outgoing) {
+            self.screen.model.pending.push(Pending { client_id, conversation_id, text });
+        } else {
+            self.screen.model.note = format!("{SENDS_MAX} are not stored yet; not taken: {text}");
         }
     }
 
@@ -320,18 +418,20 @@ impl Chat {
             },
             ("to", _) => match rest.split_once(char::is_whitespace) {
                 Some((name, text)) => {
-                    self.worker.write_to(name, text.trim());
+                    let (name, text) = (name.to_owned(), text.trim().to_owned());
+                    let (words, client_id) = (format!("to {name}: {text}"), new_client_id());
+                    self.store(None, words, Outgoing::WriteTo { client_id, name, text, from: open });
                     None
                 }
                 None => Some("/to NAME TEXT: both are needed".to_owned()),
             },
             ("group", _) if !rest.is_empty() => {
-                self.worker.make_group(rest);
+                self.worker.make_group(rest, open);
                 None
             }
             ("join", _) => match rest.parse() {
                 Ok(id) => {
-                    self.worker.join(id);
+                    self.worker.join(id, open);
                     None
                 }
                 Err(_) => Some("/join ID: the number of a group".to_owned()),
@@ -352,7 +452,7 @@ impl Chat {
             ("reply", Some(conversation_id)) => match others {
                 Some(reply_to_seq) if !rest.is_empty() => {
                     let text = rest.to_owned();
-                    self.worker.send(v1::Send { conversation_id, reply_to_seq, text, ..v1::Send::default() });
+                    self.send(v1::Send { conversation_id, reply_to_seq, text, ..v1::Send::default() });
                     None
                 }
                 _ => Some("/reply TEXT: answers the last message of somebody else".to_owned()),
@@ -360,27 +460,27 @@ impl Chat {
             ("react", Some(conversation_id)) => match others {
                 Some(target_seq) if !rest.is_empty() => {
                     let emoji = rest.to_owned();
-                    self.worker.react(v1::React {
-                        conversation_id,
-                        target_seq,
-                        emoji,
-                        ..v1::React::default()
-                    });
+                    let words = format!("(reaction) {emoji}");
+                    let client_id = new_client_id();
+                    let react =
+                        v1::React { conversation_id, target_seq, client_id, emoji, ..v1::React::default() };
+                    self.store(Some(conversation_id), words, Outgoing::Request(Request::React(react)));
                     None
                 }
                 _ => Some("/react EMOJI: to the last message of somebody else".to_owned()),
             },
             ("edit", Some(conversation_id)) => match own {
                 Some(target_seq) if !rest.is_empty() => {
-                    let text = rest.to_owned();
-                    self.worker.edit(v1::Edit { conversation_id, target_seq, text, ..v1::Edit::default() });
+                    self.edit(conversation_id, target_seq, rest.to_owned());
                     None
                 }
                 _ => Some("/edit TEXT: changes your last message".to_owned()),
             },
             ("recall", Some(conversation_id)) => match own {
                 Some(target_seq) => {
-                    self.worker.recall(v1::Recall { conversation_id, target_seq, ..v1::Recall::default() });
+                    let recall = v1::Recall { conversation_id, target_seq, client_id: new_client_id() };
+                    let words = "(taking a message back)".to_owned();
+                    self.store(Some(conversation_id), words, Outgoing::Request(Request::Recall(recall)));
                     None
                 }
                 None => Some("there is no message of yours here to take back".to_owned()),
@@ -415,3 +515,7 @@ fn ring() {
     // A terminal that can't is silent.
     let _ = crossterm::execute!(std::io::stdout(), crossterm::style::Print('\u{7}'));
 }
+
+#[cfg(test)]
+#[path = "keys_tests.rs"]
+mod tests;

@@ -38,6 +38,17 @@ pub(super) enum Effect {
     Ring,
 }
 
+/// Something of the user's own that is not stored yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pending {
+    /// What it went out under.
+    pub client_id: String,
+    /// Where to; `None`: to a user whose conversation is not known yet.
+    pub conversation_id: Option<u64>,
+    /// What was written, in words.
+    pub text: String,
+}
+
 /// Whether there is more of a conversation's past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Past {
@@ -131,6 +142,8 @@ pub(super) struct Model {
     pub note: String,
     /// Where the client is connected, if it is.
     pub connected_to: Option<String>,
+    /// What the user wrote and the server has not stored yet, in order; `work::SENDS_MAX` bounds it.
+    pub pending: Vec<Pending>,
     /// Lines scrolled up from the newest message.
     pub scrolled: usize,
     names: HashMap<u64, String>,
@@ -147,6 +160,7 @@ impl Model {
             open: None,
             note: String::new(),
             connected_to: None,
+            pending: Vec::new(),
             scrolled: 0,
             names: HashMap::new(),
             asked_names: HashSet::new(),
@@ -335,6 +349,12 @@ impl Model {
             .or_else(|| named(&|title| title.starts_with(&wanted)))
     }
 
+    /// The answer to something that was pending has come; what it was.
+    pub(super) fn settle(&mut self, client_id: &str) -> Option<Pending> {
+        let at = self.pending.iter().position(|pending| pending.client_id == client_id)?;
+        Some(self.pending.remove(at))
+    }
+
     /// A name was looked up.
     pub(super) fn learn_name(&mut self, user_id: u64, name: String) {
         if self.names.len() < USERS_MAX {
@@ -370,6 +390,9 @@ impl Model {
     fn message(&mut self, message: v1::Message, now: Instant, effects: &mut Vec<Effect>) {
         let (id, seq, sender_id) = (message.conversation_id, message.seq, message.sender_id);
         self.want_name(sender_id, effects);
+        if sender_id == self.own_id {
+            self.settle(&message.client_id);
+        }
         let is_shown = self.open == Some(id) && self.scrolled == 0;
         let own_id = self.own_id;
         if !self.rooms.contains_key(&id) {

@@ -1,8 +1,11 @@
-//! What the full-screen client does over the network, each in a task of its own: the screen never waits for it.
+//! What the full-screen client does over the network: the screen never waits for it. What is to be stored goes through
+//! one queue, so that it is stored as it was written; everything else is a task of its own.
 
 use std::future::Future;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
 
 use crate::client::{Client, ClientError, Rest};
 use crate::domain::Error;
@@ -11,6 +14,12 @@ use crate::protocol::{PresenceStatus, v1::WatchPresence};
 
 /// Answers that were not taken yet; more make their tasks wait.
 const TELLINGS_MAX: usize = 256;
+/// Messages, edits and the like without an answer; more are not taken.
+pub(super) const SENDS_MAX: usize = 256;
+/// First pause before a refused watch is repeated; it doubles.
+const WATCH_PAUSE_MIN: Duration = Duration::from_millis(500);
+/// Longest such pause.
+const WATCH_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Messages in one page of history.
 const PAST_PAGE: u32 = 50;
 
@@ -25,12 +34,39 @@ pub(super) enum Told {
     Past(u64, Option<v1::HistoryPage>),
     /// How users are.
     Presences(Vec<v1::Presence>),
-    /// This conversation is to be shown.
-    Open(u64),
+    /// This conversation is to be shown, if the user does nothing else meanwhile.
+    Open {
+        /// Which one.
+        conversation_id: u64,
+        /// The one that was shown when the user asked.
+        from: Option<u64>,
+    },
+    /// What went out under this client_id is stored.
+    Stored(String),
+    /// It is not, and won't be.
+    NotStored(String, ClientError),
     /// Something was done.
     Note(String),
     /// Something was not.
     Failed(ClientError),
+}
+
+/// What is to be stored, under a client_id of its own.
+#[derive(Debug, PartialEq)]
+pub(super) enum Outgoing {
+    /// A send, edit, recall or reaction.
+    Request(Request),
+    /// A text to a user by name, whose conversation is then to be shown.
+    WriteTo {
+        /// As told in [`Told::Stored`].
+        client_id: String,
+        /// The user's name.
+        name: String,
+        /// What to write.
+        text: String,
+        /// The conversation that is shown now.
+        from: Option<u64>,
+    },
 }
 
 /// Where tasks tell what came of them.
@@ -48,12 +84,34 @@ pub(super) struct Worker {
     rest: Rest,
     client: Client,
     tell: mpsc::Sender<Told>,
+    sends: mpsc::Sender<Outgoing>,
+    watched: watch::Sender<Vec<u64>>,
 }
 
 impl Worker {
     pub(super) fn new(rest: Rest, client: Client) -> (Self, Tellings) {
+        let (worker, tellings, outgoing) = Self::idle(rest, client);
+        tokio::spawn(store_in_order(
+            outgoing,
+            worker.rest.clone(),
+            worker.client.clone(),
+            worker.tell.clone(),
+        ));
+        (worker, tellings)
+    }
+
+    /// One that stores nothing by itself: what is to be stored comes out.
+    pub(super) fn idle(rest: Rest, client: Client) -> (Self, Tellings, mpsc::Receiver<Outgoing>) {
         let (tell, tellings) = mpsc::channel(TELLINGS_MAX);
-        (Self { rest, client, tell }, Tellings(tellings))
+        let (sends, outgoing) = mpsc::channel(SENDS_MAX);
+        let (watched, wanted) = watch::channel(Vec::new());
+        tokio::spawn(keep_watched(wanted, client.clone(), tell.clone()));
+        (Self { rest, client, tell, sends, watched }, Tellings(tellings), outgoing)
+    }
+
+    /// Puts something behind all that is to be stored already; `false`: there is too much of it.
+    pub(super) fn store(&self, outgoing: Outgoing) -> bool {
+        self.sends.try_send(outgoing).is_ok()
     }
 
     /// Ends the device's session at the server.
@@ -96,8 +154,8 @@ impl Worker {
     pub(super) fn mark_read(&self, cursor: v1::Cursor) {
         let client = self.client.clone();
         self.spawn(async move {
-            // The next message that is read says it as well.
-            let _ = client.request(Request::Read(cursor)).await;
+            // A refusal costs nothing but an unread mark.
+            let _ = client.mark_read(cursor.conversation_id, cursor.seq).await;
             Ok(None)
         });
     }
@@ -110,34 +168,9 @@ impl Worker {
         });
     }
 
+    /// Watches these users instead of the earlier ones, on the connection that there is now.
     pub(super) fn watch(&self, user_ids: Vec<u64>) {
-        let client = self.client.clone();
-        self.spawn(async move {
-            match client.request(Request::WatchPresence(WatchPresence { user_ids })).await? {
-                Body::PresencePage(page) => Ok(Some(Told::Presences(page.users))),
-                _ => Ok(None),
-            }
-        });
-    }
-
-    pub(super) fn send(&self, send: v1::Send) {
-        let client = self.client.clone();
-        self.spawn(async move { client.send(send).await.map(|_| None) });
-    }
-
-    pub(super) fn edit(&self, edit: v1::Edit) {
-        let client = self.client.clone();
-        self.spawn(async move { client.edit(edit).await.map(|_| None) });
-    }
-
-    pub(super) fn recall(&self, recall: v1::Recall) {
-        let client = self.client.clone();
-        self.spawn(async move { client.recall(recall).await.map(|_| None) });
-    }
-
-    pub(super) fn react(&self, react: v1::React) {
-        let client = self.client.clone();
-        self.spawn(async move { client.react(react).await.map(|_| None) });
+        self.watched.send_replace(user_ids);
     }
 
     pub(super) fn tell_typing(&self, conversation_id: u64) {
@@ -149,32 +182,21 @@ impl Worker {
         });
     }
 
-    /// Writes to a user by name, and shows the conversation.
-    pub(super) fn write_to(&self, name: &str, text: &str) {
-        let (rest, client) = (self.rest.clone(), self.client.clone());
-        let (name, text) = (name.to_owned(), text.to_owned());
-        self.spawn(async move {
-            let user = rest.user_by_name(&name).await?;
-            let sent = client.send_text_to(user.user_id, &text).await?;
-            Ok(Some(Told::Open(sent.conversation_id)))
-        });
-    }
-
-    pub(super) fn make_group(&self, name: &str) {
+    pub(super) fn make_group(&self, name: &str, from: Option<u64>) {
         let (rest, name) = (self.rest.clone(), name.to_owned());
         self.spawn(async move {
             let made = rest.create_group(&name, "", "open", &[]).await?;
-            Ok(Some(Told::Open(made.conversation_id)))
+            Ok(Some(Told::Open { conversation_id: made.conversation_id, from }))
         });
     }
 
-    pub(super) fn join(&self, conversation_id: u64) {
+    pub(super) fn join(&self, conversation_id: u64, from: Option<u64>) {
         let rest = self.rest.clone();
         self.spawn(async move {
             if rest.join(conversation_id).await? {
                 return Ok(Some(Told::Note("its owner and admins have been asked to let you in".to_owned())));
             }
-            Ok(Some(Told::Open(conversation_id)))
+            Ok(Some(Told::Open { conversation_id, from }))
         });
     }
 
@@ -223,3 +245,92 @@ impl Worker {
         Ok(())
     }
 }
+
+/// Hands over what is to be stored, in its order, to the client, which keeps that order for each conversation.
+async fn store_in_order(
+    mut outgoing: mpsc::Receiver<Outgoing>,
+    rest: Rest,
+    client: Client,
+    tell: mpsc::Sender<Told>,
+) {
+    while let Some(outgoing) = outgoing.recv().await {
+        let client_id = client_id_of(&outgoing).to_owned();
+        match outgoing {
+            Outgoing::Request(request) => match client.hand_over(request).await {
+                Ok(stored) => {
+                    let tell = tell.clone();
+                    tokio::spawn(async move {
+                        let told = match stored.answer().await {
+                            Ok(_) => Told::Stored(client_id),
+                            Err(error) => Told::NotStored(client_id, error),
+                        };
+                        // Nobody listens any more when the screen is gone.
+                        let _ = tell.send(told).await;
+                    });
+                }
+                Err(error) => {
+                    let _ = tell.send(Told::NotStored(client_id, error)).await;
+                }
+            },
+            // What is written next may go to the same user's conversation, so it waits for the answer.
+            Outgoing::WriteTo { name, text, from, .. } => {
+                let sent = async {
+                    let to_user_id = rest.user_by_name(&name).await?.user_id;
+                    let client_id = client_id.clone();
+                    client.send(v1::Send { to_user_id, client_id, text, ..v1::Send::default() }).await
+                };
+                let told = match sent.await {
+                    Ok(sent) => {
+                        let _ = tell.send(Told::Stored(client_id)).await;
+                        Told::Open { conversation_id: sent.conversation_id, from }
+                    }
+                    Err(error) => Told::NotStored(client_id, error),
+                };
+                let _ = tell.send(told).await;
+            }
+        }
+    }
+}
+
+/// What [`Told::Stored`] will name.
+pub(super) fn client_id_of(outgoing: &Outgoing) -> &str {
+    match outgoing {
+        Outgoing::Request(Request::Send(send)) => &send.client_id,
+        Outgoing::Request(Request::Edit(edit)) => &edit.client_id,
+        Outgoing::Request(Request::Recall(recall)) => &recall.client_id,
+        Outgoing::Request(Request::React(react)) => &react.client_id,
+        Outgoing::WriteTo { client_id, .. } => client_id,
+        // Nothing else is stored.
+        Outgoing::Request(_) => "",
+    }
+}
+
+/// Has the server watch whom it is told to, and asks again after a pause where that failed.
+async fn keep_watched(mut wanted: watch::Receiver<Vec<u64>>, client: Client, tell: mpsc::Sender<Told>) {
+    while wanted.changed().await.is_ok() {
+        let mut pause = WATCH_PAUSE_MIN;
+        loop {
+            let user_ids = wanted.borrow_and_update().clone();
+            let told = match client.request(Request::WatchPresence(WatchPresence { user_ids })).await {
+                Ok(Body::PresencePage(page)) => Told::Presences(page.users),
+                Ok(_) => break,
+                Err(error) if error.may_repeat() => {
+                    let asked = Duration::from_millis(error.retry_after_ms());
+                    tokio::select! {
+                        changed = wanted.changed() => if changed.is_err() { return },
+                        () = sleep(pause.max(asked)) => {}
+                    }
+                    pause = (pause * 2).min(WATCH_PAUSE_MAX);
+                    continue;
+                }
+                Err(error) => Told::Failed(error),
+            };
+            let _ = tell.send(told).await;
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "work_tests.rs"]
+mod tests;

@@ -162,12 +162,12 @@ pub enum Scenario {
     #[command(long_flag = "chaos")]
     #[serde(skip)]
     Chaos(Box<chaos::ChaosArgs>),
-    /// Fill the database of --database-url with messages, most of a list's worth of them for one user, to measure on.
+    /// Fill the database of --database-url with millions of messages and a user of many conversations, to measure on
     ///
-    /// Makes a user with many conversations, four fifths of them direct and the rest groups of five, and others with some; half of the
-    /// messages go to each, spread over 90 days. What is stored is what the server itself would have stored after ten quiet
-    /// minutes, but for the search index, which searches make. No server may use the database meanwhile. With
-    /// --user the conversations become those of an account that is there; without it one is made that can't sign in.
+    /// Half of the messages go to the conversations of one user (four fifths of them direct, the others groups of five), half
+    /// to a tenth as many of other users, spread over 90 days. What is stored is what servers would have stored, ten quiet
+    /// minutes later, but for the search index, which searches make. No server may use the database meanwhile. The other
+    /// options of `load` have no meaning here.
     #[serde(skip)]
     Fill(fill::FillArgs),
     /// Show kept reports again, one or several against each other.

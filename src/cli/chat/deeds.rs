@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::account::Account;
 use super::acts::Act;
+use super::clean;
 use crate::client::ClientError;
 use crate::client::rest::{GroupChange, PreferenceChange, Search, Submitted};
 use crate::protocol::v1;
@@ -206,7 +207,12 @@ impl Account {
         for _ in 0..LIST_PAGES_MAX {
             let page = self.rest.join_requests(group, &cursor).await?;
             for request in page.items {
-                lines.push(format!("{:>6}  {}  {}", request.user_id, request.username, request.message));
+                lines.push(format!(
+                    "{:>6}  {}  {}",
+                    request.user_id,
+                    clean::name(&request.username),
+                    clean::text(&request.message)
+                ));
             }
             cursor = page.next_cursor;
             if cursor.is_empty() {
@@ -256,7 +262,11 @@ impl Account {
                     (failure, _) => format!("refused: {failure}"),
                 };
                 let title = self.names.conversation(kept.conversation_id).await;
-                lines.push(format!("{:>6}  to {title}, {when}: {}", kept.scheduled_id, kept.message.text));
+                lines.push(format!(
+                    "{:>6}  to {title}, {when}: {}",
+                    kept.scheduled_id,
+                    clean::text(&kept.message.text)
+                ));
             }
             cursor = page.next_cursor;
             if cursor.is_empty() {

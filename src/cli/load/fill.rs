@@ -48,13 +48,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Arguments of the command.
 #[derive(Clone, Debug, clap::Args, Serialize)]
 pub struct FillArgs {
-    /// An account that is there, whose conversations they become; without it one is made that can't sign in.
+    /// An account that is there, whose conversations they become; without it one is made that can't sign in
     #[arg(long, value_name = "USER_ID")]
     pub user: Option<u64>,
-    /// Conversations of that user.
+    /// Conversations of that user
     #[arg(long, default_value_t = 50_000)]
     pub conversations: u64,
-    /// Messages: half of them in those, the others in a tenth as many of others.
+    /// Messages: half of them in those, the others in a tenth as many of others
     #[arg(long, default_value_t = 10_000_000)]
     pub messages: u64,
 }

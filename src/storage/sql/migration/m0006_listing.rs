@@ -3,6 +3,7 @@
 use sea_orm::{ConnectionTrait as _, Statement};
 use sea_orm_migration::prelude::*;
 
+use super::super::convert::int;
 use super::super::listing::UNKNOWN;
 use super::tables::Columns;
 use crate::clock::now_ms;
@@ -21,7 +22,7 @@ impl MigrationTrait for Migration {
         // Unsettled. Where there are conversations, nodes may still run that know nothing of this, and append without waking:
         // a rolling update has an hour before any conversation settles.
         let is_new = has_no_conversations(manager).await?;
-        let awake_until_s = if is_new { 1 } else { (now_ms() / 1000).try_into().unwrap_or(0) + UPDATE_S };
+        let awake_until_s = if is_new { 1 } else { int(now_ms() / 1000) + UPDATE_S };
         add(manager, "conversations", of.int("awake_until_s").default(awake_until_s).to_owned()).await?;
         add(manager, "members", of.int("listed_ms").default(UNKNOWN).to_owned()).await?;
         let listed = ["user_id", "removed_at_ms", "listed_ms", "conversation_id"];

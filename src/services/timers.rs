@@ -109,10 +109,10 @@ impl Schedule {
 
     async fn empty_expired(&self, now_ms: u64) -> Result<()> {
         let mut round = Round::default();
-        let mut after = (0, 0);
+        let mut after = (0, 0, 0);
         for _ in 0..PAGES_MAX {
             let page = self.marks.expired(now_ms, after, PAGE).await?;
-            for &(id, seq) in &page {
+            for &(_, id, seq) in &page {
                 if self.messages.rooms.is_here(id) && round.has_not_failed(id) {
                     round.bear(id, self.expire(id, seq).await)?;
                 }

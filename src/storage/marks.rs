@@ -81,8 +81,13 @@ pub trait MarkStore: std::marker::Send + Sync {
     async fn finish(&self, id: u64) -> StoreResult<()>;
     /// Notes that one was refused: it is not being sent any more.
     async fn note_failure(&self, id: u64, failure: &str) -> StoreResult<()>;
-    /// Messages that have expired by now and were not emptied yet, as (conversation, seq) behind `after`.
-    async fn expired(&self, now_ms: u64, after: (u64, u64), limit: u32) -> StoreResult<Vec<(u64, u64)>>;
+    /// Messages that have expired by now and were not emptied yet, as (time, conversation, seq) behind `after`.
+    async fn expired(
+        &self,
+        now_ms: u64,
+        after: (u64, u64, u64),
+        limit: u32,
+    ) -> StoreResult<Vec<(u64, u64, u64)>>;
     /// Forgets when a message expires: nothing is left to be done about it.
     async fn forget_expiry(&self, conversation_id: u64, seq: u64) -> StoreResult<()>;
 }

@@ -153,6 +153,8 @@ pub enum Listed {
     Bans,
     /// Invite codes that are still good.
     Invites,
+    /// Members who have not left.
+    Members,
 }
 
 /// What must hold for a change to be carried out.
@@ -172,6 +174,10 @@ pub enum Condition {
     Requested(u64),
     /// The list has fewer rows than this.
     Below(Listed, u64),
+    /// Users join in this way.
+    JoinPolicy(JoinPolicy),
+    /// Whether new members see the room from its beginning.
+    HistoryOpen(bool),
 }
 
 /// A part of a change.
@@ -235,6 +241,8 @@ pub enum Unmet {
     Gone,
     /// A user's membership is another than was thought.
     Membership(u64),
+    /// The room's settings are others than was thought.
+    Settings,
     /// A user is banned.
     Banned(u64),
     /// A user is not banned.

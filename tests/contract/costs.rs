@@ -3,10 +3,10 @@
 
 use rookery::protocol::MessageKind;
 use rookery::protocol::v1::Message;
-use rookery::storage::Stores;
+use rookery::storage::{Condition, Listed, RoomChange, RoomWrite, Stores};
 use sea_orm::sqlx::{self, Row as _};
 
-use crate::fixture::{message, mysql_config, opened};
+use crate::fixture::{group, member, message, mysql_config, opened};
 use crate::mariadb_server::MariaDb;
 
 /// A number that the server keeps.
@@ -78,4 +78,34 @@ async fn first_reactions_in_neighbouring_conversations_do_not_wait_for_each_othe
     assert_eq!(number(&server, DEADLOCKS).await, before, "none waited for one that waited for it");
     let found = stores.messages.after(1, 0, 1).await.expect("it is read").remove(0);
     assert_eq!(found.reactions[0].count, 39);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_a_large_room_costs_no_more_than_in_a_small_one() {
+    let server = MariaDb::start().await;
+    let stores = opened(&mysql_config(&server).await).await.stores();
+    let mut costs = Vec::new();
+    for size in [10, 3000] {
+        let id = group(&stores, &(2..=size).collect::<Vec<u64>>(), 5).await.id;
+        let looking = rows_read(&server).await;
+        let before = rows_read(&server).await;
+        let add = RoomChange {
+            conversation_id: id,
+            now_ms: 9,
+            conditions: vec![
+                Condition::NoMember(9000),
+                Condition::HistoryOpen(false),
+                Condition::Below(Listed::Members, 100_000),
+            ],
+            writes: vec![RoomWrite::Add(vec![member(id, 9000, 1, 9)])],
+        };
+        assert_eq!(stores.rooms.change_room(&add).await, Ok(None));
+        // Who is told of it.
+        for user_id in [1, 9000] {
+            let row = stores.conversations.conversation_of(user_id, id).await.expect("it is read");
+            assert_eq!(row.map(|row| row.member_count), Some(size + 1));
+        }
+        costs.push(rows_read(&server).await - before - (before - looking));
+    }
+    assert!(costs[1] <= 2 * costs[0] + 20, "rows read with 10 and with 3000 members: {costs:?}");
 }

@@ -147,6 +147,8 @@ macro_rules! contract {
                 of_two_admins_who_remove_each_other_one_stays
                 nobody_joins_what_is_dissolved
                 members_are_paged_by_id
+                settings_that_were_changed_meanwhile_are_noticed
+                how_many_are_in_it_is_what_members_say
             }
             search {
                 messages_are_found_by_all_terms_of_a_query

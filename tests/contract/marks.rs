@@ -126,11 +126,16 @@ pub async fn a_message_expires_until_it_is_emptied(stores: &Stores) {
     stores.messages.append(&batch).await.expect("stored");
     assert_eq!(stores.messages.after(1, 0, 9).await, Ok(batch[..2].to_vec()));
     assert_eq!(stores.messages.after(2, 0, 9).await, Ok(batch[2..].to_vec()));
-    assert_eq!(stores.marks.expired(40, (0, 0), 9).await, Ok(vec![(2, 1)]));
-    assert_eq!(stores.marks.expired(50, (0, 0), 9).await, Ok(vec![(1, 1), (2, 1)]));
-    assert_eq!(stores.marks.expired(50, (1, 1), 9).await, Ok(vec![(2, 1)]));
+    let expired = async |now_ms, after, limit| stores.marks.expired(now_ms, after, limit).await;
+    assert_eq!(expired(39, (0, 0, 0), 9).await, Ok(Vec::new()));
+    assert_eq!(expired(40, (0, 0, 0), 9).await, Ok(vec![(40, 2, 1)]));
+    assert_eq!(expired(50, (0, 0, 0), 9).await, Ok(vec![(40, 2, 1), (50, 1, 1)]), "the oldest first");
+    assert_eq!(expired(50, (0, 0, 0), 1).await, Ok(vec![(40, 2, 1)]));
+    assert_eq!(expired(50, (40, 2, 1), 1).await, Ok(vec![(50, 1, 1)]));
+    assert_eq!(expired(50, (40, 2, 0), 9).await, Ok(vec![(40, 2, 1), (50, 1, 1)]));
+    assert_eq!(expired(50, (40, 1, 7), 9).await, Ok(vec![(40, 2, 1), (50, 1, 1)]));
     stores.messages.append(&[recall(1, 3, 1)]).await.expect("stored");
-    assert_eq!(stores.marks.expired(50, (0, 0), 9).await, Ok(vec![(2, 1)]));
+    assert_eq!(expired(50, (0, 0, 0), 9).await, Ok(vec![(40, 2, 1)]));
     stores.marks.forget_expiry(2, 1).await.expect("forgotten");
-    assert_eq!(stores.marks.expired(50, (0, 0), 9).await, Ok(Vec::new()));
+    assert_eq!(expired(50, (0, 0, 0), 9).await, Ok(Vec::new()));
 }

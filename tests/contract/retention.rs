@@ -90,7 +90,7 @@ pub async fn what_is_removed_takes_along_all_that_hangs_on_it(stores: &Stores) {
     assert_eq!((left[1].reactions.len(), left[0].text.as_str()), (1, "text 6"));
     assert_eq!(stores.marks.pins(id).await.expect("read").len(), 1);
     assert_eq!(stores.marks.hidden(2, id, 0, 9).await, Ok(vec![7]));
-    assert_eq!(stores.marks.expired(100, (0, 0), 9).await, Ok(Vec::new()));
+    assert_eq!(stores.marks.expired(100, (0, 0, 0), 9).await, Ok(Vec::new()));
     assert_eq!(found(stores, id).await, [10, 9, 8, 7, 6]);
     assert_eq!(stores.messages.last_seq(id).await, Ok(10));
     assert_eq!(stores.messages.at(&[(id, 2), (id, 7)]).await.map(|found| seqs(&found)), Ok(vec![7]));

@@ -323,6 +323,50 @@ pub async fn nobody_joins_what_is_dissolved(stores: &Stores) {
     }
 }
 
+pub async fn settings_that_were_changed_meanwhile_are_noticed(stores: &Stores) {
+    let id = group(stores, &[2, 3], 10).await.id;
+    let add = || vec![RoomWrite::Add(vec![member(id, 7, 1, 100)])];
+    let unmet = async |condition| outcome(stores, id, vec![condition], add()).await;
+    assert_eq!(unmet(Condition::JoinPolicy(JoinPolicy::Open)).await, Some(Unmet::Settings));
+    assert_eq!(unmet(Condition::HistoryOpen(true)).await, Some(Unmet::Settings));
+    let full = Unmet::Full(Listed::Members);
+    assert_eq!(unmet(Condition::Below(Listed::Members, 3)).await, Some(full));
+    assert_eq!(user_ids(stores, id).await, [1, 2, 3], "nothing was changed");
+    let holds = vec![
+        Condition::JoinPolicy(JoinPolicy::Approval),
+        Condition::HistoryOpen(false),
+        Condition::Below(Listed::Members, 4),
+    ];
+    assert_eq!(outcome(stores, id, holds, add()).await, None);
+    assert_eq!(user_ids(stores, id).await, [1, 2, 3, 7]);
+}
+
+pub async fn how_many_are_in_it_is_what_members_say(stores: &Stores) {
+    let id = group(stores, &(2..=300).collect::<Vec<u64>>(), 10).await.id;
+    let members = |ids: &[u64]| ids.iter().map(|user_id| member(id, *user_id, 1, 20)).collect::<Vec<_>>();
+    let steps: Vec<(Vec<RoomWrite>, u64)> = vec![
+        (vec![RoomWrite::Add(members(&[2, 3, 301, 302]))], 302),
+        (vec![RoomWrite::Remove(2)], 301),
+        (vec![RoomWrite::Remove(2), RoomWrite::Remove(9000)], 301),
+        (vec![RoomWrite::Role(3, MemberRole::Owner), RoomWrite::Remove(4)], 300),
+        (vec![RoomWrite::Add(members(&[2])), RoomWrite::Remove(5), RoomWrite::Touch(vec![3])], 300),
+    ];
+    for (writes, count) in steps {
+        change(stores, id, 20, writes.clone()).await;
+        let row = stores.conversations.conversation_of(3, id).await.expect("it is read").expect("there");
+        assert_eq!((row.member_count, user_ids(stores, id).await.len() as u64), (count, count), "{writes:?}");
+    }
+    // What was not carried out is not counted either.
+    let writes = vec![RoomWrite::Add(members(&[400])), RoomWrite::UseInvite("none such".to_owned())];
+    assert_eq!(outcome(stores, id, Vec::new(), writes).await, Some(Unmet::Invite));
+    let (direct, _) = stores.conversations.direct(3, 9, 10).await.expect("it is made");
+    for (conversation_id, count) in [(id, 300), (direct.id, 2)] {
+        let rows = stores.conversations.conversations_of(3, 0, None, 9).await.expect("they are read");
+        let row = rows.iter().find(|row| row.conversation.id == conversation_id).expect("it is listed");
+        assert_eq!(row.member_count, count);
+    }
+}
+
 pub async fn members_are_paged_by_id(stores: &Stores) {
     let ids: Vec<u64> = (2..=1200).collect();
     let rooks = group(stores, &ids, 10).await;

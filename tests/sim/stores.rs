@@ -265,7 +265,7 @@ pass_on! { MarkStore:
     write put_off(id: u64, send_at_ms: u64, claimed: bool) -> ();
     write finish(id: u64) -> ();
     write note_failure(id: u64, failure: &str) -> ();
-    read expired(now_ms: u64, after: (u64, u64), limit: u32) -> Vec<(u64, u64)>;
+    read expired(now_ms: u64, after: (u64, u64, u64), limit: u32) -> Vec<(u64, u64, u64)>;
     write forget_expiry(conversation_id: u64, seq: u64) -> ();
 }
 

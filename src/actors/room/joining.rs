@@ -30,12 +30,12 @@ impl RoomState {
             return Err(Error::precondition("this group was dissolved; it can't be joined any more"));
         }
         let mut writes = Vec::new();
-        let conditions = vec![Condition::NoMember(by), Condition::NotBanned(vec![by])];
+        let mut conditions = vec![Condition::NoMember(by), Condition::NotBanned(vec![by])];
         if !join.code.is_empty() {
             writes.push(RoomWrite::UseInvite(join.code.clone()));
         } else {
             match room.conversation().join_policy {
-                JoinPolicy::Open => {}
+                JoinPolicy::Open => conditions.push(Condition::JoinPolicy(JoinPolicy::Open)),
                 JoinPolicy::Approval => return self.ask(by, join.message.clone()).await,
                 JoinPolicy::Invite => {
                     return Err(Error::denied(
@@ -69,6 +69,7 @@ impl RoomState {
             Condition::NoMember(by),
             Condition::NotBanned(vec![by]),
             Condition::Below(Listed::Requests, JOIN_REQUESTS_MAX),
+            Condition::JoinPolicy(JoinPolicy::Approval),
         ];
         let writes = vec![RoomWrite::Ask(request), RoomWrite::Touch(managers.clone())];
         match self.store(by, conditions, writes, News::none().and_tell(managers)).await? {

@@ -169,7 +169,7 @@ impl RoomState {
         &mut self,
         by: u64,
         user_ids: &[u64],
-        conditions: Vec<Condition>,
+        mut conditions: Vec<Condition>,
         mut writes: Vec<RoomWrite>,
         news: News,
     ) -> Changed {
@@ -181,6 +181,8 @@ impl RoomState {
         let (now_ms, next_seq, id) = (clock::now_ms(), room.next_seq(), room.conversation().id);
         let history_open = room.conversation().rules.history_open;
         let first_seq = if history_open { 1 } else { next_seq };
+        conditions.push(Condition::HistoryOpen(history_open));
+        conditions.push(Condition::Below(Listed::Members, (limit + 1 - user_ids.len()) as u64));
         let members: Vec<MemberRecord> = user_ids
             .iter()
             .map(|&user_id| MemberRecord {
@@ -219,7 +221,7 @@ impl RoomState {
 /// What a change that storage did not carry out is answered with; `None`: it is to be decided anew.
 pub(super) fn refused(unmet: Unmet, by: u64) -> Changed {
     Err(match unmet {
-        Unmet::Gone | Unmet::Membership(_) => return Ok(None),
+        Unmet::Gone | Unmet::Membership(_) | Unmet::Settings => return Ok(None),
         Unmet::Banned(user_id) if user_id == by => Error::denied("you are banned from this group"),
         Unmet::Banned(user_id) => Error {
             field: "user_ids".into(),
@@ -236,6 +238,7 @@ pub(super) fn refused(unmet: Unmet, by: u64) -> Changed {
         Unmet::Full(Listed::Requests) => {
             Error::precondition("too many wait to be let into this group already; try again another day")
         }
+        Unmet::Full(Listed::Members) => Error::precondition("this group is full"),
         Unmet::Full(Listed::Bans) => Error::precondition("this group has too many bans; take some back"),
         Unmet::Full(Listed::Invites) => {
             Error::precondition("this group has too many invite codes; take some back")

@@ -253,6 +253,24 @@ async fn who_asks_the_same_again_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_activation_that_has_not_heard_of_new_settings_lets_nobody_in_by_the_old_ones() {
+    let memory = MemoryStores::default();
+    let (old, new) = (Node::start("old", &memory).await, Node::start("new", &memory).await);
+    let room = group(&memory, 1, vec![2]).await;
+    old.actors.rooms().send(1, text(room, "a")).await.expect("it is stored");
+    let close = ChangeRoom { join_policy: Some(2), history_open: Some(true), ..ChangeRoom::default() };
+    new.actors.rooms().change(1, room, Command::ChangeRoom(close)).await.expect("it is stored");
+    let refused = old.actors.rooms().join(7, room, Join::default()).await.expect_err("it takes a code");
+    assert_eq!(refused.code, ErrorCode::PermissionDenied);
+    // What new members see is decided by what holds now too.
+    let open = ChangeRoom { history_open: Some(false), ..ChangeRoom::default() };
+    new.actors.rooms().change(1, room, Command::ChangeRoom(open)).await.expect("it is stored");
+    old.actors.rooms().add_members(1, room, vec![8]).await.expect("one is added");
+    let added = memory.stores().conversations.member(room, 8).await.expect("memory answers").expect("there");
+    assert!(added.first_seq > 1, "the past is closed: {added:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn members_are_told_how_it_looks_with_the_cursors_that_they_have_moved() {
     let memory = MemoryStores::default();
     let never = Duration::from_secs(3600);

@@ -153,10 +153,18 @@ impl MarkStore for MemoryStores {
         })
     }
 
-    async fn expired(&self, now_ms: u64, after: (u64, u64), limit: u32) -> StoreResult<Vec<(u64, u64)>> {
+    async fn expired(
+        &self,
+        now_ms: u64,
+        after: (u64, u64, u64),
+        limit: u32,
+    ) -> StoreResult<Vec<(u64, u64, u64)>> {
         self.read(|state| {
-            let behind = state.expiries.iter().filter(|(key, at_ms)| **key > after && **at_ms <= now_ms);
-            behind.map(|(key, _)| *key).take(limit as usize).collect()
+            let rows = state.expiries.iter().map(|(&(id, seq), &at_ms)| (at_ms, id, seq));
+            let mut rows: Vec<(u64, u64, u64)> = rows.filter(|row| row.0 <= now_ms && *row > after).collect();
+            rows.sort_unstable();
+            rows.truncate(limit as usize);
+            rows
         })
     }
 

@@ -44,8 +44,17 @@ impl State {
                     Listed::Invites => {
                         self.invites_of(id).filter(|invite| invite.is_good(change.now_ms)).count()
                     }
+                    Listed::Members => self.members_of(id).filter(|row| row.removed_at_ms == 0).count(),
                 };
                 (rows as u64 >= *max).then_some(Unmet::Full(*listed))
+            }
+            Condition::JoinPolicy(policy) => {
+                let holds = self.conversations.get(&id).is_some_and(|row| row.join_policy == *policy);
+                (!holds).then_some(Unmet::Settings)
+            }
+            Condition::HistoryOpen(is_open) => {
+                let holds = self.conversations.get(&id).is_some_and(|row| row.rules.history_open == *is_open);
+                (!holds).then_some(Unmet::Settings)
             }
         };
         unmet.map_or(Ok(()), Err)

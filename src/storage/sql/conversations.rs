@@ -223,6 +223,7 @@ impl SqlStores {
             join_policy: Set(record.join_policy as i16),
             created_at_ms: Set(int(record.created_at_ms)),
             updated_at_ms: Set(int(record.updated_at_ms)),
+            member_count: Set(int(members.len() as u64)),
             ..Default::default()
         };
         let members = &members;

@@ -1,6 +1,6 @@
 //! The list of a user's conversations, page by page. Which ones a page may have [`super::listing`] says without looking at
 //! all of them; of those, memberships with their conversations and the newest entry of each, and for the page alone its
-//! messages, unread counts, peers and member counts.
+//! messages, unread counts and peers.
 
 use std::collections::HashMap;
 
@@ -207,7 +207,6 @@ async fn rows(
 ) -> Result<Vec<ConversationRow>, DbErr> {
     let mut last_messages = last_messages(db, entries).await?;
     let unread = unread(db, user_id, entries).await?;
-    let counts = member_counts(db, entries).await?;
     let requests = join_requests(db, entries).await?;
     let mut peers = peers(db, user_id, entries).await?;
     entries
@@ -217,7 +216,7 @@ async fn rows(
             let id = entry.member.conversation_id;
             Ok(ConversationRow {
                 peer: peers.remove(&id).map(TryInto::try_into).transpose()?,
-                member_count: counts.get(&id).copied().map_or(0, uint),
+                member_count: uint(entry.conversation.member_count),
                 newest: entry.newest.map_or((0, 0), |(seq, at_ms)| (uint(seq), uint(at_ms))),
                 last_message: last_messages.remove(&id),
                 unread: unread.get(&id).copied().map_or(0, uint),
@@ -364,25 +363,6 @@ async fn unread(
     }
     for (id, hidden) in hidden_behind(db, user_id, &behind).await? {
         counts.entry(id).and_modify(|count: &mut i64| *count -= hidden);
-    }
-    Ok(counts)
-}
-
-async fn member_counts(db: &DatabaseConnection, entries: &[Entry]) -> Result<HashMap<i64, i64>, DbErr> {
-    let ids: Vec<i64> = entries.iter().map(|entry| entry.member.conversation_id).collect();
-    let mut counts = HashMap::new();
-    for list in padded(&ids) {
-        let rows: Vec<(i64, i64)> = member::Entity::find()
-            .select_only()
-            .column(member::Column::ConversationId)
-            .column_as(member::Column::UserId.count(), "members")
-            .filter(member::Column::ConversationId.is_in(list))
-            .filter(member::Column::RemovedAtMs.eq(0))
-            .group_by(member::Column::ConversationId)
-            .into_tuple()
-            .all(db)
-            .await?;
-        counts.extend(rows);
     }
     Ok(counts)
 }

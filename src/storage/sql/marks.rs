@@ -226,18 +226,20 @@ impl MarkStore for SqlStores {
         self.execute(sql, vec![true.into(), failure.into(), false.into(), int(id).into()]).await.map(drop)
     }
 
-    async fn expired(&self, now_ms: u64, after: (u64, u64), limit: u32) -> StoreResult<Vec<(u64, u64)>> {
-        let sql = "SELECT conversation_id, seq FROM expiries WHERE expires_at_ms <= ? \
-                   AND (conversation_id > ? OR (conversation_id = ? AND seq > ?)) \
-                   ORDER BY conversation_id, seq LIMIT ?";
-        let values = vec![
-            int(now_ms).into(),
-            int(after.0).into(),
-            int(after.0).into(),
-            int(after.1).into(),
-            i64::from(limit).into(),
-        ];
-        self.rows(sql, values, |row| Ok((number(row, 0)?, number(row, 1)?))).await
+    async fn expired(
+        &self,
+        now_ms: u64,
+        after: (u64, u64, u64),
+        limit: u32,
+    ) -> StoreResult<Vec<(u64, u64, u64)>> {
+        let sql = "SELECT expires_at_ms, conversation_id, seq FROM expiries \
+                   WHERE expires_at_ms BETWEEN ? AND ? \
+                   AND (expires_at_ms > ? OR conversation_id > ? OR (conversation_id = ? AND seq > ?)) \
+                   ORDER BY expires_at_ms, conversation_id, seq LIMIT ?";
+        let (at_ms, id, seq) = (int(after.0), int(after.1), int(after.2));
+        let values = [at_ms, int(now_ms), at_ms, id, id, seq, i64::from(limit)];
+        let values = values.map(Value::from).into();
+        self.rows(sql, values, |row| Ok((number(row, 0)?, number(row, 1)?, number(row, 2)?))).await
     }
 
     async fn forget_expiry(&self, conversation_id: u64, seq: u64) -> StoreResult<()> {

@@ -412,8 +412,17 @@ impl PeopleStore for SqlStores {
                     .exec(on)
                     .await?;
                 device::Entity::delete_many().filter(device::Column::UserId.eq(id)).exec(on).await?;
-                let contacts = contact::Column::UserId.eq(id).or(contact::Column::ContactId.eq(id));
-                contact::Entity::delete_many().filter(contacts).exec(on).await?;
+                // Each relation has a row on either side, and the others' are found by the key only.
+                let own = contact::Entity::find().filter(contact::Column::UserId.eq(id)).all(on).await?;
+                let others: Vec<i64> = own.iter().map(|row| row.contact_id).collect();
+                for list in padded(&others) {
+                    contact::Entity::delete_many()
+                        .filter(contact::Column::UserId.is_in(list))
+                        .filter(contact::Column::ContactId.eq(id))
+                        .exec(on)
+                        .await?;
+                }
+                contact::Entity::delete_many().filter(contact::Column::UserId.eq(id)).exec(on).await?;
                 let blocks = block::Column::UserId.eq(id).or(block::Column::BlockedId.eq(id));
                 block::Entity::delete_many().filter(blocks).exec(on).await?;
                 privacy::Entity::delete_by_id(id).exec(on).await?;

@@ -244,10 +244,37 @@ async fn check(
                     let own = invite::Column::ConversationId.eq(int(id));
                     invite::Entity::find().filter(own).filter(is_good(change.now_ms)).count(on).await?
                 }
+                Listed::Members => settings(on, id).await?.map_or(0, |row| uint(row.member_count)),
             };
             (rows >= *max).then_some(Unmet::Full(*listed))
         }
+        Condition::JoinPolicy(policy) => {
+            let holds = settings(on, id).await?.is_some_and(|row| row.join_policy == *policy as i16);
+            (!holds).then_some(Unmet::Settings)
+        }
+        Condition::HistoryOpen(is_open) => {
+            let holds = settings(on, id).await?.is_some_and(|row| row.history_open == *is_open);
+            (!holds).then_some(Unmet::Settings)
+        }
     })
+}
+
+/// The row that this transaction has locked.
+async fn settings(on: &DatabaseTransaction, id: u64) -> Result<Option<conversation::Model>, DbErr> {
+    conversation::Entity::find_by_id(int(id)).one(on).await
+}
+
+/// So many members more, or less. The row is locked, so that counts follow each other.
+async fn count(on: &DatabaseTransaction, id: u64, more: i64) -> Result<(), DbErr> {
+    if more == 0 {
+        return Ok(());
+    }
+    conversation::Entity::update_many()
+        .col_expr(conversation::Column::MemberCount, Expr::col(conversation::Column::MemberCount).add(more))
+        .filter(conversation::Column::Id.eq(int(id)))
+        .exec(on)
+        .await?;
+    Ok(())
 }
 
 async fn apply(
@@ -284,15 +311,17 @@ async fn apply(
         RoomWrite::Add(records) => {
             let records: BTreeMap<u64, &MemberRecord> =
                 records.iter().map(|record| (record.user_id, record)).collect();
-            add_to(on, id, &records).await?;
+            let added = add_to(on, id, &records).await?;
+            count(on, id, added).await?;
         }
         RoomWrite::Remove(user_id) => {
-            member::Entity::update_many()
+            let removed = member::Entity::update_many()
                 .col_expr(member::Column::RemovedAtMs, Expr::value(now_ms))
                 .col_expr(member::Column::UpdatedAtMs, Expr::value(now_ms))
                 .filter(is_member(id, *user_id))
                 .exec(on)
                 .await?;
+            count(on, id, -int(removed.rows_affected)).await?;
         }
         RoomWrite::Ask(request) => {
             let row = join_request::ActiveModel {
@@ -407,6 +436,7 @@ async fn change_settings(on: &DatabaseTransaction, id: u64, change: &SettingsCha
 async fn dissolve(on: &DatabaseTransaction, id: u64, now_ms: i64) -> Result<(), DbErr> {
     conversation::Entity::update_many()
         .col_expr(conversation::Column::DissolvedAtMs, Expr::value(now_ms))
+        .col_expr(conversation::Column::MemberCount, Expr::value(0i64))
         .filter(conversation::Column::Id.eq(int(id)))
         .exec(on)
         .await?;
@@ -448,12 +478,13 @@ fn is_good(now_ms: u64) -> Filter {
 }
 
 /// Inserts those who have no row, and replaces the rows of those who had left. Their cursors stay, because cursors
-/// never move back, and so do their own preferences, and what they may not. Whoever is in has nothing to ask for.
+/// never move back, and so do their own preferences, and what they may not. Whoever is in has nothing to ask for. How many
+/// were not members before.
 async fn add_to(
     on: &DatabaseTransaction,
     conversation_id: u64,
     records: &BTreeMap<u64, &MemberRecord>,
-) -> Result<(), DbErr> {
+) -> Result<i64, DbErr> {
     let user_ids: Vec<i64> = records.keys().map(|id| int(*id)).collect();
     let mut there: HashMap<u64, member::Model> = HashMap::new();
     for list in padded(&user_ids) {
@@ -498,5 +529,5 @@ async fn add_to(
     for run in cut(&rows, |_| 0) {
         member::Entity::insert_many(run.iter().cloned()).exec_without_returning(on).await?;
     }
-    Ok(())
+    Ok(int(rows.len() as u64))
 }

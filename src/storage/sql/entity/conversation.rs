@@ -43,6 +43,8 @@ pub struct Model {
     pub retention_seconds: i64,
     /// Messages before this seq were removed.
     pub floor_seq: i64,
+    /// Members who have not left.
+    pub member_count: i64,
 }
 
 /// None that SeaORM need know.

@@ -12,6 +12,7 @@ mod m0004_messages;
 mod m0005_search;
 mod m0006_listing;
 mod m0007_life;
+mod m0008_member_count;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -48,6 +49,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0005_search::Migration),
             Box::new(m0006_listing::Migration),
             Box::new(m0007_life::Migration),
+            Box::new(m0008_member_count::Migration),
         ]
     }
 }

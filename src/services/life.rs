@@ -1,5 +1,6 @@
 //! The end of an account, and what it takes along: erasing it, and exporting one's own data.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,10 @@ const EXPORT_AHEAD: usize = 64;
 const EXPORT_RETRY: Duration = Duration::from_secs(5);
 /// How long an export waits for its client to take a line.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(30);
+/// After this long nothing is on its way any more of what an erased account has sent.
+const LATE_SENDS: Duration = Duration::from_secs(20);
+/// How often that is tried.
+const LATE_ROUNDS: usize = 5;
 /// What others see in place of one who is gone.
 const ERASED_NAME: &str = "Deleted user";
 
@@ -93,17 +98,29 @@ impl Life {
                 }
             }
         }
+        let mut emptied = HashMap::new();
         if self.removes_messages {
-            // From 1: those that were left too.
-            let mut pages = Pages::of(user_id, 1);
-            while let Some(page) = pages.next(&self.stores).await? {
-                for row in page {
-                    self.empty(user_id, row.conversation.id).await?;
-                }
-            }
+            self.empty_all(user_id, &mut emptied).await?;
         }
         let listed = self.all_contacts(user_id).await?;
         self.accounts.erase(user_id, &format!("~deleted-{user_id}"), ERASED_NAME).await?;
+        if self.removes_messages {
+            // What was sent until then, by other devices or for the user: at once, and what was on its way to a room.
+            let mut outcome = self.empty_all(user_id, &mut emptied).await;
+            let this = self.clone();
+            tokio::spawn(async move {
+                for _ in 0..LATE_ROUNDS {
+                    tokio::time::sleep(LATE_SENDS).await;
+                    outcome = this.empty_all(user_id, &mut emptied).await;
+                    if outcome.is_ok() {
+                        return;
+                    }
+                }
+                if let Err(error) = outcome {
+                    tracing::warn!(target: "rookery::accounts", user_id, %error, "what an erased account sent last may be left");
+                }
+            });
+        }
         for contact_id in listed {
             let gone =
                 v1::ContactEvent { user_id, state: ContactState::Removed as i32, message: String::new() };
@@ -113,9 +130,23 @@ impl Life {
         Ok(())
     }
 
-    async fn empty(&self, user_id: u64, conversation_id: u64) -> Result<()> {
+    /// Empties what a user has written, behind what was emptied before: seqs by conversation.
+    async fn empty_all(&self, user_id: u64, emptied: &mut HashMap<u64, u64>) -> Result<()> {
+        // From 1: those that were left too.
+        let mut pages = Pages::of(user_id, 1);
+        while let Some(page) = pages.next(&self.stores).await? {
+            for row in page {
+                let id = row.conversation.id;
+                let to_seq = emptied.entry(id).or_default();
+                *to_seq = self.empty(user_id, id, *to_seq + 1).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same in one conversation; up to which seq.
+    async fn empty(&self, user_id: u64, conversation_id: u64, mut from_seq: u64) -> Result<u64> {
         let last_seq = self.stores.messages.last_seq(conversation_id).await?;
-        let mut from_seq = 1;
         while from_seq <= last_seq {
             let to_seq = from_seq + ERASED_AT_ONCE;
             self.stores.people.erase_messages(conversation_id, user_id, from_seq, to_seq).await?;
@@ -123,7 +154,7 @@ impl Life {
             self.stores.search.forget(conversation_id, user_id, from_seq, to_seq).await?;
             from_seq = to_seq;
         }
-        Ok(())
+        Ok(last_seq)
     }
 
     async fn all_contacts(&self, user_id: u64) -> Result<Vec<u64>> {

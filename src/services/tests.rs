@@ -37,7 +37,12 @@ struct Node {
 
 impl Node {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    async fn start_with(set: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
+        set(&mut config);
         config.cluster.listen = "127.0.0.1:0".to_owned();
         config.accounts.argon2_memory_kib = 8;
         config.accounts.argon2_passes = 1;
@@ -367,5 +372,43 @@ async fn what_was_claimed_before_a_crash_is_sent_once() {
     let mut texts: Vec<&str> = log.iter().map(|message| message.text.as_str()).collect();
     texts.sort_unstable();
     assert_eq!(texts, ["claimed", "hello", "sent and claimed"]);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_what_one_sends_while_its_account_is_erased() {
+    let node = Node::start_with(|config| config.accounts.erase_messages = "remove".to_owned()).await;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    let signed_in = node.services.accounts.sign_in("ann", "secret1", "phone", "").await.expect("signed in");
+    let (id, _) = node.says(ann, bob, "first").await;
+    // Another device goes on as long as it may.
+    let (services, accounts) = (node.services.clone(), node.memory.stores().accounts);
+    let writes = tokio::spawn(async move {
+        for number in 0u64.. {
+            let user = accounts.user(ann).await.expect("memory answers").expect("the row stays");
+            if user.disabled {
+                return number;
+            }
+            let (client_id, text) = (format!("c{number}"), "secret".to_owned());
+            let send = Send { conversation_id: id, client_id, text, ..Send::default() };
+            // Refused by a full room, perhaps.
+            let _ = services.messages.send(ann, send).await;
+        }
+        0
+    });
+    node.services.life.erase(&signed_in.identity, "secret1").await.expect("it is erased");
+    assert!(writes.await.expect("no panic") > 0, "it wrote meanwhile");
+    let log = node.memory.stores().messages;
+    let mut pause = tokio::time::interval(std::time::Duration::from_millis(50));
+    let emptied = async {
+        loop {
+            pause.tick().await;
+            let messages = log.after(id, 0, 1_000_000).await.expect("memory answers");
+            if messages.iter().all(|message| message.sender_id != ann || message.text.is_empty()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), emptied).await.expect("nothing is left");
     node.stop().await;
 }

@@ -12,6 +12,7 @@ fn entry(id: u64, seq: u64, by: u64, kind: MessageKind, target_seq: u64) -> Mess
     let (text, emoji) = match kind {
         MessageKind::Edit => (format!("edited by {seq} \"{{}}\" 鸟"), String::new()),
         MessageKind::Reaction => (String::new(), "👍🏽".to_owned()),
+        MessageKind::System => ("pinned a message".to_owned(), String::new()),
         _ => (String::new(), String::new()),
     };
     Message { kind: kind as i32, target_seq, text, emoji, ..message(id, seq, by, &format!("e{seq}")) }
@@ -34,8 +35,10 @@ impl Model {
             }
             apply(&mut self.0[entry.target_seq as usize - 1], entry);
             if entry.kind() == MessageKind::Recall {
-                let edits = self.0.iter_mut().filter(|other| other.target_seq == entry.target_seq);
-                edits.for_each(|edit| edit.text.clear());
+                let is_edit = |other: &&mut Message| {
+                    other.target_seq == entry.target_seq && other.kind() == MessageKind::Edit
+                };
+                self.0.iter_mut().filter(is_edit).for_each(|edit| edit.text.clear());
             }
         }
     }
@@ -73,6 +76,8 @@ pub async fn messages_are_what_their_log_has_made_of_them(stores: &Stores) {
                 0 => entry(1, seq, 1, MessageKind::Recall, target),
                 1..=4 => entry(1, seq, 1, MessageKind::Edit, target),
                 5 => message(1, seq, 2, &format!("m{seq}")),
+                // Such as the room says of pins.
+                6 => entry(1, seq, 2, MessageKind::System, target),
                 number => Message {
                     emoji: ["👍", "❤️", "x"][roll(3) as usize].to_owned(),
                     recalled: number > 9,

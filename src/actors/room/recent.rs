@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::domain::changes::empty;
+use crate::protocol::MessageKind;
 use crate::protocol::v1::Message;
 
 /// Most messages kept.
@@ -39,9 +40,10 @@ impl Recent {
 
     /// A message was taken back: nothing of it is pushed again, nor of its edits.
     pub fn take_back(&mut self, seq: u64) {
-        for message in
-            self.messages.iter_mut().filter(|message| message.seq == seq || message.target_seq == seq)
-        {
+        let is_of = |message: &Message| {
+            message.seq == seq || (message.target_seq == seq && message.kind() == MessageKind::Edit)
+        };
+        for message in self.messages.iter_mut().filter(|message| is_of(message)) {
             self.bytes -= size(message);
             if message.seq == seq {
                 empty(message);
@@ -89,9 +91,13 @@ mod tests {
         assert_eq!(seqs(&recent, 0), [201]);
         recent.push(&message(300, "hi"), 3000);
         assert_eq!((seqs(&recent, 0), recent.bytes), (vec![300], 2));
-        recent.push(&Message { target_seq: 300, ..message(301, "hello") }, 0);
+        let kind = MessageKind::Edit as i32;
+        recent.push(&Message { target_seq: 300, kind, ..message(301, "hello") }, 0);
+        let kind = MessageKind::System as i32;
+        recent.push(&Message { target_seq: 300, kind, ..message(302, "pinned a message") }, 0);
         recent.take_back(300);
-        assert!(recent.since(0).all(|message| message.text.is_empty()));
-        assert_eq!((seqs(&recent, 0), recent.bytes), (vec![300, 301], 0));
+        let texts: Vec<&str> = recent.since(0).map(|message| message.text.as_str()).collect();
+        assert_eq!(texts, ["", "", "pinned a message"], "what others say of it stays");
+        assert_eq!((seqs(&recent, 0), recent.bytes), (vec![300, 301, 302], 16));
     }
 }

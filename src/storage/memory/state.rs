@@ -124,7 +124,9 @@ impl State {
             self.pins.remove(&(id, entry.target_seq));
             self.expiries.remove(&(id, entry.target_seq));
             let later = self.messages.range_mut((id, entry.target_seq)..=(id, entry.seq));
-            for (_, edit) in later.filter(|(_, other)| other.target_seq == entry.target_seq) {
+            let is_edit =
+                |other: &Message| other.target_seq == entry.target_seq && other.kind() == MessageKind::Edit;
+            for (_, edit) in later.filter(|(_, other)| is_edit(other)) {
                 edit.text.clear();
             }
         }

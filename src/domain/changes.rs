@@ -14,6 +14,11 @@ pub fn is_written(message: &Message) -> bool {
     message.kind < MessageKind::System as i32
 }
 
+/// Whether its sender has, with it, read up to it: not with what the room says in its name, nor with what was sent for it.
+pub fn counts_as_read(message: &Message) -> bool {
+    is_written(message) && !message.marks.as_ref().is_some_and(|marks| marks.scheduled)
+}
+
 /// Makes a message as one that was taken back stays: nothing of what it said is left.
 pub fn empty(message: &mut Message) {
     message.text.clear();

@@ -90,6 +90,12 @@ impl Messages {
     /// Checks, resolves `to_user_id`, stores. `Sent.duplicate` tells a repeat.
     pub async fn send(&self, by: u64, send: Send) -> Result<Sent> {
         let send = self.resolve(by, 0, send).await?;
+        self.rooms.send(by, Send { send_at_ms: 0, ..send }).await
+    }
+
+    /// The same for one who has scheduled it, and may not be there now: it is marked so, by the time that stays in it.
+    pub async fn send_scheduled(&self, by: u64, send: Send) -> Result<Sent> {
+        let send = self.resolve(by, 0, send).await?;
         self.rooms.send(by, send).await
     }
 
@@ -103,7 +109,7 @@ impl Messages {
         send: Send,
         reply: impl FnOnce(u64) -> ReplyTo<Sent>,
     ) -> Result<()> {
-        let send = self.resolve(by, session_id, send).await?;
+        let send = Send { send_at_ms: 0, ..self.resolve(by, session_id, send).await? };
         let reply = reply(send.conversation_id);
         self.rooms.post_send(by, session_id, send, reply);
         Ok(())

@@ -134,8 +134,8 @@ impl Schedule {
         if !record.claimed && !self.marks.claim(record.id).await? {
             return Ok(());
         }
-        let send = Send { send_at_ms: 0, ..record.send.clone() };
-        match self.messages.send(record.user_id, send).await {
+        let send = Send { send_at_ms: record.send_at_ms, ..record.send.clone() };
+        match self.messages.send_scheduled(record.user_id, send).await {
             Ok(_) => Ok(self.marks.finish(record.id).await?),
             // Refused for now: a slow room, or too much at once.
             Err(error) if error.code == ErrorCode::ResourceExhausted => {

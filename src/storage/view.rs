@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{ConversationRecord, ConversationRow, Draft, MarkStore, StoreResult, UserRecord};
-use crate::domain::changes::{empty, is_change};
+use crate::domain::changes::{counts_as_read, empty};
 use crate::protocol::v1::{Marks, Message};
 use crate::protocol::{ConversationKind, MessageKind, v1};
 
@@ -103,7 +103,7 @@ impl From<ConversationRow> for v1::Conversation {
         } = row;
         // Sending counts as having read; the cursor that says so may still wait to be stored.
         if let Some(last) =
-            last_message.as_ref().filter(|last| last.sender_id == member.user_id && !is_change(last))
+            last_message.as_ref().filter(|last| last.sender_id == member.user_id && counts_as_read(last))
         {
             member.read_seq = member.read_seq.max(last.seq);
             member.delivered_seq = member.delivered_seq.max(last.seq);

@@ -108,10 +108,11 @@ fn message() -> BoxedStrategy<Message> {
     let from = (id(), id(), id(), id()).prop_map(|(conversation_id, seq, sender_id, created_at_ms)| {
         ForwardedFrom { conversation_id, seq, sender_id, created_at_ms }
     });
-    let marks =
-        (id(), any::<bool>(), prop::option::of(from)).prop_map(|(expires_at_ms, hidden, forwarded_from)| {
-            Box::new(Marks { expires_at_ms, hidden, forwarded_from })
-        });
+    let marks = (id(), any::<bool>(), prop::option::of(from), any::<bool>()).prop_map(
+        |(expires_at_ms, hidden, forwarded_from, scheduled)| {
+            Box::new(Marks { expires_at_ms, hidden, forwarded_from, scheduled })
+        },
+    );
     (head, tail, prop::option::of(marks)).prop_map(|(head, tail, marks)| {
         let (conversation_id, seq, sender_id, client_id, kind, text, attachments) = head;
         let (reply_to_seq, mentions, target_seq, emoji, created_at_ms, edited_at_ms, recalled, reactions) =

@@ -119,7 +119,7 @@ pub async fn a_message_expires_until_it_is_emptied(stores: &Stores) {
         message(1, 2, 1, "b"),
         Message { marks: marks(40), ..message(2, 1, 1, "c") },
         Message {
-            marks: Some(Box::new(Marks { forwarded_from: Some(from), ..Marks::default() })),
+            marks: Some(Box::new(Marks { forwarded_from: Some(from), scheduled: true, ..Marks::default() })),
             ..message(2, 2, 1, "d")
         },
     ];

@@ -136,6 +136,7 @@ pub fn command_of(message: &Message, expires_in_seconds: u64) -> Command {
                 reply_to_seq: message.reply_to_seq,
                 mentions: message.mentions.clone(),
                 expires_in_seconds,
+                send_at_ms: u64::from(message.marks.as_ref().is_some_and(|marks| marks.scheduled)),
                 ..Send::default()
             };
             match message.marks.as_ref().and_then(|marks| marks.forwarded_from) {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::changes::{ChangeRules, Targets, command_of};
-use crate::domain::changes::is_change;
+use crate::domain::changes::{counts_as_read, is_change};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::{ForwardedFrom, Marks, Message, Send, Sent};
@@ -219,6 +219,8 @@ impl<W> Room<W> {
         if let Err(error) = self.has_room() {
             return Some(Effect::Answer(waiter, Err(error)));
         }
+        // Edges leave the time in what they send for somebody.
+        let scheduled = send.send_at_ms != 0;
         let message = Message {
             conversation_id: self.conversation.id,
             sender_id,
@@ -228,8 +230,8 @@ impl<W> Room<W> {
             attachments: send.attachments,
             reply_to_seq: send.reply_to_seq,
             mentions: send.mentions,
-            marks: forwarded_from
-                .map(|from| Box::new(Marks { forwarded_from: Some(from), ..Marks::default() })),
+            marks: (forwarded_from.is_some() || scheduled)
+                .then(|| Box::new(Marks { forwarded_from, scheduled, ..Marks::default() })),
             ..Message::default()
         };
         let waiters = vec![(waiter, session_id)];
@@ -585,7 +587,8 @@ impl<W> Room<W> {
         self.remember(&message);
         if is_change(&message) {
             self.targets.stored(&message);
-        } else if let Some(sender) = self.members.get_mut(&message.sender_id)
+        } else if counts_as_read(&message)
+            && let Some(sender) = self.members.get_mut(&message.sender_id)
             && sender.read_seq < message.seq
         {
             // Sending counts as having read up to one's own message.

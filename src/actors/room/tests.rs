@@ -298,3 +298,24 @@ fn a_full_room_refuses_and_keeps_what_it_took() {
     }
     assert_eq!((refused, room.pending()), (12, 8));
 }
+
+#[test]
+fn what_is_said_for_one_who_is_away_is_not_read_by_it() {
+    let mut room = room();
+    let read = |room: &Room<u32>| room.member(1).map(|member| member.read_seq);
+    let scheduled = Send { send_at_ms: 5, ..send("later") };
+    room.send(1, 0, scheduled, 1);
+    // It stays marked, also on its way to another activation.
+    let (_, _, command, _) = room.take_queue().remove(0);
+    let crate::protocol::cluster::room_request::Command::Send(moved) = command else { panic!("{command:?}") };
+    assert_ne!(moved.send_at_ms, 0);
+    room.send(1, 0, moved, 1);
+    room.announce(1, "renamed the group".to_owned(), Vec::new(), "s".to_owned());
+    room.next_group(5);
+    room.stored();
+    assert_eq!((room.last_seq(), read(&room)), (2, Some(0)));
+    room.send(1, 0, send("now"), 2);
+    room.next_group(6);
+    room.stored();
+    assert_eq!(read(&room), Some(3), "whoever writes has read");
+}

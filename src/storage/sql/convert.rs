@@ -200,6 +200,8 @@ struct Extra {
     expires_at_ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     forwarded_from: Option<ForwardedFrom>,
+    #[serde(skip_serializing_if = "is_false")]
+    scheduled: bool,
     /// Set by `changes` when the text is.
     #[serde(skip_serializing)]
     edited_at_ms: u64,
@@ -230,6 +232,7 @@ pub fn extra_json(message: &Message) -> Option<String> {
             removed,
             expires_at_ms: message.marks.as_ref().map_or(0, |marks| marks.expires_at_ms),
             forwarded_from: message.marks.as_ref().and_then(|marks| marks.forwarded_from),
+            scheduled: message.marks.as_ref().is_some_and(|marks| marks.scheduled),
             ..Extra::default()
         };
         serde_json::to_string(&extra).expect("attachments and mentions are plain data")
@@ -259,13 +262,16 @@ impl TryFrom<message::Model> for Message {
             created_at_ms: uint(row.created_at_ms),
             edited_at_ms: extra.edited_at_ms,
             recalled: is_erased || extra.removed,
-            marks: (extra.expires_at_ms != 0 || extra.forwarded_from.is_some()).then(|| {
-                Box::new(Marks {
-                    expires_at_ms: extra.expires_at_ms,
-                    hidden: false,
-                    forwarded_from: extra.forwarded_from,
-                })
-            }),
+            marks: (extra.expires_at_ms != 0 || extra.forwarded_from.is_some() || extra.scheduled).then(
+                || {
+                    Box::new(Marks {
+                        expires_at_ms: extra.expires_at_ms,
+                        hidden: false,
+                        forwarded_from: extra.forwarded_from,
+                        scheduled: extra.scheduled,
+                    })
+                },
+            ),
             ..Self::default()
         })
     }

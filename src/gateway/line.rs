@@ -391,8 +391,8 @@ async fn manage(edge: &Edge, by: u64, command: Command) -> Result<String> {
         }
         Command::CreateGroup { name, description } => {
             let request =
-                GroupRequest { name, description, join_policy: JoinPolicy::Open, member_ids: Vec::new() };
-            let group_id = services.conversations.create_group_id(by, request).await?;
+                GroupRequest { name, description, join_policy: JoinPolicy::Open, ..GroupRequest::default() };
+            let (group_id, _) = services.conversations.create_group_id(by, request).await?;
             Ok(format!("+OK group_id={group_id}"))
         }
         Command::JoinGroup { group_id } => {

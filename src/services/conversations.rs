@@ -8,15 +8,15 @@ use super::gate::Gate;
 use super::messages::Messages;
 use crate::actors::room::Rooms;
 use crate::clock::now_ms;
-use crate::domain::limits::{DESCRIPTION_MAX, MEMBER_IDS_MAX, NAME_MAX, check_length};
+use crate::domain::limits::{DESCRIPTION_MAX, MEMBER_IDS_MAX, NAME_MAX, check_client_id, check_length};
 use crate::domain::{Error, Result};
 use crate::protocol::{JoinPolicy, v1};
 use crate::storage::{
-    AccountStore, ConversationStore, MemberRecord, NewGroup, ROSTER_MAX, RoomStore, UserRecord,
+    AccountStore, ConversationStore, MemberRecord, NewGroup, ROSTER_MAX, RoomStore, StoreError, UserRecord,
 };
 
 /// What a group is created from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct GroupRequest {
     /// Its name; not empty.
     pub name: String,
@@ -26,6 +26,8 @@ pub struct GroupRequest {
     pub join_policy: JoinPolicy,
     /// The first members but for the creator.
     pub member_ids: Vec<u64>,
+    /// By which a repeat is known; may be empty.
+    pub client_id: String,
 }
 
 /// A member and the account behind it.
@@ -65,14 +67,23 @@ impl Conversations {
         Self { store, lists, profiles, accounts, rooms, messages, gate }
     }
 
-    /// Creates a group. One bad member id refuses the whole call.
-    pub async fn create_group(&self, by: u64, request: GroupRequest) -> Result<v1::Conversation> {
-        let conversation_id = self.create_group_id(by, request).await?;
-        self.messages.conversation(by, conversation_id).await
+    /// Creates a group; whether it did, and not an earlier call of the same `client_id`. One bad member id refuses the whole
+    /// call.
+    pub async fn create_group(&self, by: u64, request: GroupRequest) -> Result<(v1::Conversation, bool)> {
+        let (conversation_id, created) = self.create_group_id(by, request).await?;
+        Ok((self.messages.conversation(by, conversation_id).await?, created))
     }
 
     /// Creates a group and returns its id only.
-    pub async fn create_group_id(&self, by: u64, request: GroupRequest) -> Result<u64> {
+    pub async fn create_group_id(&self, by: u64, request: GroupRequest) -> Result<(u64, bool)> {
+        let client_id = request.client_id.clone();
+        if !client_id.is_empty() {
+            check_client_id(&client_id)?;
+            if let Some(first) = self.store.created_as(by, &client_id).await? {
+                self.open(by, first.id).await;
+                return Ok((first.id, false));
+            }
+        }
         let name = request.name.trim();
         if name.is_empty() {
             return Err(Error::invalid("name", "the group has no name; give one"));
@@ -93,15 +104,31 @@ impl Conversations {
             description: request.description,
             join_policy: request.join_policy,
             member_ids: request.member_ids,
+            client_id: request.client_id,
             now_ms: now_ms(),
         };
-        let conversation = self.store.create_group(group).await?;
-        // The group is stored: to refuse now would make the caller create a second one. Its members learn of it by
-        // sync even when this fails.
-        if let Err(error) = self.rooms.opened(by, conversation.id).await {
-            tracing::warn!(target: "rookery::conversations", conversation_id = conversation.id, %error, "a new group could not be announced");
+        let outcome = self.store.create_group(group).await;
+        let (created, id) = match outcome {
+            Ok(created) => (true, created.id),
+            // Another call was faster, or this one was not confirmed.
+            Err(StoreError::Exists | StoreError::Unsettled(_)) if !client_id.is_empty() => {
+                let found = self.store.created_as(by, &client_id).await?;
+                let is_ours = !matches!(outcome, Err(StoreError::Exists));
+                let away = || Error::unavailable("the group was not created for certain; try again");
+                (is_ours, found.ok_or_else(away)?.id)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.open(by, id).await;
+        Ok((id, created))
+    }
+
+    /// Announces a group that is stored, if it was not yet. To refuse now would make the caller create a second one; its
+    /// members learn of it by sync even when this fails.
+    async fn open(&self, by: u64, conversation_id: u64) {
+        if let Err(error) = self.rooms.opened(by, conversation_id).await {
+            tracing::warn!(target: "rookery::conversations", conversation_id, %error, "a new group could not be announced");
         }
-        Ok(conversation.id)
     }
 
     /// The direct conversation with `other`, created if need be; whether it was.

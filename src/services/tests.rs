@@ -224,6 +224,34 @@ async fn a_request_that_meets_another_makes_friends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_created_again_under_its_client_id_is_the_first_one() {
+    let node = Node::start().await;
+    let conversations = &node.services.conversations;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    let request = |client_id: &str| GroupRequest {
+        name: "tea".to_owned(),
+        client_id: client_id.to_owned(),
+        ..GroupRequest::default()
+    };
+    // Stored and not confirmed: it is looked for.
+    node.memory.fail_next(1, Fault::UnsettledStored);
+    let (first, created) = conversations.create_group(ann, request("g1")).await.expect("it is there");
+    assert!(created);
+    let (again, created) = conversations.create_group(ann, request("g1")).await.expect("it is there");
+    assert_eq!((again.conversation_id, created), (first.conversation_id, false));
+    node.memory.fail_next(1, Fault::UnsettledLost);
+    let lost = conversations.create_group(ann, request("g2")).await.expect_err("nothing was stored");
+    assert_eq!(lost.code, ErrorCode::Unavailable);
+    let (second, created) = conversations.create_group(ann, request("g2")).await.expect("created");
+    assert!(created && second.conversation_id != first.conversation_id);
+    let (theirs, created) = conversations.create_group(bob, request("g1")).await.expect("created");
+    assert!(created && theirs.conversation_id != first.conversation_id, "the names are each user's own");
+    let (listed, _) = conversations.list(ann, "", 10).await.expect("listed");
+    assert_eq!(listed.len(), 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_bad_member_id_refuses_the_whole_group() {
     let node = Node::start().await;
     let conversations = &node.services.conversations;
@@ -231,8 +259,8 @@ async fn one_bad_member_id_refuses_the_whole_group() {
     let group = |member_ids: Vec<u64>| GroupRequest {
         name: "tea".to_owned(),
         description: String::new(),
-        join_policy: JoinPolicy::Open,
         member_ids,
+        ..GroupRequest::default()
     };
     for (ids, code) in [
         (vec![bob, 99], ErrorCode::NotFound),
@@ -245,7 +273,7 @@ async fn one_bad_member_id_refuses_the_whole_group() {
     }
     let (none, _) = conversations.list(ann, "", 10).await.expect("listed");
     assert!(none.is_empty());
-    let created = conversations.create_group(ann, group(vec![bob])).await.expect("created");
+    let (created, _) = conversations.create_group(ann, group(vec![bob])).await.expect("created");
     assert_eq!(created.member_count, 2);
     let (members, more) = conversations.members(bob, created.conversation_id, 0, 1).await.expect("a member");
     assert_eq!((members.len(), more, members[0].user.username.as_str()), (1, true, "ann"));

@@ -198,6 +198,8 @@ pub struct NewGroup {
     pub join_policy: JoinPolicy,
     /// The other first members, without the owner.
     pub member_ids: Vec<u64>,
+    /// By which the owner knows it, one group for each; may be empty.
+    pub client_id: String,
     /// Unix time, milliseconds.
     pub now_ms: u64,
 }
@@ -327,8 +329,11 @@ pub trait ContactStore: Send + Sync {
 /// Conversations and their members.
 #[async_trait]
 pub trait ConversationStore: Send + Sync {
-    /// Stores a group and its members in one transaction.
+    /// Stores a group and its members in one transaction. [`StoreError::Exists`]: its owner has created one under this
+    /// `client_id`.
     async fn create_group(&self, group: NewGroup) -> StoreResult<ConversationRecord>;
+    /// The group that a user has created under a `client_id`.
+    async fn created_as(&self, owner_id: u64, client_id: &str) -> StoreResult<Option<ConversationRecord>>;
     /// The direct conversation of two different users, created if need be; whether it was.
     /// Of two concurrent calls one creates, and both return the same conversation.
     async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)>;

@@ -44,9 +44,15 @@ impl Nodes {
     }
 
     async fn group(&self, owner_id: u64, member_ids: Vec<u64>) -> u64 {
-        let (name, description) = ("rooks".to_owned(), String::new());
-        let group =
-            NewGroup { owner_id, name, description, join_policy: JoinPolicy::Open, member_ids, now_ms: 5 };
+        let group = NewGroup {
+            owner_id,
+            name: "rooks".to_owned(),
+            description: String::new(),
+            join_policy: JoinPolicy::Open,
+            member_ids,
+            client_id: String::new(),
+            now_ms: 5,
+        };
         self.a.conversations.create_group(group).await.expect("it is created").id
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use rookery::protocol::{ConversationKind, JoinPolicy, MemberRole};
-use rookery::storage::{CursorAdvance, MemberRecord, StoreError, Stores};
+use rookery::storage::{CursorAdvance, MemberRecord, NewGroup, StoreError, Stores};
 
 use crate::fixture::{add_members, group, member, remove_member};
 
@@ -190,4 +190,35 @@ pub async fn time_of_change_never_moves_back(stores: &Stores) {
     add_members(stores, &[member(rooks.id, 3, 1, 90)]).await;
     let record = stores.conversations.conversation(rooks.id).await.expect("it is read").expect("there");
     assert_eq!(record.updated_at_ms, 100, "clocks of two nodes differ");
+}
+
+pub async fn a_group_is_created_once_under_a_client_id(stores: &Stores) {
+    let wanted = |owner_id: u64, client_id: &str| NewGroup {
+        owner_id,
+        name: "Rooks".to_owned(),
+        description: String::new(),
+        join_policy: JoinPolicy::Open,
+        member_ids: vec![7],
+        client_id: client_id.to_owned(),
+        now_ms: 10,
+    };
+    let create =
+        async |owner_id, client_id| stores.conversations.create_group(wanted(owner_id, client_id)).await;
+    let as_named = async |owner_id, client_id| {
+        stores.conversations.created_as(owner_id, client_id).await.expect("it is looked for")
+    };
+    assert_eq!(as_named(1, "g").await, None);
+    let first = create(1, "g").await.expect("it is created");
+    assert_eq!(create(1, "g").await, Err(StoreError::Exists));
+    assert_eq!(as_named(1, "g").await, Some(first.clone()));
+    for (owner_id, client_id) in [(1, "G"), (1, "g "), (2, "g"), (1, "鸟🐦")] {
+        let other =
+            create(owner_id, client_id).await.expect("names differ by every byte, and are each user's own");
+        assert_ne!(other.id, first.id);
+        assert_eq!(as_named(owner_id, client_id).await, Some(other));
+    }
+    // Without a name there is nothing to repeat.
+    let (one, two) = (create(1, "").await.expect("created"), create(1, "").await.expect("created"));
+    assert_ne!(one.id, two.id);
+    assert_eq!(stores.conversations.members(first.id).await.expect("they are read").len(), 2);
 }

@@ -103,6 +103,7 @@ pub async fn group(stores: &Stores, member_ids: &[u64], now_ms: u64) -> Conversa
         description: "We caw.".to_owned(),
         join_policy: JoinPolicy::Approval,
         member_ids: member_ids.to_vec(),
+        client_id: String::new(),
         now_ms,
     };
     stores.conversations.create_group(group).await.expect("the group is created")

@@ -84,6 +84,7 @@ macro_rules! contract {
                 cursors_never_move_back
                 many_cursors_move_at_once
                 time_of_change_never_moves_back
+                a_group_is_created_once_under_a_client_id
             }
             list {
                 the_newest_activity_comes_first

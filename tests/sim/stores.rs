@@ -271,6 +271,7 @@ pass_on! { MarkStore:
 
 pass_on! { ConversationStore:
     write create_group(group: NewGroup) -> ConversationRecord;
+    read created_as(owner_id: u64, client_id: &str) -> Option<ConversationRecord>;
     write direct(a: u64, b: u64, now_ms: u64) -> (ConversationRecord, bool);
     read conversation(conversation_id: u64) -> Option<ConversationRecord>;
     read members(conversation_id: u64) -> Vec<MemberRecord>;

@@ -206,6 +206,7 @@ impl World {
                 description: String::new(),
                 join_policy: JoinPolicy::Open,
                 member_ids: members,
+                client_id: String::new(),
                 now_ms: BEGAN_MS,
             };
             let group = now(self.memory.create_group(group)).expect("nothing is in the way");

@@ -87,6 +87,9 @@ impl ConversationStore for HeldCursors {
     async fn create_group(&self, group: NewGroup) -> StoreResult<ConversationRecord> {
         self.conversations.create_group(group).await
     }
+    async fn created_as(&self, owner_id: u64, client_id: &str) -> StoreResult<Option<ConversationRecord>> {
+        self.conversations.created_as(owner_id, client_id).await
+    }
     async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)> {
         self.conversations.direct(a, b, now_ms).await
     }
@@ -212,6 +215,7 @@ pub async fn group(memory: &MemoryStores, owner_id: u64, member_ids: Vec<u64>) -
         description: String::new(),
         join_policy: JoinPolicy::Open,
         member_ids,
+        client_id: String::new(),
         now_ms: 1,
     };
     memory.stores().conversations.create_group(group).await.expect("memory takes groups").id

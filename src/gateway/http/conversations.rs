@@ -85,6 +85,10 @@ struct Create {
     #[schema(max_items = 1000)]
     #[serde(deserialize_with = "lenient")]
     member_ids: Vec<u64>,
+    /// Of a group: a name of the caller's choice, by which a repeat answers with the group of the first call.
+    #[schema(max_length = 64)]
+    #[serde(deserialize_with = "lenient")]
+    client_id: String,
 }
 
 impl Create {
@@ -104,7 +108,7 @@ impl Create {
 #[utoipa::path(
     post, path = "/conversations", request_body = Create,
     responses(
-        (status = 200, description = "The direct conversation that there was.", body = Conversation),
+        (status = 200, description = "The direct conversation that there was, or the group of an earlier call of this `client_id`.", body = Conversation),
         (status = 201, description = "The new conversation.", body = Conversation),
         (status = 403, description = "A user's privacy forbids it, or one has blocked the caller."),
         (status = 404, description = "A user does not exist; `field` says which list."),
@@ -126,8 +130,9 @@ async fn create(edge: Data<Edge>, Caller(caller): Caller, Body(body): Body<Creat
                 join_policy: JoinPolicy::try_from(body.join_policy)
                     .map_err(|_| Error::invalid("join_policy", "join_policy is open, approval or invite"))?,
                 member_ids: body.member_ids,
+                client_id: body.client_id,
             };
-            (edge.on_main(async move { conversations.create_group(by, request).await }).await?, true)
+            edge.on_main(async move { conversations.create_group(by, request).await }).await?
         }
     };
     let mut response = if created { HttpResponse::Created() } else { HttpResponse::Ok() };

@@ -337,6 +337,10 @@ impl ConversationStore for CachedStores {
         self.write(async move { plain.create_group(group).await }, touched).await
     }
 
+    async fn created_as(&self, owner_id: u64, client_id: &str) -> StoreResult<Option<ConversationRecord>> {
+        self.plain.conversations.created_as(owner_id, client_id).await
+    }
+
     async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)> {
         let plain = self.plain.conversations.clone();
         let touched = |made: Option<&(ConversationRecord, bool)>| match made {

@@ -75,6 +75,10 @@ impl State {
 impl ConversationStore for MemoryStores {
     async fn create_group(&self, group: NewGroup) -> StoreResult<ConversationRecord> {
         self.write(|state| {
+            let name = (group.owner_id, group.client_id);
+            if !name.1.is_empty() && state.created_as.contains_key(&name) {
+                return Err(StoreError::Exists);
+            }
             let record = ConversationRecord {
                 id: 0,
                 kind: ConversationKind::Group,
@@ -89,7 +93,18 @@ impl ConversationStore for MemoryStores {
             };
             let mut members = vec![(group.owner_id, MemberRole::Owner)];
             members.extend(group.member_ids.iter().map(|id| (*id, MemberRole::Member)));
-            Ok(state.create(record, &members))
+            let record = state.create(record, &members);
+            if !name.1.is_empty() {
+                state.created_as.insert(name, record.id);
+            }
+            Ok(record)
+        })
+    }
+
+    async fn created_as(&self, owner_id: u64, client_id: &str) -> StoreResult<Option<ConversationRecord>> {
+        self.read(|state| {
+            let id = state.created_as.get(&(owner_id, client_id.to_owned()))?;
+            state.conversations.get(id).cloned()
         })
     }
 

@@ -33,6 +33,8 @@ pub struct State {
     pub conversations: BTreeMap<u64, ConversationRecord>,
     /// Conversation ids by the lower and the higher user.
     pub directs: HashMap<(u64, u64), u64>,
+    /// Groups by the user who created them and the name that it gave.
+    pub created_as: HashMap<(u64, String), u64>,
     /// By user.
     pub privacies: BTreeMap<u64, PrivacyRecord>,
     /// By user.

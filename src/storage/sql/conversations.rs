@@ -10,6 +10,7 @@ use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
     QueryOrder as _, Statement, Value,
 };
+use sha2::{Digest as _, Sha256};
 
 use super::SqlStores;
 use super::convert::{all, int, new_member, uint};
@@ -42,7 +43,12 @@ impl ConversationStore for SqlStores {
         user_ids.dedup();
         let mut members = vec![first_member(group.owner_id, MemberRole::Owner, group.now_ms)];
         members.extend(user_ids.iter().map(|id| first_member(*id, MemberRole::Member, group.now_ms)));
-        self.create(record, None, members).await
+        let key = (!group.client_id.is_empty()).then(|| group_key(group.owner_id, &group.client_id));
+        self.create(record, key, members).await
+    }
+
+    async fn created_as(&self, owner_id: u64, client_id: &str) -> StoreResult<Option<ConversationRecord>> {
+        self.direct_by_key(&group_key(owner_id, client_id)).await
     }
 
     async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)> {
@@ -262,6 +268,12 @@ impl SqlStores {
 /// What names the direct conversation of two users.
 pub(super) fn direct_key(a: u64, b: u64) -> String {
     format!("{}:{}", a.min(b), a.max(b))
+}
+
+/// What names a group by who has created it and under which `client_id`, in the column of [`direct_key`], whose keys have
+/// another form. 128 bits of a hash, as the column is short.
+fn group_key(owner_id: u64, client_id: &str) -> String {
+    format!("{owner_id}~{}", hex::encode(&Sha256::digest(client_id)[..16]))
 }
 
 /// A member from the conversation's beginning.

@@ -11,7 +11,8 @@ pub struct Model {
     pub id: i64,
     /// Number of the `ConversationKind`.
     pub kind: i16,
-    /// `low:high` of the two users of a direct conversation, unique; null for groups.
+    /// Unique. `low:high` of the two users of a direct conversation; `owner~hash` of a group that was created under a
+    /// `client_id`; null for others.
     pub direct_key: Option<String>,
     /// Empty for direct.
     pub name: String,

@@ -121,6 +121,7 @@ impl Scene {
             join_policy: JoinPolicy::Open,
             member_ids: user_ids[1..].to_vec(),
             now_ms: STORED_AT_MS,
+            client_id: String::new(),
         };
         self.runtime.block_on(self.memory.create_group(group)).expect("memory takes groups").id
     }

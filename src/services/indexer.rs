@@ -279,6 +279,7 @@ mod tests {
             name: "indexed".to_owned(),
             description: String::new(),
             join_policy: JoinPolicy::Open,
+            client_id: String::new(),
             member_ids: Vec::new(),
             now_ms: 1,
         };

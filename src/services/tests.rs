@@ -13,7 +13,7 @@ use crate::actors::session::{Handler, Session};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::protocol::v1::{ClientFrame, Send, SyncRequest};
-use crate::protocol::{ContactState, ErrorCode, JoinPolicy};
+use crate::protocol::{ContactState, ErrorCode};
 use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::memory::{Fault, MemoryStores};
 

@@ -1,6 +1,8 @@
 //! Users, conversations and memberships in bulk, by multi-row INSERTs and under ids of the caller's choice: for databases
 //! that are filled to be measured, and that nobody else uses meanwhile.
 
+use std::collections::HashMap;
+
 use sea_orm::{ActiveValue::Set, ConnectionTrait as _, EntityTrait as _, Statement};
 
 use super::SqlStores;
@@ -17,7 +19,7 @@ pub struct Filling {
     pub users: Vec<UserRecord>,
     /// Conversations, direct ones with their two users.
     pub conversations: Vec<(ConversationRecord, Option<(u64, u64)>)>,
-    /// Memberships.
+    /// All memberships of these conversations.
     pub members: Vec<MemberRecord>,
 }
 
@@ -53,8 +55,18 @@ impl SqlStores {
                 })
                 .await?;
         }
+        let mut counts: HashMap<u64, i64> = HashMap::new();
+        for member in &filling.members {
+            *counts.entry(member.conversation_id).or_default() += 1;
+        }
+        let counts = &counts;
         for run in cut(&filling.conversations, |_| 0) {
-            let rows = || run.iter().map(|(record, pair)| new_conversation(record, *pair));
+            let rows = || {
+                run.iter().map(|(record, pair)| conversation::ActiveModel {
+                    member_count: Set(counts.get(&record.id).copied().unwrap_or_default()),
+                    ..new_conversation(record, *pair)
+                })
+            };
             self.database
                 .write(|attempt| async move {
                     let insert = conversation::Entity::insert_many(rows());

@@ -115,6 +115,7 @@ async fn lived(config: &StorageConfig, filled: &Stores, conversations: u64) -> S
                 join_policy: record.join_policy,
                 member_ids: ids,
                 now_ms: record.created_at_ms,
+                client_id: String::new(),
             };
             stores.conversations.create_group(group).await.expect("there is room")
         };

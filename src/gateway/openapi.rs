@@ -66,7 +66,11 @@ async fn description() -> HttpResponse {
 }
 
 async fn page() -> HttpResponse {
-    fixed("text/html; charset=utf-8", include_str!("openapi/page.html"))
+    let mut page = fixed("text/html; charset=utf-8", include_str!("openapi/page.html"));
+    // The rest stands in the page; this can't.
+    let framing = header::HeaderValue::from_static("frame-ancestors 'none'");
+    page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, framing);
+    page
 }
 
 async fn style() -> HttpResponse {

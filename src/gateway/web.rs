@@ -13,6 +13,10 @@ use crate::domain::Error;
 #[folder = "src/gateway/web/assets/"]
 struct Assets;
 
+/// What the pages may load, and that nobody may frame them; the pages say the first part themselves too, for whoever
+/// keeps them as files.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The page at `/`.
 const INDEX: &str = "index.html";
 
@@ -54,6 +58,7 @@ async fn serve(path: String, if_none_match: Option<Header<IfNoneMatch>>) -> Resu
         .insert_header(header::ETag(tag))
         .insert_header((header::CACHE_CONTROL, "no-cache"))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
         .insert_header((header::CONTENT_TYPE, content_type(file.metadata.mimetype())));
     Ok(if known { response.finish() } else { response.body(file.data.into_owned()) })
 }
@@ -69,6 +74,20 @@ fn content_type(mime: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn every_file_comes_with_the_policy_that_the_page_names() {
+        for path in [INDEX, "js/app.js"] {
+            let Ok(response) = serve(path.to_owned(), None).await else { panic!("there is a {path}") };
+            let policy =
+                response.headers().get(header::CONTENT_SECURITY_POLICY).and_then(|text| text.to_str().ok());
+            assert_eq!(policy, Some(POLICY), "{path}");
+        }
+        let page = Assets::get(INDEX).expect("there is a page").data;
+        let (named, framing) = POLICY.rsplit_once("; ").expect("it has parts");
+        assert!(String::from_utf8_lossy(&page).contains(&format!("content=\"{named}\"")), "{named}");
+        assert_eq!(framing, "frame-ancestors 'none'");
+    }
 
     #[test]
     fn texts_name_their_encoding_and_pictures_do_not() {

@@ -279,14 +279,31 @@ impl Accounts {
         Ok(self.profiles.users(user_ids).await?)
     }
 
-    /// Accounts whose user name begins with `query` or whose display name contains it, by id above `after_id`.
-    pub async fn search(&self, query: &str, after_id: u64, limit: u32) -> Result<Vec<UserRecord>> {
+    /// Accounts whose user name begins with `query` or whose display name contains it, at most `limit`, and where the
+    /// next page goes on, if there is one. They go by id, but the one of exactly this name comes first of all.
+    /// `after`: where an earlier page said that this one goes on.
+    pub async fn search(
+        &self,
+        query: &str,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<(Vec<UserRecord>, Option<u64>)> {
         let query = query.trim();
         if query.is_empty() {
             return Err(Error::invalid("query", "query is empty; give the beginning of a name"));
         }
         check_length("query", query, QUERY_MAX)?;
-        Ok(self.store.search_users(query, after_id, limit).await?)
+        let exact = self.store.user_by_name(query).await?.filter(|user| !user.disabled);
+        let begin = after.unwrap_or(0);
+        // One for the exact one among them, and one that tells whether there are more.
+        let mut others = self.store.search_users(query, begin, limit.saturating_add(2)).await?;
+        others.retain(|user| exact.as_ref().is_none_or(|exact| exact.id != user.id));
+        let first = exact.filter(|_| after.is_none());
+        let room = (limit as usize).saturating_sub(usize::from(first.is_some()));
+        let more = others.len() > room;
+        others.truncate(room);
+        let next = more.then(|| others.last().map_or(begin, |user| user.id));
+        Ok((first.into_iter().chain(others).collect(), next))
     }
 
     /// Changes the caller's profile.

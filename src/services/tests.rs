@@ -120,6 +120,33 @@ async fn a_token_works_until_its_device_is_signed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_gives_the_one_of_exactly_the_name_first_and_everybody_once() {
+    let node = Node::start().await;
+    let mut all = Vec::new();
+    for name in ["anna", "ann-b", "annc", "ANN", "annd"] {
+        all.push(node.user(name).await);
+    }
+    let accounts = &node.services.accounts;
+    for limit in 1..=6 {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let (page, next) = accounts.search("ann", after, limit).await.expect("it is searched");
+            assert!(
+                page.len() <= limit as usize && !(page.is_empty() && next.is_some()),
+                "{limit}: {page:?}"
+            );
+            found.extend(page.into_iter().map(|user| user.id));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, [all[3], all[0], all[1], all[2], all[4]], "{limit} a page");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_name_and_a_wrong_password_are_refused_alike() {
     let node = Node::start().await;
     let accounts = &node.services.accounts;

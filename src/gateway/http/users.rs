@@ -5,7 +5,7 @@ use actix_web::web::{Data, ServiceConfig, delete, get, patch, post, put};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
-use super::extract::{ApiResult, Body, Caller, Id, List, Page, Query, list_by_id};
+use super::extract::{ApiResult, Body, Caller, Id, List, Page, Query, list};
 use super::resource;
 use crate::gateway::Edge;
 use crate::protocol::json::lenient;
@@ -101,15 +101,17 @@ struct Search {
 /// Finds users by name.
 #[utoipa::path(
     get, path = "/users", params(Search),
-    responses((status = 200, description = "Users by id.", body = List<User>)),
+    responses((status = 200, description = "Users by id, the one of exactly this name first.", body = List<User>)),
 )]
 async fn search(edge: Data<Edge>, _caller: Caller, Query(search): Query<Search>) -> ApiResult {
     let page = Page { limit: search.limit, cursor: search.cursor };
     let (limit, after_id) = (page.limit(), page.after_id()?);
+    let after = (!page.cursor.is_empty()).then_some(after_id);
     let accounts = edge.services.accounts.clone();
-    let users =
-        edge.on_main(async move { accounts.search(&search.query, after_id, limit + 1).await }).await?;
-    Ok(list_by_id(users, limit, |user| user.id, User::from))
+    let (users, next) =
+        edge.on_main(async move { accounts.search(&search.query, after, limit).await }).await?;
+    let next = next.map(|id| id.to_string()).unwrap_or_default();
+    Ok(list(users.into_iter().map(User::from).collect(), next))
 }
 
 /// The caller's own profile.

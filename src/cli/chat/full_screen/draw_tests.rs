@@ -62,6 +62,8 @@ fn drawn(screen: &Screen, width: u16, height: u16) -> String {
 fn the_list_the_messages_and_the_line_are_there() {
     let mut screen = screen();
     screen.line.insert("hello");
+    let (client_id, text) = ("c".to_owned(), "on its way\u{1b}c".to_owned());
+    screen.model.pending.push(Pending { client_id, conversation_id: Some(8), text });
     let drawn = drawn(&screen, 90, 24);
     for wanted in [
         "Conversations",
@@ -75,6 +77,8 @@ fn the_list_the_messages_and_the_line_are_there() {
         "(edited)",
         "see[2J you",
         "👍",
+        "… on its wayc",
+        "1 not stored yet",
         "│hello",
         "3 unread (Tab)",
     ] {

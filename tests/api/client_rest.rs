@@ -114,11 +114,11 @@ async fn groups_are_governed() {
     let changed = rest.change_group(id, &change).await.expect("changed");
     assert_eq!((changed.name.as_str(), changed.announcement.as_str()), ("the club", "tonight"));
     assert_eq!((changed.description.as_str(), changed.retention_seconds), ("what we do", 86_400));
-    assert_eq!(theirs.ask_to_join(id, "me").await.expect("asked"), true, "it takes an approval");
+    assert!(theirs.ask_to_join(id, "me").await.expect("asked"), "it takes an approval");
     assert_eq!(rest.join_requests(id, "").await.expect("listed").items[0].message, "me");
     rest.answer_join_request(id, bob.id, true).await.expect("let in");
     let invite = rest.make_invite(id, 3600, 2).await.expect("made");
-    assert_eq!(rest.invites(id).await.expect("listed").items, [invite.clone()]);
+    assert_eq!(rest.invites(id).await.expect("listed").items, std::slice::from_ref(&invite));
     assert_eq!(hers.use_invite(&invite.code).await.expect("joined").conversation_id, id);
     rest.drop_invite(id, &invite.code).await.expect("dropped");
     assert_eq!(rest.set_role(id, bob.id, "admin").await.expect("set").role, "admin");

@@ -53,10 +53,6 @@ pub(super) struct Pending<W> {
 
 /// What the actor has to do, in this order.
 #[derive(Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "effects live for a moment; a box would be an allocation for each"
-)]
 pub enum Effect<W> {
     /// Answer a send.
     Answer(W, Result<Sent>),

@@ -119,15 +119,12 @@ async fn a_line_device_is_not_given_what_its_user_has_hidden() {
 #[tokio::test]
 async fn a_reaction_makes_nobody_wait_for_a_message_in_slow_mode() {
     let (ada, bob) = World::shared().two("ada", "bob").await;
-    let id = ada.founds_a_group("club", &[&bob]).await;
+    let (cid, dan) = World::shared().two("cid", "dan").await;
+    let id = ada.founds_a_group("club", &[&bob, &cid, &dan]).await;
     let seq = ada.writes(id, "hello").await;
     ada.changes_room(id, json!({"slow_mode_seconds": 3600})).await.is(200);
-    for transport in TRANSPORTS {
-        let (cid, dan) = World::shared().two("cid", "dan").await;
-        ada.posts(&format!("/conversations/{id}/members"), json!({"user_ids": [cid.id, dan.id]}))
-            .await
-            .is(204);
-        let live = cid.opens(transport).await;
+    for (person, transport) in [&bob, &cid, &dan].into_iter().zip(TRANSPORTS) {
+        let live = person.opens(transport).await;
         // Both on their way at once.
         let (reacted, sent) = tokio::join!(
             live.connection.request(react(id, seq, "👍", false)),

@@ -74,6 +74,7 @@ async fn costs(server: &MariaDb, conversations: u64) -> [u64; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stdout, reason = "the figures are quoted in the documents")]
 async fn a_page_of_a_long_list_reads_no_more_rows_than_one_of_a_short_list() {
     let server = MariaDb::start().await;
     let short = costs(&server, 500).await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rookery::client::Transport;
 use serde_json::{Value, json};
 
-use crate::world::{World, items, number};
+use crate::world::{World, eventually, items, number};
 
 #[tokio::test]
 async fn a_group_is_created_with_its_members_who_hear_of_it() {
@@ -29,8 +29,12 @@ async fn a_group_is_created_with_its_members_who_hear_of_it() {
     let seen = cleo.sees(id).await;
     assert_eq!((&seen["name"], &seen["role"]), (&json!("Engines"), &json!("member")), "{seen}");
     // Its log begins with the story of its creation.
-    let log = cleo.gets(&format!("/conversations/{id}/messages")).await.is(200);
-    assert_eq!((number(&items(&log)[0], "seq"), &items(&log)[0]["kind"]), (1, &json!("system")), "{log}");
+    let first = eventually("the story is stored", async || {
+        let log = cleo.gets(&format!("/conversations/{id}/messages")).await.is(200);
+        items(&log).first().cloned()
+    })
+    .await;
+    assert_eq!((number(&first, "seq"), &first["kind"]), (1, &json!("system")), "{first}");
 }
 
 #[tokio::test]

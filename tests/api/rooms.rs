@@ -340,6 +340,10 @@ async fn a_dissolved_group_is_over_for_everybody() {
     let listed = page.conversations.iter().find(|row| row.conversation_id == id).expect("it is told");
     assert!(listed.removed && listed.dissolved, "{listed:?}");
     cleo.wants_into(id).await.is_refused(412, "failed_precondition");
+    for person in [&ada, &cleo] {
+        let own = format!("/conversations/{id}/requests/{}/decline", person.id);
+        person.posts(&own, json!({})).await.is_refused(412, "failed_precondition");
+    }
     cleo.uses_code(&code).await.is_refused(404, "not_found");
     ada.changes_room(id, json!({"name": "x"})).await.is_refused(412, "failed_precondition");
     ada.deletes(&format!("/conversations/{id}")).await.is_refused(412, "failed_precondition");

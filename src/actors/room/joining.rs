@@ -26,9 +26,7 @@ impl RoomState {
         if room.conversation().kind == ConversationKind::Direct {
             return Err(Error::denied("a direct conversation can't be joined"));
         }
-        if room.conversation().rules.dissolved_at_ms != 0 {
-            return Err(Error::precondition("this group was dissolved; it can't be joined any more"));
-        }
+        room.require_not_dissolved()?;
         let mut writes = Vec::new();
         let mut conditions = vec![Condition::NoMember(by), Condition::NotBanned(vec![by])];
         if !join.code.is_empty() {
@@ -83,7 +81,9 @@ impl RoomState {
         let asker = answer.user_id;
         let mut conditions = vec![Condition::Requested(asker)];
         let withdraws = by == asker && !answer.accept;
-        if !withdraws {
+        if withdraws {
+            self.known()?.require_not_dissolved()?;
+        } else {
             let role = self.authorize(by, Act::AnswerRequests)?;
             conditions.push(Condition::Role(by, role));
         }

@@ -172,15 +172,22 @@ impl<W> Room<W> {
 
     /// The member, or why the user may do nothing here.
     pub fn require_member(&self, user_id: u64) -> Result<&MemberRecord> {
-        self.members.get(&user_id).ok_or_else(|| {
-            if self.conversation.rules.dissolved_at_ms != 0 {
-                return Error::precondition("this group was dissolved; nothing can be done in it any more");
-            }
-            Error::denied(format!(
-                "you are not a member of conversation {}; join it or ask a member to add you",
-                self.conversation.id
-            ))
-        })
+        if let Some(member) = self.members.get(&user_id) {
+            return Ok(member);
+        }
+        self.require_not_dissolved()?;
+        Err(Error::denied(format!(
+            "you are not a member of conversation {}; join it or ask a member to add you",
+            self.conversation.id
+        )))
+    }
+
+    /// What those may do who are no members needs a group that goes on.
+    pub fn require_not_dissolved(&self) -> Result<()> {
+        if self.conversation.rules.dissolved_at_ms == 0 {
+            return Ok(());
+        }
+        Err(Error::precondition("this group was dissolved; nothing can be done in it any more"))
     }
 
     /// Takes a send of a member. The waiter is answered by an effect, now or after storing.

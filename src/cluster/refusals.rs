@@ -14,7 +14,6 @@ use parking_lot::Mutex;
 
 use super::address::Address;
 use crate::domain::Error;
-use crate::protocol::ErrorCode;
 use crate::protocol::cluster::{Request, request, room_request};
 
 /// Refusals remembered for a lane of a link. A question whose asker has not heard of one that is forgotten is void,
@@ -116,18 +115,6 @@ impl Standing {
         let number = self.refusals.next(&mut remembered, self.order);
         send(number)
     }
-}
-
-/// Whether a send that is answered so may be sent again by its client, and be stored then. One that is refused for good
-/// is not counted: else what follows would be told to try again, though it is to be refused for the same reason.
-pub fn leaves_the_order(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::Unavailable
-            | ErrorCode::ResourceExhausted
-            | ErrorCode::DeadlineExceeded
-            | ErrorCode::Internal
-    )
 }
 
 /// What a send is told that is void.

@@ -314,8 +314,6 @@ impl RoomState {
         let (user_id, session_id) = (request.user_id, request.session_id);
         use room_request::Command;
         match request.command {
-            // Looked at here, when it takes its place in the order: the earlier one may have been refused while both waited.
-            Some(Command::Send(_)) if waiter.reply.is_void() => waiter.answer(Err(refusals::void())),
             Some(Command::Send(send)) => self.send(user_id, session_id, send, None, waiter),
             Some(Command::Forward(Forward { send: Some(send), from })) => {
                 self.send(user_id, session_id, send, from, waiter)
@@ -522,6 +520,11 @@ impl RoomState {
         if let Err(error) = room.admits_references(user_id, &send) {
             return self.refuse(user_id, send.client_id, error, waiter);
         }
+        // Looked at here, when it takes its place in the order: the earlier one may have been refused while both waited. Not
+        // before, so that what is refused for good is not told to try again.
+        if waiter.reply.is_void() {
+            return waiter.answer(Err(refusals::void()));
+        }
         let effects = room.send_copy(user_id, session_id, send, forwarded_from, waiter).into_iter().collect();
         self.perform(effects);
         self.pump();
@@ -582,6 +585,11 @@ impl RoomState {
     /// Refuses what would be stored, unless it repeats something that was when it was still allowed; off the room's own
     /// task, so that those who are refused hold up nobody.
     fn refuse(&self, user_id: u64, client_id: String, error: Error, waiter: Waiter) {
+        // What its session has sent since must not be stored meanwhile: the refusal may get lost, and this one be asked again
+        // when it is allowed.
+        if let Some(standing) = waiter.reply.standing() {
+            standing.condemn();
+        }
         let Ok(turn) = Arc::clone(&self.actors.inner.denials).try_acquire_owned() else {
             let error = "too much that is not allowed is asked; try again in a moment";
             return waiter.answer(Err(Error::exhausted(error, SWEEP_EVERY)));

@@ -14,7 +14,7 @@ use crate::cluster::refusals::{Refusals, Standing};
 use crate::cluster::{Address, ReplyTo, Turn};
 use crate::config::Config;
 use crate::protocol::ErrorCode;
-use crate::protocol::cluster::{Register, Request, RoomRequest, request, room_request};
+use crate::protocol::cluster::{AddMembers, Register, Request, RoomRequest, request, room_request};
 use crate::protocol::v1::Send;
 use crate::storage::memory::MemoryStores;
 use crate::storage::{MemberRecord, RoomChange, RoomWrite};
@@ -89,10 +89,10 @@ async fn a_send_behind_a_refusal_that_was_not_heard_of_is_refused() {
     let node = Node::start("refuser", &memory).await;
     let room = group(&memory, 1, vec![]).await;
     let refusals = Arc::new(Refusals::default());
-    let send = |number: u64, heard| {
+    let send_of = |user_id, number: u64, heard| {
         let send = Send { conversation_id: room, client_id: number.to_string(), ..Send::default() };
         let command = Some(room_request::Command::Send(send));
-        let request = RoomRequest { user_id: 1, session_id: 9, command };
+        let request = RoomRequest { user_id, session_id: 8 + user_id, command };
         let whole = Request { request: Some(request::Request::Room(request.clone())) };
         let standing = Standing::of(Address::room(room), &whole, &refusals, heard);
         let (reply, answer) = ReplyTo::channel();
@@ -100,6 +100,7 @@ async fn a_send_behind_a_refusal_that_was_not_heard_of_is_refused() {
         assert!(node.actors.cast_room(room, request, reply, Turn::endless()).is_none());
         (standing.expect("it is a session's send"), answer)
     };
+    let send = |number, heard| send_of(1, number, heard);
     let (first, answer) = send(1, 0);
     answer.await.expect("nothing was refused");
     // Something between the two is.
@@ -110,6 +111,19 @@ async fn a_send_behind_a_refusal_that_was_not_heard_of_is_refused() {
         assert_eq!(code, if heard == 0 { Err(ErrorCode::Unavailable) } else { Ok(()) });
     }
     assert_eq!(node.log_of(room).await.len(), 2);
+    // One who is no member is told so, whatever was heard of; and what it sends is not stored when it has become one, before
+    // the refusal has been heard of.
+    for number in [3, 4] {
+        let (_, answer) = send_of(2, number, number - 3);
+        assert_eq!(answer.await.map(|_| ()).map_err(|error| error.code), Err(ErrorCode::PermissionDenied));
+    }
+    let add = room_request::Command::AddMembers(AddMembers { user_ids: vec![2] });
+    let (reply, added) = ReplyTo::channel();
+    let request = RoomRequest { user_id: 1, session_id: 0, command: Some(add) };
+    assert!(node.actors.cast_room(room, request, reply, Turn::endless()).is_none());
+    added.await.expect("it is added");
+    let (_, answer) = send_of(2, 5, number);
+    assert_eq!(answer.await.map(|_| ()).map_err(|error| error.code), Err(ErrorCode::Unavailable));
     node.cluster.shutdown().await;
 }
 

@@ -14,7 +14,7 @@ use crate::cluster::link::Link;
 use crate::cluster::manager::Event;
 use crate::cluster::pending::{Asker, Goal, Question, Shard, Untaken};
 use crate::cluster::placement;
-use crate::cluster::refusals::{Standing, leaves_the_order};
+use crate::cluster::refusals::Standing;
 use crate::cluster::reply::ReplyTo;
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
@@ -212,8 +212,7 @@ impl Routing {
         if let Err(error) = self.check_size(codec::cluster_len(&answer)) {
             answer.result = Some(answer::Result::Error(error.into()));
         }
-        let refused =
-            matches!(&answer.result, Some(answer::Result::Error(error)) if leaves_the_order(error.code()));
+        let refused = matches!(&answer.result, Some(answer::Result::Error(_)));
         let push = |refusal| {
             let Some(link) = link else { return self.counters.answers_lost.increment() };
             answer.refusal = refusal;
@@ -247,9 +246,7 @@ impl Routing {
             let mut shard = shard.lock();
             link.hear(self.lane_of(id), answer.refusal);
             let asker = shard.answered(id, attempt, result.is_err());
-            if let (Some(asker), Err(error)) = (&asker, &result)
-                && leaves_the_order(error.code)
-            {
+            if let (Some(asker), Err(_)) = (&asker, &result) {
                 asker.condemn();
             }
             asker

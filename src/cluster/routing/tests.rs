@@ -249,15 +249,16 @@ async fn what_follows_a_refusal_that_was_not_heard_of_is_void() {
     let mut taken: VecDeque<Taken> = std::mem::take(&mut *actors.mailbox.lock());
     let void = |taken: &VecDeque<Taken>| taken.iter().map(|(_, reply)| reply.is_void()).collect::<Vec<_>>();
     assert_eq!(void(&taken), [false; 4]);
-    let refuse = |taken: &mut VecDeque<Taken>| {
+    let refuse = |taken: &mut VecDeque<Taken>, error: Error| {
         let (_, reply) = taken.pop_front().expect("four have come");
-        reply.send(Err(Error::unavailable("storage is away")));
+        reply.send(Err(error));
     };
-    refuse(&mut taken);
+    // One that is refused for good may be asked again when it is allowed.
+    refuse(&mut taken, Error::denied("you are not a member"));
     assert_eq!(void(&taken), [true, false, false]);
     // The link is gone, and its questions are here still.
     routing.remove_link(5);
-    refuse(&mut taken);
+    refuse(&mut taken, Error::unavailable("storage is away"));
     assert_eq!(void(&taken), [true, false]);
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
@@ -25,10 +26,12 @@ const FIRST: u64 = 1 << 40;
 const SENDER: u64 = 1 << 40;
 /// Bytes of each text.
 const TEXT_BYTES: usize = 200;
+/// How long the database may take for an insert: nobody waits for it meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stores so many messages in the database, whose tables are there.
 pub(super) async fn fill(url: &str, count: u64) -> anyhow::Result<()> {
-    let config = StorageConfig { url: url.to_owned(), ..StorageConfig::default() };
+    let config = StorageConfig { url: url.to_owned(), request_timeout: PATIENCE, ..StorageConfig::default() };
     let stores =
         SqlStores::connect(&config).await.context("the database can't be reached to fill it")?.stores();
     let next = Arc::new(AtomicU64::new(0));

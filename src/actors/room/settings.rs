@@ -117,8 +117,8 @@ fn told(change: &SettingsChange) -> Vec<String> {
     }
     match change.retention_seconds {
         None => {}
-        Some(0) => told.push("keeps messages as long as all groups do".to_owned()),
-        Some(seconds) => told.push(format!("keeps messages for {seconds} s from now on")),
+        Some(0) => told.push("set messages to be kept as long as everywhere".to_owned()),
+        Some(seconds) => told.push(format!("set messages to be kept for {seconds} s")),
     }
     told
 }

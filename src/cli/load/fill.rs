@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use futures_util::future::try_join_all;
@@ -39,8 +39,10 @@ const SPREAD_MS: u64 = 90 * 24 * 3600 * 1000;
 const STEP_MS: u64 = 1000;
 /// How long a conversation stays unsettled: nobody else writes to it, so that it need not be long.
 const LEASE: Duration = Duration::from_secs(1);
-/// After which the last lease has run out by the database's clock, which tells whole seconds.
-const LEASES_END: Duration = Duration::from_secs(3);
+/// How often what still has a lease is looked at again, at the end.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+/// How long that may take: the last leases are some seconds old by then.
+const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long one statement may take on a machine that is busy with the others.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -84,14 +86,33 @@ pub async fn run(args: FillArgs, url: &str) -> anyhow::Result<()> {
     let plan = Plan::new(&stores, &args).await?;
     plan.make_people(&stores).await?;
     plan.make_messages(&stores).await?;
-    tokio::time::sleep(LEASES_END).await;
-    stores.settle_all().await.context("the places in lists can't be written down")?;
+    let unsettled =
+        settle(&stores, plan.user_id).await.context("the places in lists can't be written down")?;
+    if unsettled > 0 {
+        println!(
+            "{unsettled} conversations of the user are not settled yet; servers settle them as they run"
+        );
+    }
     println!(
         "user {} has {} conversations of {} messages; {} others have {} each",
         plan.user_id, plan.own, plan.own_length, plan.others, plan.others_length
     );
     stores.close().await;
     Ok(())
+}
+
+/// Writes the places in lists down as the leases of what was filled run out. How many of the user's are left: what others have
+/// written to lately, and rooms too large to settle.
+async fn settle(stores: &SqlStores, user_id: u64) -> anyhow::Result<usize> {
+    let until = Instant::now() + SETTLE_WITHIN;
+    loop {
+        let settled = stores.settle_all().await?;
+        let left = stores.unsettled(user_id).await?;
+        if (left == 0 && settled == 0) || Instant::now() > until {
+            return Ok(left);
+        }
+        tokio::time::sleep(SETTLE_AGAIN).await;
+    }
 }
 
 impl Plan {

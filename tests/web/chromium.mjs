@@ -6,6 +6,9 @@
 // --shots keeps pictures of what was seen; --source serves the pages of this source tree rather than the binary's own.
 // It needs a minute at most on a quiet machine. Where no Chromium is installed it says so and succeeds.
 
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+
 import { Browser, findChromium } from './browser.mjs';
 import { Cluster } from './nodes.mjs';
 import { serve } from './serve.mjs';
@@ -14,9 +17,15 @@ import * as story from './story.mjs';
 const options = process.argv.slice(2);
 const after = (name) => (options.includes(name) ? options[options.indexOf(name) + 1] : undefined);
 const shots = after('--shots');
-const binary = options.find((option) => !option.startsWith('--') && option !== shots);
-if (!binary) {
+const given = options.find((option) => !option.startsWith('--') && option !== shots);
+if (!given) {
   console.error('usage: node tests/web/chromium.mjs BINARY [--shots FOLDER] [--source]');
+  process.exit(2);
+}
+// The nodes run in a folder of their own, so a path relative to the caller's would name nothing there.
+const binary = resolve(given);
+if (!existsSync(binary)) {
+  console.error(`chromium: there is no ${binary}; \`cargo build\` makes target/debug/rookery`);
   process.exit(2);
 }
 const chromium = await findChromium();

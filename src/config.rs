@@ -62,6 +62,9 @@ section! {
         /// How long a node that was told to stop may take to hand over and flush.
         #[serde(with = "humantime_serde")]
         grace_period: Duration = Duration::from_secs(20);
+        /// Threads for all but HTTP: actors, database connections, links. 0: half the cores. With 1, WebSockets live on it
+        /// too, and no message wakes a thread on its way through the node; else on the HTTP workers.
+        actor_threads: usize = 0;
     }
 }
 
@@ -248,6 +251,12 @@ section! {
         lanes: usize = 2;
         /// Most messages in one transaction.
         batch_messages: usize = 512;
+        /// How long a message may wait for others before they are stored together: only while messages come often enough,
+        /// and waiting lately brought some. Ends when as many have come as may be expected in it. Zero: none waits.
+        #[serde(with = "humantime_serde")]
+        linger: Duration = Duration::from_micros(1200);
+        /// With as many messages together, none waits.
+        linger_messages: usize = 16;
         /// Most groups of messages that wait for a lane; beyond, sends are refused.
         queue_groups: usize = 16_384;
         /// How long an uncertain commit is read back before its senders are told `unavailable`.
@@ -446,6 +455,8 @@ mod off_or_time {
 }
 
 /// `accounts.device_policy` under which no device makes way for another.
+/// Most threads for actors: far more than a machine has cores.
+const ACTOR_THREADS_MAX: usize = 1024;
 pub const DEVICE_POLICY_ALL: &str = "all";
 
 /// What is wrong with a configuration; the text says how to mend it.
@@ -484,6 +495,9 @@ impl Config {
         let wrong = |what: &str| Err(ConfigError(what.to_owned()));
         if !self.node.name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
             return wrong("node.name may hold letters, digits, '-' and '_' only");
+        }
+        if self.node.actor_threads > ACTOR_THREADS_MAX {
+            return wrong("node.actor_threads must be at most 1024; 0 means half the cores");
         }
         if self.cluster.lanes == 0 || self.writer.lanes == 0 || self.presence.shards == 0 {
             return wrong("cluster.lanes, writer.lanes and presence.shards must be at least 1");

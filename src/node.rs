@@ -13,6 +13,7 @@ use crate::actors::session::Transport;
 use crate::cluster::{Cluster, NodeInfo, NodeState};
 use crate::config::Config;
 use crate::gateway::dispatch::Dispatch;
+use crate::gateway::home::Home;
 use crate::gateway::{self, Edge};
 use crate::protocol::cluster::SessionRecord;
 use crate::services::indexer::Indexer;
@@ -59,8 +60,9 @@ const ANSWERS_DUE: Duration = Duration::from_secs(3);
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 impl Node {
-    /// Opens the database, binds the ports, joins the cluster and serves. An error says what to mend.
-    pub async fn start(config: Config) -> anyhow::Result<Self> {
+    /// Opens the database, binds the ports, joins the cluster and serves. WebSockets live at `home`, where there is one.
+    /// An error says what to mend.
+    pub async fn start(config: Config, home: Option<Home>) -> anyhow::Result<Self> {
         let stores = sql::open(&config.storage).await.map_err(|error| {
             anyhow::anyhow!("storage.url {}: {error}", crate::config::without_password(&config.storage.url))
         })?;
@@ -75,7 +77,7 @@ impl Node {
         actors.connect(cluster.clone(), Arc::new(dispatch));
         let (grace_period, search) = (config.node.grace_period, config.search.clone());
         let (settle_interval, settle_share) = (config.storage.settle_interval, config.storage.settle_share);
-        let gateway = gateway::start(Edge::new(config, services, actors.sessions()))?;
+        let gateway = gateway::start(Edge::new(config, services, actors.sessions()).with_home(home))?;
         let addresses = Addresses {
             name: cluster.name().to_owned(),
             http: gateway.http.to_string(),

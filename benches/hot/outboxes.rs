@@ -15,7 +15,7 @@ pub fn outbox() -> Outbox {
         bytes: config.outbox_bytes,
         conversations: config.ordered_conversations,
     };
-    Outbox::new(bounds, config.order_wait, Box::new(|| {}), tokio::runtime::Handle::current())
+    Outbox::new(bounds, config.order_wait, Box::new(|_| {}), tokio::runtime::Handle::current())
 }
 
 /// Pushes `count` messages of one conversation from `first_seq` on, and drains them.

@@ -3,11 +3,13 @@
 //! Who may ask whom, so that asks never run in a circle: session → room, session → presence shard, and node → session
 //! (admin). Rooms and shards ask nobody but storage; rooms tell sessions by way of fan-out, which never waits.
 
+mod alarm;
 mod cursor_lane;
 pub mod directory;
 mod doubt;
 pub mod frame;
 mod inbound;
+mod linger;
 pub mod presence;
 pub mod rebalance;
 pub mod registry;

@@ -1,5 +1,5 @@
 //! Writer lanes: group commit. While all lanes are in a transaction, the next batch gathers; a lane that is free takes
-//! what there is, and nothing waits on purpose. The lanes are tasks on one bounded queue rather than actors, because a
+//! what there is, after a short wait for more where that pays ([`super::linger`]). The lanes are tasks on one bounded queue rather than actors, because a
 //! lane must take all that waits at once. Any lane may take any group, as a room has one group under way at most.
 
 use std::collections::VecDeque;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use super::linger::Linger;
 use crate::config::WriterConfig;
 use crate::protocol::v1::Message;
 use crate::storage::{ClientKey, StoreError, StoreResult, Stores};
@@ -81,6 +82,7 @@ struct Gathering {
     /// Messages in `waiting`.
     size: usize,
     batch_messages: usize,
+    linger: Linger,
     /// When a lane last stored something.
     stored_at: Instant,
 }
@@ -92,6 +94,7 @@ impl Gathering {
             waiting: VecDeque::new(),
             size: 0,
             batch_messages: config.batch_messages,
+            linger: Linger::new(config.linger, config.linger_messages),
             stored_at: Instant::now(),
         }
     }
@@ -102,10 +105,15 @@ impl Gathering {
             let group = self.queue.recv().await?;
             self.push(group);
         }
-        while self.size < self.batch_messages
-            && let Ok(group) = self.queue.try_recv()
-        {
-            self.push(group);
+        self.take_queued();
+        if self.linger.begin(self.size) {
+            while self.size < self.linger.enough()
+                && let Some(group) = self.linger.wait_for(self.queue.recv()).await
+            {
+                self.push(group);
+                self.take_queued();
+            }
+            self.linger.end(self.size);
         }
         let best = stores.messages.append_size(self.size.min(self.batch_messages));
         let batch = take_batch(&mut self.waiting, best);
@@ -113,7 +121,16 @@ impl Gathering {
         Some(batch)
     }
 
+    fn take_queued(&mut self) {
+        while self.size < self.batch_messages
+            && let Ok(group) = self.queue.try_recv()
+        {
+            self.push(group);
+        }
+    }
+
     fn push(&mut self, group: Group) {
+        self.linger.came(group.messages.len());
         self.size += group.messages.len();
         self.waiting.push_back(group);
     }

@@ -11,6 +11,10 @@ pub mod up;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use tokio::runtime::Builder;
+use tokio::task::LocalSet;
+
 /// What the binary does.
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -37,37 +41,33 @@ pub enum Command {
 
 /// Runs a command to its end. An error is printed with its causes.
 pub fn run(command: Command) -> ExitCode {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if matches!(command, Command::Serve(_)) && std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
-        runtime.worker_threads(actor_threads());
-    }
-    let runtime = match runtime.enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&anyhow::anyhow!(error).context("the async runtime could not start")),
+    let outcome = match command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Up(args) => block_on(up::run(args)),
+        Command::Chat(args) => block_on(chat::run(args)),
+        Command::Load(args) => block_on(load::run(*args)),
+        Command::Admin(args) => block_on(admin::run(args)),
+        Command::Config(args) => config::run(&args),
+        Command::Migrate(args) => block_on(migrate::run(args)),
     };
-    let outcome = runtime.block_on(async {
-        match command {
-            Command::Up(args) => up::run(args).await,
-            Command::Chat(args) => chat::run(args).await,
-            Command::Serve(args) => serve::run(args).await,
-            Command::Load(args) => load::run(*args).await,
-            Command::Admin(args) => admin::run(args).await,
-            Command::Config(args) => config::run(&args),
-            Command::Migrate(args) => migrate::run(args).await,
-        }
-    });
-    // A blocking task (a password hash, a read of the terminal) must not hold up the end.
-    runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
-/// Threads of a node for all but its edges, which have `gateway.http_workers` of their own. Half the cores: with one for
-/// each, threads that find nothing to do are woken by every hop of a message (docs/performance.md).
-fn actor_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+/// Runs a command on a thread for each core.
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    run_on(&mut Builder::new_multi_thread(), command)
+}
+
+/// Runs a command on a runtime, whose first thread may have local tasks.
+fn run_on(runtime: &mut Builder, command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = runtime.enable_all().build().context("the async runtime could not start")?;
+    let outcome = LocalSet::new().block_on(&runtime, command);
+    // A blocking task (a password hash, a read of the terminal) must not hold up the end.
+    runtime.shutdown_background();
+    outcome
 }
 
 #[expect(clippy::print_stderr, reason = "a command line tells its user what went wrong")]

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use tokio::io::AsyncReadExt;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::descriptors;
+use super::{descriptors, run_on};
 use crate::config::Config;
+use crate::gateway::home::Home;
 use crate::node::Node;
 use crate::telemetry;
 
@@ -72,16 +74,35 @@ impl ServeArgs {
 }
 
 /// Runs the command: returns when the node has drained.
-#[expect(clippy::print_stdout, reason = "the line tells whoever started the node where it listens")]
-pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
+pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     let config = args.config()?;
+    match actor_threads(&config) {
+        1 => run_on(&mut Builder::new_current_thread(), serve(config, args.stop_on_stdin_close)),
+        threads => run_on(
+            Builder::new_multi_thread().worker_threads(threads),
+            serve(config, args.stop_on_stdin_close),
+        ),
+    }
+}
+
+/// By default half the cores: with one for each, threads that find nothing to do are woken by every hop of a message
+/// (docs/performance.md).
+fn actor_threads(config: &Config) -> usize {
+    match config.node.actor_threads {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        threads => threads,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the line tells whoever started the node where it listens")]
+async fn serve(config: Config, stop_on_stdin_close: bool) -> anyhow::Result<()> {
     let _logs = telemetry::start(&config.log)?;
     descriptors::raise(config.gateway.connections_max);
     let grace_period = config.node.grace_period;
-    let node = Node::start(config).await.context("the node could not start")?;
+    let node = Node::start(config, Home::here()).await.context("the node could not start")?;
     println!("rookery ready {}", node.addresses());
     let why = tokio::select! {
-        why = stop_signal(args.stop_on_stdin_close) => why?,
+        why = stop_signal(stop_on_stdin_close) => why?,
         () = node.drain_ordered() => "an operator's order",
     };
     tracing::info!(why, ?grace_period, "draining");

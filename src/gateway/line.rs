@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Edge;
 use super::connection::{LiveSession, Peer};
 use super::error::error_line;
+use super::home::waker;
 use super::listener::{Accepted, Bound, Stopping, linger, start as listen, stopped};
 use crate::actors::session::{OutFrame, Socket, Transport};
 use crate::domain::{Error, Result};
@@ -220,10 +221,7 @@ impl Connection {
         self.sign_out().await;
         let (wake, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let socket = Socket {
-            wake: Box::new({
-                let wake = wake.clone();
-                move || wake.notify_one()
-            }),
+            wake: waker(self.edge.home.as_ref(), wake.clone()),
             cut: Box::new({
                 let cut = cut.clone();
                 move || cut.notify_one()

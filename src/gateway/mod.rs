@@ -6,6 +6,7 @@ pub mod connection;
 mod cut;
 pub mod dispatch;
 pub mod error;
+pub mod home;
 pub mod http;
 pub mod limit;
 pub mod line;
@@ -13,6 +14,7 @@ pub mod listener;
 mod openapi;
 mod takeover;
 pub mod tcp;
+mod turns;
 pub mod web;
 mod websocket;
 mod websocket_gate;
@@ -40,13 +42,27 @@ pub struct Edge {
     pub connections: limit::Connections,
     /// The main runtime: all database work and all actors run there, never on an actix worker.
     pub runtime: Handle,
+    /// Where WebSockets go after their handshake; `None`: they stay on the worker that made it.
+    pub home: Option<home::Home>,
 }
 
 impl Edge {
-    /// For a node. To be called on the main runtime.
+    /// For a node whose WebSockets stay on their workers. To be called on the main runtime.
     pub fn new(config: Config, services: Services, sessions: Sessions) -> Self {
         let connections = limit::Connections::new(config.gateway.connections_max);
-        Self { services, sessions, config: Arc::new(config), connections, runtime: Handle::current() }
+        Self {
+            services,
+            sessions,
+            config: Arc::new(config),
+            connections,
+            runtime: Handle::current(),
+            home: None,
+        }
+    }
+
+    /// The same with a home for WebSockets.
+    pub fn with_home(self, home: Option<home::Home>) -> Self {
+        Self { home, ..self }
     }
 
     /// Runs a service call on the main runtime and waits for it. It goes on when the caller stops waiting.

@@ -1,7 +1,7 @@
 //! WebSocket connections after their handshake: taken out of the HTTP server, whose dispatcher would keep two buffers of
 //! 8 KiB for each of them as long as it lives. The handshake is a request as any other, answered by the same app; when
-//! its handler leaves a [`Takeover`] in the response, the socket becomes a task of its own on the same worker, which
-//! moves bytes between the socket and the WebSocket context and holds no buffer while it is idle.
+//! its handler leaves a [`Takeover`] in the response, the socket becomes a task of its own, on the same worker or at its
+//! [`Home`], which moves bytes between the socket and the WebSocket context and holds no buffer while it is idle.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -25,10 +25,11 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
 
+use super::home::Home;
 use super::http::extract::OpenSocket;
 use super::listener::linger;
 
-/// Read at a time, into a buffer that the sockets of a worker share.
+/// Read at a time, into a buffer that the sockets of a thread share.
 const READ_BYTES: usize = 16 * 1024;
 /// The largest body of a refused handshake.
 const REFUSAL_BYTES_MAX: usize = 64 * 1024;
@@ -93,13 +94,19 @@ impl Stream for Incoming {
 /// What is to be written, until the connection is to be closed.
 pub type Outgoing = Pin<Box<dyn Stream<Item = Result<Bytes, actix_web::Error>>>>;
 
+/// Begins the life of a socket by what the client sends.
+type Begin = Box<dyn FnOnce(Incoming) -> Outgoing + Send>;
+
 /// What becomes of the socket after the handshake, left in the response's extensions.
-pub struct Takeover(Box<dyn FnOnce(Incoming) -> Outgoing>);
+pub struct Takeover {
+    home: Option<Home>,
+    begin: Begin,
+}
 
 impl Takeover {
-    /// `begin` is given what the client sends.
-    pub fn new(begin: impl FnOnce(Incoming) -> Outgoing + 'static) -> Self {
-        Self(Box::new(begin))
+    /// `begin` is given what the client sends; it is called at `home`, or on the worker where there is none.
+    pub fn new(home: Option<Home>, begin: impl FnOnce(Incoming) -> Outgoing + Send + 'static) -> Self {
+        Self { home, begin: Box::new(begin) }
     }
 
     /// Whether the socket of the request can be taken over: it asks for a WebSocket and nothing else.
@@ -156,9 +163,9 @@ pub async fn answer<B: MessageBody + 'static>(
     taken: &Taken,
 ) -> Result<(), Infallible> {
     let parts = connection.into_parts();
-    let (mut codec, mut wire) = (parts.codec, Wire(Rc::new(RefCell::new(parts.io))));
+    let (mut codec, mut socket) = (parts.codec, parts.io);
     // The connection's place among the open sockets, and that by which it is cut, go with the socket.
-    let open = request.conn_data::<Rc<OpenSocket>>().cloned();
+    let open = request.conn_data::<Arc<OpenSocket>>().cloned();
     request.extensions_mut().insert(Offer);
     let mut response = match app.call(request).await {
         Ok(response) => response.into_parts().1.map_into_boxed_body(),
@@ -179,26 +186,64 @@ pub async fn answer<B: MessageBody + 'static>(
     let written = match codec.encode(Message::Item((head, size)), &mut bytes) {
         Ok(()) => {
             bytes.extend_from_slice(&body);
-            wire.write_all(&bytes).await
+            socket.write_all(&bytes).await
         }
         Err(error) => Err(error),
     };
     match takeover {
-        Some(Takeover(begin)) if written.is_ok() => {
+        Some(takeover) if written.is_ok() => {
             let begun = Bytes::copy_from_slice(&parts.read_buf);
-            let outgoing = begin(Incoming { wire: wire.clone(), begun });
-            // A task of its own: with this future the dispatcher ends, and what it holds.
-            actix_rt::spawn(run(wire, outgoing, open, taken.one()));
+            settle(takeover, socket, begun, open, taken.one());
         }
-        _ => close(wire).await,
+        _ => close(socket).await,
     }
     Ok(())
+}
+
+/// Brings the socket to where it lives from now on.
+fn settle(
+    Takeover { home, begin }: Takeover,
+    socket: TcpStream,
+    begun: Bytes,
+    open: Option<Arc<OpenSocket>>,
+    taken: OneTaken,
+) {
+    let Some(home) = home else { return live(begin, socket, begun, open, taken) };
+    // Another runtime watches the socket from now on.
+    let moved = match socket.into_std() {
+        Ok(socket) => Moved { open, socket },
+        Err(error) => return failed(&error),
+    };
+    home.begin(move || {
+        let Moved { open, socket } = moved;
+        match TcpStream::from_std(socket) {
+            Ok(socket) => live(begin, socket, begun, open, taken),
+            Err(error) => failed(&error),
+        }
+    });
+}
+
+fn failed(error: &io::Error) {
+    tracing::warn!(target: "rookery::gateway", %error, "a WebSocket could not be moved to its home and is closed");
+}
+
+/// Makes the socket a task of its own: with the handshake's future the dispatcher ends, and what it holds.
+fn live(begin: Begin, socket: TcpStream, begun: Bytes, open: Option<Arc<OpenSocket>>, taken: OneTaken) {
+    let wire = Wire(Rc::new(RefCell::new(socket)));
+    let outgoing = begin(Incoming { wire: wire.clone(), begun });
+    actix_rt::spawn(run(wire, outgoing, open, taken));
+}
+
+/// A socket between two runtimes. Should it be dropped there, `open` goes first.
+struct Moved {
+    open: Option<Arc<OpenSocket>>,
+    socket: std::net::TcpStream,
 }
 
 /// The life of a socket that was taken over: writes what its context has to say. While the client does not read, the
 /// context stands still. Should the task be dropped with its runtime, `open` goes before the socket, as parameters are
 /// dropped from the last to the first.
-async fn run(mut wire: Wire, mut outgoing: Outgoing, open: Option<Rc<OpenSocket>>, taken: OneTaken) {
+async fn run(mut wire: Wire, mut outgoing: Outgoing, open: Option<Arc<OpenSocket>>, taken: OneTaken) {
     while let Some(Ok(bytes)) = outgoing.next().await {
         if wire.write_all(&bytes).await.is_err() {
             break;
@@ -214,7 +259,7 @@ async fn run(mut wire: Wire, mut outgoing: Outgoing, open: Option<Rc<OpenSocket>
     drop((open, taken));
 }
 
-async fn close(mut wire: Wire) {
+async fn close(mut wire: impl AsyncRead + AsyncWrite + Unpin) {
     if wire.shutdown().await.is_ok() {
         linger(&mut wire).await;
     }

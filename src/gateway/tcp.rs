@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Edge;
 use super::connection::{BadFrame, BadFrames, Closing, LiveSession, Peer, SignIn, Step};
 use super::error::{CLOSE_GOING_AWAY, CLOSE_NORMAL, CLOSE_TOO_BIG, CLOSE_TOO_SLOW};
+use super::home::{Home, waker};
 use super::listener::{Accepted, Bound, linger, start as listen, stopped};
 use crate::actors::session::{Outbox, Socket, Transport};
 use crate::protocol::codec::{Format, PREFIX_BYTES, decode_client, encode};
@@ -96,9 +97,9 @@ struct Wires {
 }
 
 impl Wires {
-    fn socket(&self) -> Socket {
+    fn socket(&self, home: Option<&Home>) -> Socket {
         let (wake, cut) = (self.wake.clone(), self.cut.clone());
-        Socket { wake: Box::new(move || wake.notify_one()), cut: Box::new(move || cut.notify_one()) }
+        Socket { wake: waker(home, wake), cut: Box::new(move || cut.notify_one()) }
     }
 }
 
@@ -124,7 +125,7 @@ async fn sign_in(
         };
         let step = match step {
             Step::Check { id, credentials } => {
-                match edge.sign_in(id, credentials, peer.clone(), wires.socket()).await {
+                match edge.sign_in(id, credentials, peer.clone(), wires.socket(edge.home.as_ref())).await {
                     Ok(session) => return Ok(session),
                     Err(error) => phase.refused(id, error),
                 }

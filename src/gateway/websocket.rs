@@ -1,11 +1,10 @@
-//! WebSocket: one actix actor a socket, on the worker that its connection came to. It decodes frames and hands them to
+//! WebSocket: one actix actor a socket, at home ([`super::home`]) or on the worker that its connection came to. It decodes frames and hands them to
 //! the session; the session's outbox wakes it to write. Before there is a session it goes by [`SignIn`].
 //!
 //! Only this file knows `actix-web-actors`. Its contexts stop running while a client does not read, so nothing here
 //! keeps time for a live session: the session owns the heartbeat and the bounds, and cuts the socket from outside.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -26,10 +25,12 @@ use super::Edge;
 use super::connection::{BadFrame, BadFrames, Closing, Credentials, LiveSession, Peer, SignIn, Step};
 use super::cut::Cut;
 use super::error::{CLOSE_PROTOCOL_ERROR, CLOSE_TOO_BIG, close_code};
+use super::home::waker;
 use super::http::extract::{ApiError, OpenSocket, authenticate, bearer, edge_of};
 use super::http::resource;
-use super::takeover::Takeover;
+use super::takeover::{Outgoing, Takeover};
 use super::tcp::RESUME_AFTER;
+use super::turns::Ring;
 use super::websocket_gate::{Fault, Gate, Gated};
 use crate::actors::session::{Socket, Transport};
 use crate::domain::Error;
@@ -71,28 +72,22 @@ async fn upgrade(request: HttpRequest) -> Result<HttpResponse, actix_web::Error>
     if has_body || !Takeover::is_offered(&request) {
         return Err(refused("it has a body, or asks for another upgrade too").into());
     }
-    let gate = Gate::default();
-    let max = edge.config.gateway.frame_bytes_max;
-    let socket = SocketActor {
-        peer: Peer {
-            transport: Transport::WebSocket,
-            format,
-            address: request.peer_addr().map_or_else(String::new, |address| address.to_string()),
-        },
-        phase: Phase::SigningIn(SignIn::new(&edge.config.gateway)),
-        deadline: None,
-        known: known.map(|identity| Credentials::Known(identity, forgettings)),
-        bad: BadFrames::new(edge.config.gateway.bad_frames_max),
-        fragments: None,
-        bell: Arc::default(),
-        cut: request.conn_data::<Rc<OpenSocket>>().and_then(|open| open.cut.clone()),
-        gate: gate.clone(),
-        edge,
+    let peer = Peer {
+        transport: Transport::WebSocket,
+        format,
+        address: request.peer_addr().map_or_else(String::new, |address| address.to_string()),
     };
-    response.extensions_mut().insert(Takeover::new(move |incoming| {
+    let known = known.map(|identity| Credentials::Known(identity, forgettings));
+    let cut = request.conn_data::<Arc<OpenSocket>>().and_then(|open| open.cut.clone());
+    let home = edge.home.clone();
+    let begin = move |incoming| -> Outgoing {
+        let gate = Gate::default();
+        let max = edge.config.gateway.frame_bytes_max;
+        let socket = SocketActor::new(edge, peer, known, cut, gate.clone());
         let codec = Codec::new().max_size(max);
         Box::pin(WebsocketContext::with_codec(socket, Gated::new(incoming, gate, max), codec))
-    }));
+    };
+    response.extensions_mut().insert(Takeover::new(home, begin));
     Ok(response)
 }
 
@@ -153,7 +148,7 @@ struct Bell {
     waker: AtomicWaker,
 }
 
-impl Bell {
+impl Ring for Bell {
     fn ring(&self) {
         self.rung.store(true, Ordering::Release);
         self.waker.wake();
@@ -257,6 +252,27 @@ impl StreamHandler<Result<Message, ProtocolError>> for SocketActor {
 }
 
 impl SocketActor {
+    fn new(
+        edge: Arc<Edge>,
+        peer: Peer,
+        known: Option<Credentials>,
+        cut: Option<Arc<Cut>>,
+        gate: Gate,
+    ) -> Self {
+        Self {
+            phase: Phase::SigningIn(SignIn::new(&edge.config.gateway)),
+            deadline: None,
+            bad: BadFrames::new(edge.config.gateway.bad_frames_max),
+            fragments: None,
+            bell: Arc::default(),
+            edge,
+            peer,
+            known,
+            cut,
+            gate,
+        }
+    }
+
     /// Adds a fragment; the whole once it is there. The error is the most bytes that a frame may have.
     fn join(&mut self, part: Item) -> Result<Option<Fragments>, usize> {
         let (bytes, is_last) = match part {
@@ -360,7 +376,7 @@ impl SocketActor {
         let bell = Arc::clone(&self.bell);
         let cut = self.cut.clone();
         let socket = Socket {
-            wake: Box::new(move || bell.ring()),
+            wake: waker(self.edge.home.as_ref(), bell),
             cut: Box::new(move || {
                 if let Some(cut) = &cut {
                     cut.cut();

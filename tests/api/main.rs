@@ -57,6 +57,7 @@ mod sign_in;
 mod sign_off;
 mod slow_reader;
 mod sync;
+mod threads;
 mod two_nodes;
 mod web_page;
 mod world;

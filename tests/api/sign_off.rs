@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message};
 
 use crate::live::a_text;
+use crate::threads::SHAPES;
 use crate::world::{Answer, World, eventually, within};
 
 #[tokio::test]
@@ -32,7 +33,11 @@ async fn a_plain_request_for_the_socket_is_refused_as_a_request() {
 
 #[tokio::test]
 async fn a_stopping_node_answers_what_it_has_taken_sends_its_clients_away_and_ends_well() {
-    let world = World::with(&[]);
+    futures_util::future::join_all(SHAPES.map(stops_well)).await;
+}
+
+async fn stops_well(actor_threads: &str) {
+    let world = World::with(&[("node.actor_threads", actor_threads)]);
     let ada = world.person("ada").await;
     let id = ada.founds_a_group("club", &[]).await;
     let mut socket = ada.opens_raw().await;

@@ -195,7 +195,7 @@ impl Node {
             peer_address: String::new(),
             reply_to: 0,
         };
-        let socket = Socket { wake: Box::new(|| {}), cut: Box::new(|| {}) };
+        let socket = Socket { wake: Box::new(|_| {}), cut: Box::new(|| {}) };
         self.actors.sessions().open(open, socket).await.expect("the node takes sessions")
     }
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 pub use self::actor::Handler;
 use self::actor::Seat;
-pub use self::outbox::{Drained, OutFrame, Outbox};
+pub use self::outbox::{Drained, OutFrame, Outbox, Wake};
 use super::Actors;
 use super::registry::Vitals;
 use crate::cluster::Address;
@@ -73,8 +73,9 @@ pub struct OpenSession {
 
 /// What the session may do to its socket. Both are called from any thread and must not block.
 pub struct Socket {
-    /// The outbox has something: drain it soon. Called once until the next [`Outbox::drain`].
-    pub wake: Box<dyn Fn() + Send + Sync>,
+    /// The outbox has something: drain it. Called once until the next [`Outbox::drain`], and once more if what came first
+    /// could wait and this can't.
+    pub wake: Box<dyn Fn(Wake) + Send + Sync>,
     /// The client does not read, or was told to go: shut the socket down, even in the middle of a frame.
     pub cut: Box<dyn Fn() + Send + Sync>,
 }

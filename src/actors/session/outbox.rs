@@ -45,6 +45,15 @@ pub struct Bounds {
     pub conversations: usize,
 }
 
+/// How soon the transport is to drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// Others may come first: something was pushed.
+    InTurn,
+    /// Somebody waits: an answer, or the end.
+    AtOnce,
+}
+
 /// Close code for a client that reads too slowly.
 pub const TOO_SLOW: u16 = 4429;
 
@@ -113,8 +122,8 @@ struct State {
     queued_bytes: usize,
     orders: BTreeMap<u64, Order>,
     close: Option<(u16, String)>,
-    /// The transport was woken and has not drained yet.
-    woken: bool,
+    /// How the transport was woken, if it has not drained since.
+    woken: Option<Wake>,
     /// A release is due: what is held now waits at most so long.
     release_armed: bool,
     bounds: Bounds,
@@ -123,7 +132,7 @@ struct State {
 /// What the caller has to do after filling the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Todo {
-    wake: bool,
+    wake: Option<Wake>,
     /// Something is held back: release it after `session.order_wait`.
     release_later: bool,
 }
@@ -289,13 +298,14 @@ impl State {
         if !drained.more {
             drained.close = self.close.clone();
         }
-        self.woken = drained.more;
+        self.woken = drained.more.then_some(Wake::AtOnce);
         drained
     }
 
-    fn todo(&mut self, release_later: bool) -> Todo {
-        let wake = !self.woken && (!self.queue.is_empty() || self.close.is_some());
-        self.woken |= wake;
+    fn todo(&mut self, wake: Wake, release_later: bool) -> Todo {
+        let is_due = !self.queue.is_empty() || self.close.is_some();
+        let wake = Some(wake).filter(|wake| is_due && self.woken.is_none_or(|woken| woken < *wake));
+        self.woken = wake.or(self.woken);
         let release_later = release_later && !std::mem::replace(&mut self.release_armed, release_later);
         Todo { wake, release_later }
     }
@@ -304,17 +314,18 @@ impl State {
 /// The outbox of one session.
 pub struct Outbox {
     state: Arc<Mutex<State>>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    wake: Arc<dyn Fn(Wake) + Send + Sync>,
     order_wait: std::time::Duration,
     runtime: tokio::runtime::Handle,
 }
 
 impl Outbox {
-    /// An empty outbox that calls `wake` when it has something, once until the next drain.
+    /// An empty outbox that calls `wake` when it has something, once until the next drain, or twice where the second can't
+    /// wait.
     pub fn new(
         bounds: Bounds,
         order_wait: std::time::Duration,
-        wake: Box<dyn Fn() + Send + Sync>,
+        wake: Box<dyn Fn(Wake) + Send + Sync>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
         let state = State {
@@ -322,7 +333,7 @@ impl Outbox {
             queued_bytes: 0,
             orders: BTreeMap::new(),
             close: None,
-            woken: false,
+            woken: None,
             release_armed: false,
             bounds,
         };
@@ -335,10 +346,19 @@ impl Outbox {
         self.state.lock().drain(max_bytes)
     }
 
-    /// Queues a frame that has no order.
+    /// Queues a frame that has no order and that somebody waits for.
     pub fn push(&self, bytes: Bytes) {
-        self.fill(|state| {
-            state.push(OutFrame { bytes, message: None });
+        self.push_frame(Wake::AtOnce, bytes, None);
+    }
+
+    /// Queues an event that has no order.
+    pub fn event(&self, bytes: Bytes) {
+        self.push_frame(Wake::InTurn, bytes, None);
+    }
+
+    fn push_frame(&self, wake: Wake, bytes: Bytes, message: Option<(u64, u64)>) {
+        self.fill(wake, |state| {
+            state.push(OutFrame { bytes, message });
             false
         });
     }
@@ -346,7 +366,7 @@ impl Outbox {
     /// A send of this connection to a conversation begins: its answer will come by [`Outbox::sent`] or
     /// [`Outbox::unsent`].
     pub fn expect_answer(&self, conversation_id: u64) {
-        self.fill(|state| {
+        self.fill(Wake::AtOnce, |state| {
             state.order(conversation_id).begun += 1;
             false
         });
@@ -354,12 +374,14 @@ impl Outbox {
 
     /// The answer to a send that stored a new message.
     pub fn sent(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
-        self.fill(|state| state.put(conversation_id, seq, OutFrame { bytes, message: None }, Origin::Answer));
+        self.fill(Wake::AtOnce, |state| {
+            state.put(conversation_id, seq, OutFrame { bytes, message: None }, Origin::Answer)
+        });
     }
 
     /// The answer to a send that stored nothing new.
     pub fn unsent(&self, conversation_id: u64, bytes: Bytes) {
-        self.fill(|state| {
+        self.fill(Wake::AtOnce, |state| {
             state.put_unordered(conversation_id, OutFrame { bytes, message: None });
             false
         });
@@ -369,20 +391,17 @@ impl Outbox {
     pub fn message(&self, conversation_id: u64, seq: u64, own: bool, bytes: Bytes) {
         let frame = OutFrame { bytes, message: Some((conversation_id, seq)) };
         let origin = if own { Origin::Own } else { Origin::Other };
-        self.fill(|state| state.put(conversation_id, seq, frame, origin));
+        self.fill(Wake::InTurn, |state| state.put(conversation_id, seq, frame, origin));
     }
 
     /// A message for a line connection, as it comes: lines are marked as given one by one.
     pub fn line(&self, conversation_id: u64, seq: u64, bytes: Bytes) {
-        self.fill(|state| {
-            state.push(OutFrame { bytes, message: Some((conversation_id, seq)) });
-            false
-        });
+        self.push_frame(Wake::InTurn, bytes, Some((conversation_id, seq)));
     }
 
     /// Closes the connection after what is queued, with a WebSocket close code.
     pub fn close(&self, code: u16, reason: &str) {
-        self.fill(|state| {
+        self.fill(Wake::AtOnce, |state| {
             state.close(code, reason);
             false
         });
@@ -390,7 +409,7 @@ impl Outbox {
 
     /// Wakes the transport although nothing may wait: it may read again.
     pub fn nudge(&self) {
-        (self.wake)();
+        (self.wake)(Wake::AtOnce);
     }
 
     /// Why the connection is to be closed, if it is.
@@ -410,14 +429,14 @@ impl Outbox {
         state.orders.values().map(|order| order.begun.saturating_sub(order.answered)).sum()
     }
 
-    fn fill(&self, fill: impl FnOnce(&mut State) -> bool) {
+    fn fill(&self, wake: Wake, fill: impl FnOnce(&mut State) -> bool) {
         let todo = {
             let mut state = self.state.lock();
             let release_later = fill(&mut state);
-            state.todo(release_later)
+            state.todo(wake, release_later)
         };
-        if todo.wake {
-            (self.wake)();
+        if let Some(how) = todo.wake {
+            (self.wake)(how);
         }
         if todo.release_later {
             let (state, wake, wait) = (Arc::clone(&self.state), Arc::clone(&self.wake), self.order_wait);
@@ -428,10 +447,10 @@ impl Outbox {
                     let todo = {
                         let mut state = state.lock();
                         waiting = state.release();
-                        state.todo(false)
+                        state.todo(Wake::AtOnce, false)
                     };
-                    if todo.wake {
-                        wake();
+                    if let Some(how) = todo.wake {
+                        wake(how);
                     }
                 }
             });
@@ -451,7 +470,7 @@ mod tests {
             queued_bytes: 0,
             orders: BTreeMap::new(),
             close: None,
-            woken: false,
+            woken: None,
             release_armed: false,
             bounds: Bounds { frames: 100, bytes: 10_000, conversations: 4 },
         }
@@ -563,15 +582,29 @@ mod tests {
     #[test]
     fn it_wakes_once_until_it_is_drained() {
         let mut state = state();
+        let wakes = |state: &mut State, wake| state.todo(wake, false).wake == Some(wake);
         state.push(frame(1));
-        assert!(state.todo(false).wake);
+        assert!(wakes(&mut state, Wake::InTurn));
         state.push(frame(2));
-        assert!(!state.todo(false).wake);
+        assert!(!wakes(&mut state, Wake::InTurn));
         let first = state.drain(1);
-        assert!(first.more && !state.todo(false).wake);
+        assert!(first.more && !wakes(&mut state, Wake::AtOnce), "the transport drains on by itself");
         assert!(!state.drain(1).more);
+        assert!(!wakes(&mut state, Wake::AtOnce), "there is nothing to write");
         state.push(frame(3));
-        assert!(state.todo(false).wake);
+        assert!(wakes(&mut state, Wake::AtOnce));
+    }
+
+    #[test]
+    fn what_cannot_wait_does_not_wait_behind_what_can() {
+        let mut state = state();
+        state.push(frame(1));
+        assert_eq!(state.todo(Wake::InTurn, false).wake, Some(Wake::InTurn));
+        state.push(frame(2));
+        assert_eq!(state.todo(Wake::AtOnce, false).wake, Some(Wake::AtOnce));
+        state.push(frame(3));
+        assert_eq!(state.todo(Wake::InTurn, false).wake, None);
+        assert_eq!(state.todo(Wake::AtOnce, false).wake, None);
     }
 
     proptest! {

@@ -89,7 +89,7 @@ impl SessionTable {
                     }
                     // A line connection is not told of its own sends' seqs, so that it has no order to wait for.
                     Some((conversation_id, seq, _)) => session.outbox().line(conversation_id, seq, bytes),
-                    None => session.outbox().push(bytes),
+                    None => session.outbox().event(bytes),
                 }
             }
         }

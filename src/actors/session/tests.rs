@@ -81,7 +81,7 @@ impl Node {
             token: String::new(),
             peer_address: String::new(),
         };
-        let socket = Socket { wake: Box::new(|| {}), cut: Box::new(|| {}) };
+        let socket = Socket { wake: Box::new(|_| {}), cut: Box::new(|| {}) };
         self.actors.sessions().open(open, socket).await.expect("the node takes sessions")
     }
 

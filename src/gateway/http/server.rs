@@ -180,7 +180,7 @@ fn on_connect(edge: &Edge, guests: Guests, stream: &TcpStream, extensions: &mut 
     let cut = stream.peer_addr().ok().map(|peer| Arc::new(Cut::new(stream, peer)));
     let permit = if guests == Guests::Users { edge.connections.take() } else { None };
     let is_too_many = guests == Guests::Users && permit.is_none();
-    extensions.insert(Rc::new(OpenSocket { permit, is_too_many, cut }));
+    extensions.insert(Arc::new(OpenSocket { permit, is_too_many, cut }));
 }
 
 /// Around every request: refuses those of one socket too many, turns errors of actix's own into the protocol's form,
@@ -192,7 +192,7 @@ async fn observe(
     let began = std::time::Instant::now();
     // A node that is full is neither dead nor unready: who asks for that is answered.
     let is_probe = matches!(request.path(), "/readyz" | "/healthz");
-    if !is_probe && request.conn_data::<Rc<OpenSocket>>().is_some_and(|socket| socket.is_too_many) {
+    if !is_probe && request.conn_data::<Arc<OpenSocket>>().is_some_and(|socket| socket.is_too_many) {
         let error = Error::unavailable("too many connections are open; try again later, or another node");
         let mut response = request.error_response(ApiError::from(error));
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);

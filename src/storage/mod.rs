@@ -27,7 +27,7 @@ pub use self::people::{
 pub use self::retention::RetentionStore;
 pub use self::rooms::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, RoomChange, RoomRules, RoomStore,
-    RoomWrite, SettingsChange, Unmet,
+    RoomWrite, SAYINGS_MAX, SAYS_CREATED, Saying, SettingsChange, Unmet,
 };
 pub use self::search::SearchStore;
 pub use self::view::veil;

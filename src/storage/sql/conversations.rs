@@ -16,10 +16,11 @@ use super::SqlStores;
 use super::convert::{all, int, new_member, uint};
 use super::entity::{conversation, member};
 use super::ladder::{cut, padded};
+use super::sayings;
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
-    ROSTER_MAX, RoomRules, RoomStore as _, StoreError, StoreResult,
+    ROSTER_MAX, RoomRules, RoomStore as _, Saying, StoreError, StoreResult,
 };
 
 #[async_trait]
@@ -232,7 +233,7 @@ impl SqlStores {
             member_count: Set(int(members.len() as u64)),
             ..Default::default()
         };
-        let members = &members;
+        let (record, members) = (&record, &members);
         let id = self
             .database
             .write(|attempt| async move {
@@ -244,11 +245,16 @@ impl SqlStores {
                     });
                     member::Entity::insert_many(rows).exec_without_returning(&transaction).await?;
                 }
+                if record.kind == ConversationKind::Group {
+                    let others = members.iter().skip(1).map(|member| member.user_id).collect();
+                    let says = Saying::created(record.owner_id, &record.name, others, record.created_at_ms);
+                    sayings::keep(&transaction, uint(id), &says).await?;
+                }
                 attempt.commit(transaction).await?;
                 Ok(id)
             })
             .await?;
-        Ok(ConversationRecord { id: uint(id), ..record })
+        Ok(ConversationRecord { id: uint(id), ..record.clone() })
     }
 
     /// The direct conversation of this [`direct_key`].

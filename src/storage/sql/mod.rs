@@ -28,6 +28,7 @@ mod pools;
 mod retention;
 mod rooms;
 mod rows;
+mod sayings;
 mod search;
 mod settling;
 

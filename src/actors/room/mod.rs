@@ -23,7 +23,7 @@ mod recent;
 mod settings;
 pub mod state;
 #[cfg(test)]
-mod testing;
+pub(in crate::actors) mod testing;
 #[cfg(test)]
 mod tests;
 mod typing;

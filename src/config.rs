@@ -26,6 +26,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// Writer lanes: group commit.
     pub writer: WriterConfig,
+    /// What is refused when more comes than can be stored.
+    pub overload: OverloadConfig,
     /// Session actors.
     pub session: SessionConfig,
     /// Room actors.
@@ -266,6 +268,19 @@ section! {
 }
 
 section! {
+    /// What is refused when more comes than can be stored.
+    OverloadConfig {
+        /// A send that has waited for its room, or for the database, for this long is refused with `unavailable` and a
+        /// time to try again. New ones are at the edge while the node is behind by a quarter of it, all of them from half
+        /// of it on.
+        #[serde(with = "humantime_serde")]
+        wait_max: Duration = Duration::from_millis(1500);
+        /// Most first messages that wait in one place: to learn who may write, for their conversation, for their room.
+        starts_waiting: usize = 16_384;
+    }
+}
+
+section! {
     /// Session actors.
     SessionConfig {
         /// Most frames of one connection that wait to be handled; more pause its reading or close it.
@@ -502,6 +517,9 @@ impl Config {
         }
         if self.node.actor_threads > ACTOR_THREADS_MAX {
             return wrong("node.actor_threads must be at most 1024; 0 means half the cores");
+        }
+        if self.overload.wait_max < Duration::from_millis(1) || self.overload.starts_waiting == 0 {
+            return wrong("overload.wait_max must be at least 1ms, and overload.starts_waiting 1");
         }
         if self.cluster.lanes == 0 || self.writer.lanes == 0 || self.presence.shards == 0 {
             return wrong("cluster.lanes, writer.lanes and presence.shards must be at least 1");

@@ -8,8 +8,10 @@ mod cursor_lane;
 pub mod directory;
 mod doubt;
 pub mod frame;
+pub mod gather;
 mod inbound;
 mod linger;
+pub mod overload;
 pub mod presence;
 pub mod rebalance;
 pub mod registry;
@@ -29,12 +31,15 @@ use tokio::sync::Semaphore;
 use self::cursor_lane::CursorLane;
 use self::directory::Directory;
 use self::frame::SharedFrame;
+use self::gather::Gather;
+use self::overload::Overload;
 use self::presence::actor::{ShardActor, ShardArguments, ShardMessage};
 use self::presence::seen::SeenLane;
 use self::presence::watches::Watches;
 use self::registry::Registry;
 use self::room::Rooms;
 use self::room::actor::RoomMessage;
+use self::room::loading::{Loaded, loads};
 use self::session::table::SessionTable;
 use self::session::{Handler, Session, Sessions};
 use self::writer::Writers;
@@ -70,6 +75,9 @@ struct Inner {
     runtime: tokio::runtime::Handle,
     stores: Stores,
     writers: Writers,
+    overload: Arc<Overload>,
+    /// Rooms that are being loaded.
+    loads: Gather<u64, Loaded>,
     cursor_lane: CursorLane,
     /// Turns of rooms that read their membership again.
     refreshes: Semaphore,
@@ -97,11 +105,14 @@ struct Inner {
 impl Actors {
     /// The actors of a node, none active yet. Runs on the current runtime, whichever thread calls later.
     pub fn new(name: &str, config: &Config, stores: Stores) -> Self {
+        let overload = Arc::new(Overload::new(&config.overload));
         let inner = Inner {
             name: name.to_owned(),
             config: config.clone(),
             runtime: tokio::runtime::Handle::current(),
-            writers: Writers::start(&config.writer, &stores),
+            writers: Writers::start(&config.writer, &stores, &overload),
+            loads: loads(&overload, &stores),
+            overload,
             cursor_lane: CursorLane::start(&stores),
             refreshes: Semaphore::new(REFRESHES_AT_ONCE),
             denials: Arc::new(Semaphore::new(DENIALS_AT_ONCE)),
@@ -128,6 +139,7 @@ impl Actors {
         let first = self.inner.cluster.set(cluster).is_ok() && self.inner.handler.set(handler).is_ok();
         debug_assert!(first, "the actors are connected once");
         rebalance::start(self.clone());
+        self.inner.overload.watch();
         presence::rounds::start(self.clone());
         presence::seen::start_rounds(self.clone());
     }
@@ -145,6 +157,11 @@ impl Actors {
     /// Events for users.
     pub fn events(&self) -> Events {
         Events { actors: self.clone() }
+    }
+
+    /// What is refused as too much.
+    pub fn overload(&self) -> &Arc<Overload> {
+        &self.inner.overload
     }
 
     /// The directory of live sessions.
@@ -379,6 +396,11 @@ pub struct Presence {
 }
 
 impl Presence {
+    /// What its node refuses as too much.
+    pub fn overload(&self) -> &Arc<Overload> {
+        self.actors.overload()
+    }
+
     /// The live sessions of the users, on all nodes.
     pub async fn sessions_of(&self, user_ids: &[u64]) -> Result<Vec<SessionRecord>> {
         let limit = self.actors.inner.config.cluster.ask_timeout;

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use super::linger::Linger;
+use super::overload::{Overload, Shed};
 use crate::config::WriterConfig;
 use crate::protocol::v1::Message;
 use crate::storage::{ClientKey, StoreError, StoreResult, Stores};
@@ -17,6 +18,7 @@ use crate::storage::{ClientKey, StoreError, StoreResult, Stores};
 /// Messages of one room that are stored together or not at all, and who wants to know.
 struct Group {
     messages: Vec<Message>,
+    since: Instant,
     done: Option<Box<dyn FnOnce(StoreResult<()>) + Send>>,
 }
 
@@ -41,6 +43,7 @@ impl Drop for Group {
 #[derive(Clone)]
 pub struct Writers {
     queue: mpsc::Sender<Group>,
+    overload: Arc<Overload>,
 }
 
 /// Pause between two tries to read back an uncertain commit.
@@ -51,19 +54,20 @@ const SETTLE_BLIND: Duration = Duration::from_millis(250);
 
 impl Writers {
     /// Starts the lanes on the current runtime; they end when the last clone is dropped and their queues are empty.
-    pub fn start(config: &WriterConfig, stores: &Stores) -> Self {
+    pub fn start(config: &WriterConfig, stores: &Stores, overload: &Arc<Overload>) -> Self {
         let (sender, receiver) = mpsc::channel(config.queue_groups);
-        let gathering = Arc::new(Mutex::new(Gathering::new(config, receiver)));
+        let gathering = Arc::new(Mutex::new(Gathering::new(config, receiver, overload)));
         for _ in 0..config.lanes.min(stores.messages.appends_at_once()) {
             tokio::spawn(run(config.clone(), stores.clone(), Arc::clone(&gathering)));
         }
-        Self { queue: sender }
+        Self { queue: sender, overload: Arc::clone(overload) }
     }
 
     /// Stores a group of messages of one conversation. `done` is called once, on a writer's task: with `Exists` or
     /// `Unsettled` the room has to read the log to know what is stored.
     pub fn append(&self, messages: Vec<Message>, done: impl FnOnce(StoreResult<()>) + Send + 'static) {
-        let group = Group { messages, done: Some(Box::new(done)) };
+        let group = Group { messages, since: Instant::now(), done: Some(Box::new(done)) };
+        self.overload.group_waits();
         if let Err(refused) = self.queue.try_send(group) {
             let (group, why) = match refused {
                 mpsc::error::TrySendError::Full(group) => (group, "the writers' queue is full"),
@@ -85,12 +89,14 @@ struct Gathering {
     linger: Linger,
     /// When a lane last stored something.
     stored_at: Instant,
+    overload: Arc<Overload>,
 }
 
 impl Gathering {
-    fn new(config: &WriterConfig, queue: mpsc::Receiver<Group>) -> Self {
+    fn new(config: &WriterConfig, queue: mpsc::Receiver<Group>, overload: &Arc<Overload>) -> Self {
         Self {
             queue,
+            overload: Arc::clone(overload),
             waiting: VecDeque::new(),
             size: 0,
             batch_messages: config.batch_messages,
@@ -100,29 +106,40 @@ impl Gathering {
     }
 
     /// The next batch, of `append_size` of what waits; none when the node stops. Nothing is lost if the caller goes away.
+    /// What has waited for too long is refused, unless this batch takes all there is: then nobody gains by it.
     async fn batch(&mut self, stores: &Stores) -> Option<Vec<Group>> {
         if self.waiting.is_empty() {
             let group = self.queue.recv().await?;
             self.push(group);
         }
-        self.take_queued();
+        self.take_waiting();
         if self.linger.begin(self.size) {
             while self.size < self.linger.enough()
                 && let Some(group) = self.linger.wait_for(self.queue.recv()).await
             {
                 self.push(group);
-                self.take_queued();
+                self.take_waiting();
             }
             self.linger.end(self.size);
+        }
+        while self.size > self.batch_messages
+            && let Some(group) = self.waiting.pop_front_if(|group| self.overload.is_late(group.since))
+        {
+            self.size -= group.messages.len();
+            self.overload.count(Shed::Group);
+            group.finish(Err(StoreError::Unavailable("more comes than can be stored".to_owned())));
+            self.take_waiting();
         }
         let best = stores.messages.append_size(self.size.min(self.batch_messages));
         let batch = take_batch(&mut self.waiting, best);
         self.size -= batch.iter().map(|group| group.messages.len()).sum::<usize>();
+        self.overload.oldest_waits_since(self.waiting.front().map(|group| group.since));
         Some(batch)
     }
 
-    fn take_queued(&mut self) {
-        while self.size < self.batch_messages
+    /// Takes what there is: one more than fits in a batch, to know how long those wait that stay.
+    fn take_waiting(&mut self) {
+        while self.size <= self.batch_messages
             && let Ok(group) = self.queue.try_recv()
         {
             self.push(group);

@@ -16,13 +16,12 @@ use tokio::time::Instant;
 
 use super::tokens::Forgetting;
 use crate::actors::Presence;
+use crate::actors::gather::{Bounds, Gather};
+use crate::actors::overload::Shed;
 use crate::domain::privacy::{Audience, Relation};
 use crate::domain::{Error, Result};
-use crate::protocol::ConversationKind;
 use crate::protocol::v1::Send;
-use crate::storage::{
-    ClientKey, ConversationStore, MessageStore, PeopleStore, PrivacyRecord, StoreError, StoreResult, Stores,
-};
+use crate::storage::{ClientKey, MessageStore, PeopleStore, PrivacyRecord, StoreError, StoreResult, Stores};
 
 /// Pairs of users, users and conversations remembered, each.
 const REMEMBERED: u64 = 200_000;
@@ -36,7 +35,10 @@ const IN_DOUBT_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Gate {
     people: Arc<dyn PeopleStore>,
-    conversations: Arc<dyn ConversationStore>,
+    /// Who may write to whom, looked up for many together.
+    acquaintances: Gather<(u64, u64), Acquaintance>,
+    /// The users of direct conversations, looked up so.
+    pairs: Gather<u64, Option<Option<(u64, u64)>>>,
     messages: Arc<dyn MessageStore>,
     /// From the side of the user with the lower id; with the moment before the database was asked.
     relations: Cache<(u64, u64), (Relation, Instant)>,
@@ -53,6 +55,22 @@ pub struct Gate {
     observer: Arc<OnceLock<Observer>>,
 }
 
+/// What decides whether the first of two users may write to the second.
+struct Acquaintance {
+    /// From the side of the one with the lower id.
+    relation: Relation,
+    /// Of the second.
+    privacy: PrivacyRecord,
+    /// Forgettings before it was read, and when that began.
+    epoch: u64,
+    since: Instant,
+}
+
+/// Look-ups of one kind under way at once, so that a slow one does not hold up all.
+const LOOK_UP_LANES: usize = 2;
+/// Most pairs or conversations of one look-up.
+const LOOK_UPS_TOGETHER: usize = 64;
+
 type Permits = quick_cache::sync::Cache<(u64, u64, u64), (u64, Instant), UnitWeighter, RandomState>;
 
 /// Is told what was forgotten. Must not block.
@@ -61,9 +79,23 @@ pub type Observer = Box<dyn Fn(Forgotten) + std::marker::Send + Sync>;
 impl Gate {
     /// Over the stores that decide; `readers` tell what a conversation is, which never changes.
     pub fn new(arbiters: &Stores, readers: &Stores, forgetting: Forgetting, presence: Presence) -> Self {
+        let (people, conversations) = (arbiters.people.clone(), readers.conversations.clone());
+        let forgotten = Arc::new(AtomicU64::new(0));
+        let bounds = Bounds { lanes: LOOK_UP_LANES, together: LOOK_UPS_TOGETHER, shed: Shed::Relations };
+        let overload = presence.overload();
+        let epoch = Arc::clone(&forgotten);
+        let acquaintances = Gather::new(overload, bounds, move |keys: Vec<(u64, u64)>| {
+            let (people, epoch) = (Arc::clone(&people), epoch.load(Ordering::Acquire));
+            async move { acquaintances(&*people, &keys, epoch).await }
+        });
+        let pairs = Gather::new(overload, bounds, move |ids: Vec<u64>| {
+            let conversations = Arc::clone(&conversations);
+            async move { conversations.pairs_of(&ids).await }
+        });
         Self {
             people: arbiters.people.clone(),
-            conversations: readers.conversations.clone(),
+            acquaintances,
+            pairs,
             messages: arbiters.messages.clone(),
             relations: Cache::builder().max_capacity(REMEMBERED).time_to_live(TTL).build(),
             privacies: Cache::builder().max_capacity(REMEMBERED).time_to_live(TTL).build(),
@@ -75,7 +107,7 @@ impl Gate {
                 RandomState::default(),
                 DefaultLifecycle::default(),
             )),
-            forgotten: Arc::default(),
+            forgotten,
             forgetting,
             presence,
             observer: Arc::default(),
@@ -151,12 +183,12 @@ impl Gate {
 
     /// Whether `by` may send direct messages to `other`.
     pub async fn may_write(&self, by: u64, other: u64) -> Result<()> {
-        let relation = self.relation(other, by).await?;
+        let (relation, privacy) = self.acquaintance(by, other).await?;
         if relation.blocked {
             return Err(you_block());
         }
         // Blocks are told as what they look like from outside.
-        let audience = self.privacy(other).await?.who_may_write;
+        let audience = privacy.who_may_write;
         if relation.blocks || audience == Audience::Nobody {
             return Err(Error::denied("this user takes no messages from you"));
         }
@@ -164,6 +196,22 @@ impl Gate {
             return Err(Error::denied("this user takes messages from contacts only; ask to be one"));
         }
         Ok(())
+    }
+
+    /// How `other` stands to `by`, and the settings of `other`.
+    async fn acquaintance(&self, by: u64, other: u64) -> Result<(Relation, PrivacyRecord)> {
+        let key = (by.min(other), by.max(other));
+        let turned = |relation: Relation| if key.0 == other { relation } else { relation.reversed() };
+        if let (Some((relation, since)), Some((privacy, told))) =
+            (self.relations.get(&key), self.privacies.get(&other))
+            && self.is_good(since.min(told))
+        {
+            return Ok((turned(relation), privacy));
+        }
+        let Acquaintance { relation, privacy, epoch, since } = self.acquaintances.ask((by, other)).await?;
+        self.remember(epoch, &self.relations, key, (relation, since));
+        self.remember(epoch, &self.privacies, other, (privacy, since));
+        Ok((turned(relation), privacy))
     }
 
     /// Whether `by` may add all of the others to groups. Read from the database, since it is asked seldom.
@@ -287,20 +335,7 @@ impl Gate {
         let pair = match self.directs.get(&conversation_id) {
             Some(pair) => pair,
             None => {
-                let Some(found) = self.conversations.conversation(conversation_id).await? else {
-                    return Ok(None);
-                };
-                let pair = match found.kind {
-                    ConversationKind::Group => None,
-                    ConversationKind::Direct => {
-                        let members = self.conversations.roster(conversation_id).await?;
-                        let ids: Vec<u64> = members.iter().map(|member| member.user_id).collect();
-                        match ids.as_slice() {
-                            [a, b] => Some((*a, *b)),
-                            _ => return Ok(None),
-                        }
-                    }
-                };
+                let Some(pair) = self.pairs.ask(conversation_id).await? else { return Ok(None) };
                 self.directs.insert(conversation_id, pair);
                 pair
             }
@@ -345,6 +380,26 @@ impl Gate {
             self.forgotten.fetch_add(1, Ordering::AcqRel);
         }
     }
+}
+
+/// Who may write to whom, in the order of the keys.
+async fn acquaintances(
+    people: &dyn PeopleStore,
+    keys: &[(u64, u64)],
+    epoch: u64,
+) -> StoreResult<Vec<Acquaintance>> {
+    let since = Instant::now();
+    let pairs: Vec<(u64, u64)> = keys.iter().map(|(by, other)| (*by.min(other), *by.max(other))).collect();
+    let others: Vec<u64> = keys.iter().map(|(_, other)| *other).collect();
+    let relations = people.relations_of(&pairs).await?;
+    let mut privacies = people.privacies(&others).await?;
+    privacies.sort_unstable_by_key(|privacy| privacy.user_id);
+    let privacy = |user_id: u64| {
+        let at = privacies.binary_search_by_key(&user_id, |privacy| privacy.user_id);
+        at.map_or(PrivacyRecord { user_id, ..Default::default() }, |at| privacies[at])
+    };
+    let acquaintance = |(relation, other)| Acquaintance { relation, privacy: privacy(other), epoch, since };
+    Ok(relations.into_iter().zip(others).map(acquaintance).collect())
 }
 
 /// The other one of two; `None`: `by` is neither.

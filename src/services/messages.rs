@@ -10,6 +10,8 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use super::gate::Gate;
 use crate::actors::Events;
+use crate::actors::gather::{Bounds, Gather};
+use crate::actors::overload::{Overload, Shed};
 use crate::actors::room::Rooms;
 use crate::clock;
 use crate::cluster::ReplyTo;
@@ -23,7 +25,21 @@ use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{
     Conversation, HistoryPage, HistoryRequest, Message, Reaction, Send, Sent, SyncPage, SyncRequest,
 };
+use crate::storage::starts::new_direct_row;
 use crate::storage::{MemberRecord, Stores};
+
+/// What became of looking for the direct conversation of two users.
+struct Meeting {
+    /// `None`: there is no such other user.
+    id: Option<u64>,
+    /// It was made for this.
+    made_at_ms: Option<u64>,
+}
+
+/// Most pairs of one look-up, and so of one transaction.
+const MEETINGS_TOGETHER: usize = 64;
+/// Look-ups under way at once: the database commits one's conversations while another's are looked for.
+const MEETING_LANES: usize = 2;
 
 type Directs = Cache<(u64, u64), u64, UnitWeighter, RandomState>;
 
@@ -35,6 +51,9 @@ pub struct Messages {
     pub(super) events: Events,
     /// (lower id, higher id) → the direct conversation of the two, which never changes.
     directs: Arc<Directs>,
+    /// Found or made, for many pairs together.
+    meetings: Gather<(u64, u64), Meeting>,
+    overload: Arc<Overload>,
     /// `None` until [`Messages::behind`].
     pub(super) gate: Option<Gate>,
     text_bytes_max: usize,
@@ -64,7 +83,10 @@ pub(super) const FRAME_MARGIN_BYTES: usize = 1024;
 impl Messages {
     /// Messages over these stores and rooms.
     pub fn new(config: &Config, stores: Stores, rooms: Rooms, events: Events) -> Self {
+        let overload = Arc::clone(rooms.overload());
         Self {
+            meetings: meetings(&overload, &stores),
+            overload,
             stores,
             rooms,
             events,
@@ -109,6 +131,7 @@ impl Messages {
         send: Send,
         reply: impl FnOnce(u64) -> ReplyTo<Sent>,
     ) -> Result<()> {
+        self.overload.admit()?;
         let send = Send { send_at_ms: 0, ..self.resolve(by, session_id, send).await? };
         let reply = reply(send.conversation_id);
         self.rooms.post_send(by, session_id, send, reply);
@@ -132,9 +155,11 @@ impl Messages {
             let pair = (by.min(send.to_user_id), by.max(send.to_user_id));
             let Some(known) = self.directs.get(&pair) else { return Ok(Some(send)) };
             self.check(&send)?;
+            self.overload.admit()?;
             (send.conversation_id, send.to_user_id) = (known, 0);
         } else if send.to_user_id == 0 {
             self.check(&send)?;
+            self.overload.admit()?;
         } else {
             return Ok(Some(send));
         }
@@ -242,22 +267,21 @@ impl Messages {
         if let Some(id) = self.directs.get(&pair) {
             return Ok((id, false));
         }
-        if self.stores.accounts.user(other).await?.is_none() {
+        let Meeting { id, made_at_ms } = self.meetings.ask((by, other)).await?;
+        let Some(id) = id else {
             return Err(Error::not_found(format!(
                 "user {other} does not exist; search for the name to find the id"
             )));
-        }
-        let (record, created) = self.stores.conversations.direct(by, other, clock::now_ms()).await?;
-        self.directs.insert(pair, record.id);
-        if created {
-            for user_id in [by, other] {
-                if let Some(row) = self.stores.conversations.conversation_of(user_id, record.id).await? {
-                    let except = if user_id == by { session_id } else { 0 };
-                    self.events.publish(vec![user_id], Body::Conversation(row.into()), except);
-                }
+        };
+        self.directs.insert(pair, id);
+        if let Some(now_ms) = made_at_ms {
+            for (user_id, peer_id) in [(by, other), (other, by)] {
+                let row = new_direct_row(id, user_id, peer_id, now_ms);
+                let except = if user_id == by { session_id } else { 0 };
+                self.events.publish(vec![user_id], Body::Conversation(row.into()), except);
             }
         }
-        Ok((record.id, created))
+        Ok((id, made_at_ms.is_some()))
     }
 
     /// Checks a send and gives it its conversation.
@@ -560,6 +584,39 @@ fn reaction_bytes(reaction: &Reaction) -> usize {
 /// The length of a string in JSON: control characters take up to six bytes, quotes and backslashes two.
 fn escaped_bytes(text: &str) -> usize {
     text.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
+}
+
+/// Finds the direct conversations of pairs, the first of each being the one who writes, and makes those there are not.
+fn meetings(overload: &Arc<Overload>, stores: &Stores) -> Gather<(u64, u64), Meeting> {
+    let bounds = Bounds { lanes: MEETING_LANES, together: MEETINGS_TOGETHER, shed: Shed::Directs };
+    let stores = stores.clone();
+    Gather::new(overload, bounds, move |pairs: Vec<(u64, u64)>| {
+        let stores = stores.clone();
+        async move {
+            let found = stores.people.directs_of(&pairs).await?;
+            let mut answers: Vec<Meeting> =
+                found.into_iter().map(|id| Meeting { id, made_at_ms: None }).collect();
+            let missing: Vec<usize> = (0..pairs.len()).filter(|at| answers[*at].id.is_none()).collect();
+            if missing.is_empty() {
+                return Ok(answers);
+            }
+            let others: Vec<u64> = missing.iter().map(|at| pairs[*at].1).collect();
+            let users = stores.accounts.users(&others).await?;
+            let there: HashSet<u64> = users.iter().map(|user| user.id).collect();
+            let wanted: Vec<usize> = missing.into_iter().filter(|at| there.contains(&pairs[*at].1)).collect();
+            if wanted.is_empty() {
+                return Ok(answers);
+            }
+            let now_ms = clock::now_ms();
+            let new: Vec<(u64, u64)> = wanted.iter().map(|at| pairs[*at]).collect();
+            for (at, (id, is_new)) in
+                wanted.into_iter().zip(stores.conversations.make_directs(&new, now_ms).await?)
+            {
+                answers[at] = Meeting { id: Some(id), made_at_ms: is_new.then_some(now_ms) };
+            }
+            Ok(answers)
+        }
+    })
 }
 
 #[cfg(test)]

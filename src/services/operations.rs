@@ -64,7 +64,8 @@ impl Operations {
     pub async fn nodes(&self) -> Result<Value> {
         let cluster = self.actors.cluster();
         let items: Vec<Value> = cluster.nodes().iter().map(node_json).collect();
-        let counters: BTreeMap<&str, u64> = cluster.counters().all().into_iter().collect();
+        let counters: BTreeMap<&str, u64> =
+            cluster.counters().all().into_iter().chain(self.actors.overload().counts()).collect();
         Ok(json!({
             "items": items, "view_version": cluster.view().version, "asked": self.actors.node_name(),
             "counters": counters,

@@ -13,6 +13,7 @@ pub mod retention;
 mod rooms;
 pub mod search;
 pub mod sql;
+pub mod starts;
 mod view;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub use self::rooms::{
     RoomWrite, SAYINGS_MAX, SAYS_CREATED, Saying, SettingsChange, Unmet,
 };
 pub use self::search::SearchStore;
+use self::starts::{MEMBERS_TOGETHER, Opening};
 pub use self::view::veil;
 use crate::protocol::v1::Message;
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
@@ -338,6 +340,50 @@ pub trait ConversationStore: Send + Sync {
     /// The direct conversation of two different users, created if need be; whether it was.
     /// Of two concurrent calls one creates, and both return the same conversation.
     async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)>;
+    /// [`ConversationStore::direct`] for many pairs, of which hardly one has a conversation: the ids, in their order, and
+    /// whether each was made now. Where it fails, some may have been made.
+    async fn make_directs(&self, pairs: &[(u64, u64)], now_ms: u64) -> StoreResult<Vec<(u64, bool)>> {
+        let mut made = Vec::with_capacity(pairs.len());
+        for (a, b) in pairs {
+            let (record, is_new) = self.direct(*a, *b, now_ms).await?;
+            made.push((record.id, is_new));
+        }
+        Ok(made)
+    }
+    /// The two users of each direct conversation, in the order of the ids. `Some(None)`: a group; `None`: there is none.
+    async fn pairs_of(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Option<Option<(u64, u64)>>>> {
+        let mut pairs = Vec::with_capacity(conversation_ids.len());
+        for id in conversation_ids {
+            let Some(found) = self.conversation(*id).await? else {
+                pairs.push(None);
+                continue;
+            };
+            if found.kind == ConversationKind::Group {
+                pairs.push(Some(None));
+                continue;
+            }
+            let roster = self.roster(*id).await?;
+            match roster.as_slice() {
+                [a, b] => pairs.push(Some(Some((a.user_id, b.user_id)))),
+                _ => pairs.push(None),
+            }
+        }
+        Ok(pairs)
+    }
+    /// What rooms begin with, in the order of the ids.
+    async fn openings(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Opening>> {
+        let mut openings = Vec::with_capacity(conversation_ids.len());
+        for id in conversation_ids {
+            let conversation = self.conversation(*id).await?;
+            let members = match &conversation {
+                Some(_) => self.members(*id).await?,
+                None => Vec::new(),
+            };
+            let members = (members.len() <= MEMBERS_TOGETHER).then_some(members);
+            openings.push(Opening { conversation, members });
+        }
+        Ok(openings)
+    }
     /// By id.
     async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>>;
     /// Members who have not left, by user id.
@@ -450,6 +496,14 @@ pub trait MessageStore: Send + Sync {
             found.extend(there.into_iter().filter(|message| message.seq == *seq));
         }
         Ok(found)
+    }
+    /// The newest messages of each conversation, oldest first, `limit` at most; in the order of the ids.
+    async fn tails(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+        let mut tails = Vec::with_capacity(conversation_ids.len());
+        for id in conversation_ids {
+            tails.push(self.before(*id, u64::MAX >> 1, 1, limit).await?);
+        }
+        Ok(tails)
     }
     /// The newest messages with `first_seq <= seq < before_seq`, oldest first.
     async fn before(

@@ -133,6 +133,22 @@ pub trait PeopleStore: Send + Sync {
     async fn direct_of(&self, a: u64, b: u64) -> StoreResult<Option<u64>>;
     /// How a user stands to the others, from the user's side, in the order of `others`.
     async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>>;
+    /// The direct conversations of these pairs, in their order; `None`: there is none.
+    async fn directs_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Option<u64>>> {
+        let mut directs = Vec::with_capacity(pairs.len());
+        for (a, b) in pairs {
+            directs.push(self.direct_of(*a, *b).await?);
+        }
+        Ok(directs)
+    }
+    /// How the first of each pair stands to the second, in their order.
+    async fn relations_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Relation>> {
+        let mut relations = Vec::with_capacity(pairs.len());
+        for (user, other) in pairs {
+            relations.push(self.relations(*user, &[*other]).await?.pop().unwrap_or_default());
+        }
+        Ok(relations)
+    }
     /// Changes preferences of one who has not left; whether there is such a member.
     async fn set_preferences(
         &self,

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rookery::actors::overload::Overload;
 use rookery::actors::registry::Registry;
 use rookery::actors::writer::Writers;
 use rookery::cluster::{Address, placement};
-use rookery::config::{StorageConfig, WriterConfig};
+use rookery::config::{OverloadConfig, StorageConfig, WriterConfig};
 use rookery::protocol::codec::{self, Format};
 use rookery::protocol::v1::{ClientFrame, ServerFrame};
 use rookery::protocol::{ConversationKind, line};
@@ -169,7 +170,7 @@ fn writer(name: &'static str, batch: usize) -> Case {
     let config = WriterConfig { lanes: 1, linger: Duration::ZERO, ..WriterConfig::default() };
     let writers = {
         let _entered = runtime.enter();
-        Writers::start(&config, &stores)
+        Writers::start(&config, &stores, &Arc::new(Overload::new(&OverloadConfig::default())))
     };
     let text = frames::text(frames::TEXT_BYTES);
     let mut seq = 0;

@@ -22,6 +22,7 @@ use super::news::InDoubt;
 use super::recent::Recent;
 use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use super::typing::Typists;
+use crate::actors::overload::Shed;
 use crate::actors::registry::Vitals;
 use crate::actors::{Actors, AnyReply};
 use crate::clock;
@@ -50,6 +51,8 @@ pub struct Asked {
 pub struct Waiter {
     /// Takes the answer.
     pub reply: AnyReply,
+    /// Since when it waits on this node.
+    pub since: Instant,
     /// From here on nobody hopes for it any more.
     pub deadline: Instant,
 }
@@ -115,8 +118,6 @@ pub struct RoomArguments {
     pub vitals: Arc<Vitals>,
 }
 
-/// Newest messages that a fresh activation reads, to know repeats of them and to push the young ones again.
-const LOAD_MESSAGES: u32 = 64;
 /// Most messages that a reload pushes; more are left to sync.
 const REPUSH_MAX: u32 = 500;
 
@@ -416,13 +417,17 @@ impl RoomState {
         let actors = self.actors.clone();
         let stores = &actors.inner.stores;
         let conversation_id = self.conversation_id();
-        let conversation = stores.conversations.conversation(conversation_id).await?.ok_or_else(|| {
+        let read = actors.inner.loads.ask(conversation_id).await?;
+        let conversation = read.opening.conversation.ok_or_else(|| {
             Error::not_found(format!(
                 "conversation {conversation_id} does not exist; list yours to find its id"
             ))
         })?;
-        let members = stores.conversations.members(conversation_id).await?;
-        let recent = stores.messages.before(conversation_id, u64::MAX >> 1, 1, LOAD_MESSAGES).await?;
+        let members = match read.opening.members {
+            Some(members) => members,
+            None => stores.conversations.members(conversation_id).await?,
+        };
+        let recent = read.tail;
         self.pace = Pace::load(stores, &conversation, &recent).await?;
         let last_seq = recent.last().map_or(0, |message| message.seq);
         let bounds = Bounds::of(&actors.inner.config);
@@ -514,6 +519,11 @@ impl RoomState {
         forwarded_from: Option<ForwardedFrom>,
         waiter: Waiter,
     ) {
+        // Its client has waited for long enough to try again, and what it says then is stored instead.
+        let overload = &self.actors.inner.overload;
+        if overload.is_late(waiter.since) {
+            return waiter.answer(Err(overload.shed(Shed::Room)));
+        }
         if let Err(error) = self.may_write(user_id, &send.client_id) {
             return self.refuse(user_id, send.client_id, error, waiter);
         }

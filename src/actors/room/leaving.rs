@@ -261,7 +261,7 @@ impl RoomState {
     /// Hands a request on to the owner; given back if that is this node, or was for a moment: then earlier ones have come
     /// home and wait in the mailbox.
     fn hand_on(&mut self, asked: Asked) -> Result<(), Box<Asked>> {
-        let Asked { request, waiter: Waiter { reply, deadline }, handovers, home } = asked;
+        let Asked { request, waiter: Waiter { reply, since, deadline }, handovers, home } = asked;
         let mark = MARKS.fetch_add(1, Ordering::Relaxed);
         let myself = self.myself.clone();
         let standing = reply.standing().cloned();
@@ -291,7 +291,7 @@ impl RoomState {
             Some(request::Request::Room(request)) => request,
             _ => RoomRequest::default(),
         };
-        Err(Box::new(Asked { request, waiter: Waiter { reply, deadline }, handovers, home }))
+        Err(Box::new(Asked { request, waiter: Waiter { reply, since, deadline }, handovers, home }))
     }
 
     /// The owner again, or for a moment: goes on where it was, once all that it had handed on is home or answered.

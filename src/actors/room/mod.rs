@@ -11,6 +11,7 @@ mod joining;
 #[cfg(test)]
 mod lane_tests;
 mod leaving;
+pub(super) mod loading;
 mod members;
 #[cfg(test)]
 mod move_tests;
@@ -28,10 +29,13 @@ pub(in crate::actors) mod testing;
 mod tests;
 mod typing;
 
+use std::sync::Arc;
+
 use ractor::ActorRuntime;
 use tokio::time::Instant;
 
 use self::actor::{Asked, RoomActor, RoomArguments, RoomMessage, Waiter};
+use super::overload::Overload;
 use super::registry::Vitals;
 use super::{Actors, AnyReply};
 use crate::cluster::{Address, ReplyTo, Turn};
@@ -52,6 +56,11 @@ pub struct Rooms {
 impl Rooms {
     pub(super) fn new(actors: Actors) -> Self {
         Self { actors }
+    }
+
+    /// What their node refuses as too much.
+    pub fn overload(&self) -> &Arc<Overload> {
+        self.actors.overload()
     }
 
     /// Stores a message and tells the members.
@@ -322,9 +331,25 @@ impl Actors {
             reply.send(Err(Error::exhausted(error, std::time::Duration::from_millis(500))));
             return None;
         }
-        let deadline = Instant::now() + config.cluster.ask_timeout;
-        Some(Asked { request, waiter: Waiter { reply, deadline }, handovers, home: false })
+        if stores_a_message(&request)
+            && let Err(busy) = self.inner.overload.admit_to_writers()
+        {
+            reply.send(Err(busy));
+            return None;
+        }
+        let since = Instant::now();
+        let deadline = since + config.cluster.ask_timeout;
+        Some(Asked { request, waiter: Waiter { reply, since, deadline }, handovers, home: false })
     }
+}
+
+/// Whether it is a send, or the like.
+fn stores_a_message(request: &RoomRequest) -> bool {
+    use room_request::Command;
+    matches!(
+        request.command,
+        Some(Command::Send(_) | Command::Forward(_) | Command::Edit(_) | Command::React(_))
+    )
 }
 
 /// A request that was given back.

@@ -71,6 +71,16 @@ impl PeopleStore for CachedStores {
         self.plain.people.direct_of(a, b).await
     }
 
+    async fn directs_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Option<u64>>> {
+        self.count_plain();
+        self.plain.people.directs_of(pairs).await
+    }
+
+    async fn relations_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Relation>> {
+        self.count_plain();
+        self.plain.people.relations_of(pairs).await
+    }
+
     async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>> {
         self.count_plain();
         self.plain.people.relations(user_id, others).await

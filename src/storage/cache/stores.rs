@@ -11,6 +11,7 @@ use super::counters::count;
 use super::keys::{self, Key};
 use super::{Cache, Cached, LIST_MAX};
 use crate::protocol::v1::Message;
+use crate::storage::starts::Opening;
 use crate::storage::{
     AccountStore, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
     ConversationStore, CursorAdvance, DeviceRecord, MemberRecord, MessageStore, NewGroup, ProfileChange,
@@ -350,6 +351,26 @@ impl ConversationStore for CachedStores {
         self.write(async move { plain.direct(a, b, now_ms).await }, touched).await
     }
 
+    async fn make_directs(&self, pairs: &[(u64, u64)], now_ms: u64) -> StoreResult<Vec<(u64, bool)>> {
+        let (plain, pairs) = (self.plain.conversations.clone(), pairs.to_vec());
+        let touched = |made: Option<&Vec<(u64, bool)>>| {
+            let new = made.into_iter().flatten().filter(|(_, is_new)| *is_new);
+            new.flat_map(|(id, _)| conversation_keys(*id)).collect()
+        };
+        self.write(async move { plain.make_directs(&pairs, now_ms).await }, touched).await
+    }
+
+    async fn pairs_of(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Option<Option<(u64, u64)>>>> {
+        // Remembered by the one who asks.
+        self.count_plain();
+        self.plain.conversations.pairs_of(conversation_ids).await
+    }
+
+    async fn openings(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Opening>> {
+        self.count_plain();
+        self.plain.conversations.openings(conversation_ids).await
+    }
+
     async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>> {
         if self.reads_cached {
             let load =
@@ -458,6 +479,11 @@ impl MessageStore for CachedStores {
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
         self.count_plain();
         self.plain.messages.after(conversation_id, after_seq, limit).await
+    }
+
+    async fn tails(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+        self.count_plain();
+        self.plain.messages.tails(conversation_ids, limit).await
     }
 
     async fn at(&self, keys: &[(u64, u64)]) -> StoreResult<Vec<Message>> {

@@ -17,7 +17,8 @@ use super::convert::{all, int, new_member, uint};
 use super::entity::{conversation, member};
 use super::ladder::{cut, padded};
 use super::sayings;
-use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
+use crate::protocol::{ConversationKind, MemberRole};
+use crate::storage::starts::{Opening, first_member, new_direct};
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
     ROSTER_MAX, RoomRules, RoomStore as _, Saying, StoreError, StoreResult,
@@ -42,8 +43,8 @@ impl ConversationStore for SqlStores {
         user_ids.retain(|id| *id != group.owner_id);
         user_ids.sort_unstable();
         user_ids.dedup();
-        let mut members = vec![first_member(group.owner_id, MemberRole::Owner, group.now_ms)];
-        members.extend(user_ids.iter().map(|id| first_member(*id, MemberRole::Member, group.now_ms)));
+        let mut members = vec![first_member(0, group.owner_id, MemberRole::Owner, group.now_ms)];
+        members.extend(user_ids.iter().map(|id| first_member(0, *id, MemberRole::Member, group.now_ms)));
         let key = (!group.client_id.is_empty()).then(|| group_key(group.owner_id, &group.client_id));
         self.create(record, key, members).await
     }
@@ -60,19 +61,8 @@ impl ConversationStore for SqlStores {
         if let Some(there) = self.direct_by_key(&key).await? {
             return Ok((there, false));
         }
-        let record = ConversationRecord {
-            id: 0,
-            kind: ConversationKind::Direct,
-            name: String::new(),
-            description: String::new(),
-            avatar_file_id: 0,
-            owner_id: 0,
-            join_policy: JoinPolicy::Invite,
-            created_at_ms: now_ms,
-            updated_at_ms: now_ms,
-            rules: RoomRules::default(),
-        };
-        let members = [a.min(b), a.max(b)].map(|id| first_member(id, MemberRole::Member, now_ms)).to_vec();
+        let record = new_direct(0, now_ms);
+        let members = [a.min(b), a.max(b)].map(|id| first_member(0, id, MemberRole::Member, now_ms)).to_vec();
         match self.create(record, Some(key.clone()), members).await {
             Ok(created) => Ok((created, true)),
             // Another call was first, or our own before it lost its answer: the key says which conversation it is.
@@ -85,6 +75,18 @@ impl ConversationStore for SqlStores {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn make_directs(&self, pairs: &[(u64, u64)], now_ms: u64) -> StoreResult<Vec<(u64, bool)>> {
+        self.found_directs(pairs, now_ms).await
+    }
+
+    async fn pairs_of(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Option<Option<(u64, u64)>>>> {
+        self.read_pairs(conversation_ids).await
+    }
+
+    async fn openings(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Opening>> {
+        self.read_openings(conversation_ids).await
     }
 
     async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>> {
@@ -280,18 +282,6 @@ pub(super) fn direct_key(a: u64, b: u64) -> String {
 /// another form. 128 bits of a hash, as the column is short.
 fn group_key(owner_id: u64, client_id: &str) -> String {
     format!("{owner_id}~{}", hex::encode(&Sha256::digest(client_id)[..16]))
-}
-
-/// A member from the conversation's beginning.
-fn first_member(user_id: u64, role: MemberRole, now_ms: u64) -> MemberRecord {
-    MemberRecord {
-        user_id,
-        role,
-        first_seq: 1,
-        joined_at_ms: now_ms,
-        updated_at_ms: now_ms,
-        ..MemberRecord::default()
-    }
 }
 
 /// One UPDATE that moves the cursors of many rows. An UPDATE that joins a list of values has no common form in the

@@ -59,6 +59,11 @@ impl Attempt {
         &self.write
     }
 
+    /// The same for a statement of which nobody need know whether it was carried out, as it may be again.
+    pub fn plain(&self) -> &DatabaseConnection {
+        &self.write
+    }
+
     /// Appends messages: all or none.
     pub async fn append(&self, runs: &[&[Message]]) -> Result<(), DbErr> {
         append::append(&self.write, &self.kept, &self.sent, runs).await

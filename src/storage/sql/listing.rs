@@ -64,6 +64,16 @@ impl Awake {
         self.until.get(&conversation_id).is_some_and(|until| *until > now)
     }
 
+    /// How long a lease is, in seconds.
+    pub fn lease_s(&self) -> u64 {
+        self.lease.as_secs()
+    }
+
+    /// These conversations were given a lease by the database after `since`.
+    pub fn begin(&self, conversation_ids: &[i64], since: Instant) {
+        self.remember(conversation_ids, since + self.lease - self.lease / SPARE);
+    }
+
     fn remember(&self, conversation_ids: &[i64], until: Instant) {
         if self.until.len() + conversation_ids.len() > REMEMBERED_MAX {
             let now = Instant::now();
@@ -134,7 +144,11 @@ impl SqlStores {
         }
         asleep.sort_unstable();
         asleep.dedup();
-        let (asleep, lease_s) = (&asleep, self.awake.lease.as_secs());
+        let (asleep, lease_s) = (&asleep, self.awake.lease_s());
+        if self.lengthen_unsettled(asleep, lease_s).await? {
+            self.awake.begin(asleep, now);
+            return Ok(now);
+        }
         self.database
             .write(|attempt| async move {
                 let transaction = attempt.begin().await?;
@@ -145,8 +159,37 @@ impl SqlStores {
                 transaction.commit().await
             })
             .await?;
-        self.awake.remember(asleep, now + self.awake.lease - self.awake.lease / SPARE);
+        self.awake.begin(asleep, now);
         Ok(now)
+    }
+
+    /// Lengthens the leases of those that are not settled, by a statement that commits by itself; whether those are all.
+    async fn lengthen_unsettled(&self, conversation_ids: &[i64], lease_s: u64) -> StoreResult<bool> {
+        let backend = self.database.backend();
+        for list in &padded(conversation_ids) {
+            // The sum keeps the index on the lease out of it: by that, far more would be locked.
+            let sql = format!(
+                "UPDATE conversations SET awake_until_s = {greatest}(awake_until_s, {now} + {lease_s}) \
+                 WHERE id IN ({ids}) AND awake_until_s + 0 > 0",
+                greatest = greatest(backend),
+                now = now_s(backend),
+                ids = marks(list.len()),
+            );
+            let query = &statement(backend, sql, list.iter().copied());
+            // Rows that were found, also by MySQL, whether or not they changed.
+            let found = self
+                .database
+                .write(|attempt| async move {
+                    Ok(attempt.plain().execute_raw(query.clone()).await?.rows_affected())
+                })
+                .await?;
+            let mut distinct = list.clone();
+            distinct.dedup();
+            if found < distinct.len() as u64 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// To be called when an append has ended, however it did, that began at `since`: a process that stood still amid it may

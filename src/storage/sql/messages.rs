@@ -133,6 +133,10 @@ impl MessageStore for SqlStores {
         Ok(found)
     }
 
+    async fn tails(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+        self.read_tails(conversation_ids, limit).await
+    }
+
     async fn before(
         &self,
         conversation_id: u64,
@@ -151,7 +155,7 @@ impl MessageStore for SqlStores {
 }
 
 /// Messages of one conversation with their reactions, which few have.
-async fn whole(db: &DatabaseConnection, rows: Vec<Model>) -> Result<Vec<Message>, DbErr> {
+pub(super) async fn whole(db: &DatabaseConnection, rows: Vec<Model>) -> Result<Vec<Message>, DbErr> {
     let reacted: Vec<i64> = rows.iter().filter(|row| is_reacted(row)).map(|row| row.seq).collect();
     let mut messages = all(rows)?;
     if !reacted.is_empty() {

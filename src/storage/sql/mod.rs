@@ -31,6 +31,7 @@ mod rows;
 mod sayings;
 mod search;
 mod settling;
+mod starts;
 
 use std::sync::Arc;
 

@@ -4,7 +4,9 @@
 //! One send per conversation is under way at a time: a second one could be stored while the first is refused for now,
 //! and the order would be lost. Who needs more throughput in one conversation uses [`super::Connection`].
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash as _, Hasher as _};
 
 use super::error::ClientError;
 use crate::protocol::v1::client_frame::Request;
@@ -18,6 +20,9 @@ const ATTEMPTS_MAX: u32 = 50;
 const PAUSE_MIN_MS: u64 = 50;
 /// Longest such pause, in milliseconds.
 const PAUSE_MAX_MS: u64 = 3_000;
+
+/// Up to this part of a pause is added to it, by what the send is called.
+const JITTER_PART: u64 = 4;
 
 /// What keeps its order among each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +133,8 @@ impl Outbox {
         {
             let doubled = PAUSE_MIN_MS << pending.attempts.min(10);
             let pause = doubled.min(PAUSE_MAX_MS).max(error.retry_after_ms());
+            // Those who were refused together must not come back together.
+            let pause = pause + jitter_ms(&pending.request, pause / JITTER_PART);
             pending.in_flight = false;
             pending.attempts += 1;
             pending.not_before_ms = now_ms + pause;
@@ -157,6 +164,20 @@ impl Outbox {
         }
         Some(pending)
     }
+}
+
+/// Up to `most`, the same for each try of a send.
+fn jitter_ms(request: &Request, most: u64) -> u64 {
+    let client_id = match request {
+        Request::Send(send) => send.client_id.as_str(),
+        Request::Edit(edit) => edit.client_id.as_str(),
+        Request::Recall(recall) => recall.client_id.as_str(),
+        Request::React(react) => react.client_id.as_str(),
+        _ => "",
+    };
+    let mut hasher = DefaultHasher::new();
+    client_id.hash(&mut hasher);
+    hasher.finish() % (most + 1)
 }
 
 fn lane_of(request: &Request) -> Lane {
@@ -207,10 +228,26 @@ mod tests {
         let refusal = Err(ClientError::Refused(Error::unavailable("away")));
         assert!(matches!(outbox.answered(a, refusal, 1000), Outcome::Repeats));
         assert!(due(&mut outbox, 1499).is_empty(), "retry_after_ms is 500");
-        assert_eq!(outbox.next_due_ms(), Some(1500));
-        assert_eq!(due(&mut outbox, 1500), [a]);
-        assert!(matches!(outbox.answered(a, sent(), 1500), Outcome::Settled(_, Ok(_))));
-        assert_eq!(due(&mut outbox, 1500), [b]);
+        let again_ms = outbox.next_due_ms().expect("it waits for its time");
+        assert!((1500..=1625).contains(&again_ms), "a quarter is added at most: {again_ms}");
+        assert_eq!(due(&mut outbox, again_ms), [a]);
+        assert!(matches!(outbox.answered(a, sent(), again_ms), Outcome::Settled(_, Ok(_))));
+        assert_eq!(due(&mut outbox, again_ms), [b]);
+    }
+
+    #[test]
+    fn what_was_refused_together_is_not_repeated_together() {
+        let times: std::collections::BTreeSet<u64> = (1..=100)
+            .map(|conversation_id| {
+                let mut outbox = Outbox::default();
+                let a = outbox.push(send(conversation_id, &format!("a{conversation_id}")));
+                due(&mut outbox, 0);
+                let refusal = Err(ClientError::Refused(Error::unavailable("busy")));
+                assert!(matches!(outbox.answered(a, refusal, 0), Outcome::Repeats));
+                outbox.next_due_ms().expect("it waits for its time")
+            })
+            .collect();
+        assert!(times.len() > 30, "{times:?}");
     }
 
     #[test]

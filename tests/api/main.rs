@@ -41,6 +41,7 @@ mod outage_commits;
 mod outage_faults;
 mod outage_figures;
 mod outage_scene;
+mod overload;
 mod permissions;
 mod preferences;
 mod presence;

@@ -20,11 +20,13 @@ const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines of each node's output shown when a test fails.
 const LINES_SHOWN: usize = 60;
 
-/// What all nodes of these tests differ in from the defaults: hashes that cost next to nothing.
-pub const CHEAP: [(&str, &str); 3] = [
+/// What all nodes of these tests differ in from the defaults: hashes that cost next to nothing, and nothing
+/// refused because the machine is busy with other tests.
+pub const CHEAP: [(&str, &str); 4] = [
     ("ROOKERY__ACCOUNTS__ARGON2_MEMORY_KIB", "8"),
     ("ROOKERY__ACCOUNTS__ARGON2_PASSES", "1"),
     ("ROOKERY__LOG__FILTER", "info"),
+    ("ROOKERY__OVERLOAD__WAIT_MAX", "20s"),
 ];
 
 /// The binary under test.

@@ -29,6 +29,7 @@ mod rooms;
 mod search;
 mod sharing;
 mod speed;
+mod starts;
 #[allow(dead_code, reason = "shared with the tests of a node, which use the rest")]
 #[path = "../support/tiny_disk.rs"]
 mod tiny_disk;
@@ -85,6 +86,13 @@ macro_rules! contract {
                 many_cursors_move_at_once
                 time_of_change_never_moves_back
                 a_group_is_created_once_under_a_client_id
+            }
+            starts {
+                many_direct_conversations_are_made_once
+                nodes_that_make_the_same_conversations_agree
+                rooms_open_as_when_they_are_read_one_by_one
+                tails_are_the_newest_messages_of_each
+                relations_of_many_are_those_of_each
             }
             list {
                 the_newest_activity_comes_first

@@ -19,7 +19,7 @@ const LOG_LINES_SHOWN: usize = 40;
 /// Its log, in its folder.
 const LOG: &str = "log";
 /// What every test node differs in from the defaults: free ports, and hashes that cost next to nothing.
-const TEST_CONFIG: [(&str, &str); 8] = [
+const TEST_CONFIG: [(&str, &str); 9] = [
     ("gateway.http_listen", "127.0.0.1:0"),
     ("gateway.tcp_listen", "127.0.0.1:0"),
     ("gateway.line_listen", "127.0.0.1:0"),
@@ -28,6 +28,8 @@ const TEST_CONFIG: [(&str, &str); 8] = [
     ("accounts.argon2_memory_kib", "8"),
     ("accounts.argon2_passes", "1"),
     ("log.filter", "info"),
+    // What waits because the machine is busy with other tests is not refused; `overload.rs` sets its own.
+    ("overload.wait_max", "20s"),
 ];
 
 /// A running node. Dropping it ends it and removes its folder.

@@ -23,8 +23,11 @@ mod readers;
 mod recent;
 mod settings;
 pub mod state;
+mod storm_tests;
 #[cfg(test)]
 pub(in crate::actors) mod testing;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 mod typing;

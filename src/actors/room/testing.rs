@@ -17,6 +17,7 @@ use crate::protocol::JoinPolicy;
 use crate::protocol::codec::Format;
 use crate::protocol::v1::{ClientFrame, Message, Send, Sent};
 use crate::storage::memory::MemoryStores;
+use crate::storage::starts::Opening;
 use crate::storage::{
     ClientKey, ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord,
     MessageStore, NewGroup, StoreError, StoreResult, Stores,
@@ -80,6 +81,10 @@ impl MessageStore for HeldLog {
 struct HeldCursors {
     conversations: Arc<dyn ConversationStore>,
     open: watch::Receiver<bool>,
+    /// Nor are rooms opened while this is.
+    load_open: watch::Receiver<bool>,
+    /// Openings that were asked for.
+    loads: Arc<AtomicUsize>,
 }
 
 #[async_trait]
@@ -92,6 +97,12 @@ impl ConversationStore for HeldCursors {
     }
     async fn direct(&self, a: u64, b: u64, now_ms: u64) -> StoreResult<(ConversationRecord, bool)> {
         self.conversations.direct(a, b, now_ms).await
+    }
+    async fn openings(&self, conversation_ids: &[u64]) -> StoreResult<Vec<Opening>> {
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.load_open.clone();
+        open.wait_for(|open| *open).await.expect("the test keeps the door");
+        self.conversations.openings(conversation_ids).await
     }
     async fn conversation(&self, conversation_id: u64) -> StoreResult<Option<ConversationRecord>> {
         self.conversations.conversation(conversation_id).await
@@ -129,6 +140,10 @@ pub struct Node {
     pub door: watch::Sender<bool>,
     /// Shut: cursors are not.
     pub cursor_door: watch::Sender<bool>,
+    /// Shut: no room is opened.
+    pub load_door: watch::Sender<bool>,
+    /// Openings that were asked for.
+    pub loads: Arc<AtomicUsize>,
     /// Groups of messages that have come to the log.
     pub groups: Arc<AtomicUsize>,
     /// The log refuses them.
@@ -153,6 +168,8 @@ impl Node {
         over: impl FnOnce(Stores) -> Stores,
     ) -> Self {
         let mut config = Config::default();
+        // What tests hold up is nobody's overload.
+        config.overload.wait_max = 2 * PATIENCE;
         set(&mut config);
         config.node.name = format!("{name}-{:x}", rand::random::<u32>());
         config.cluster.listen = "127.0.0.1:0".to_owned();
@@ -162,7 +179,14 @@ impl Node {
         let away = Arc::new(AtomicBool::new(false));
         let log = HeldLog { log: stores.messages.clone(), open, groups: groups.clone(), away: away.clone() };
         let (cursor_door, open) = watch::channel(true);
-        let conversations = HeldCursors { conversations: stores.conversations.clone(), open };
+        let (load_door, load_open) = watch::channel(true);
+        let loads = Arc::new(AtomicUsize::new(0));
+        let conversations = HeldCursors {
+            conversations: stores.conversations.clone(),
+            open,
+            load_open,
+            loads: Arc::clone(&loads),
+        };
         let stores = Stores { messages: Arc::new(log), conversations: Arc::new(conversations), ..stores };
         let cluster = Cluster::bind(&config).await.expect("port 0 can be bound");
         let actors = Actors::new(cluster.name(), &config, stores.clone());
@@ -171,7 +195,7 @@ impl Node {
         let mut views = cluster.watch();
         let is_up = views.wait_for(|view| view.up_nodes().next().is_some());
         tokio::time::timeout(PATIENCE, is_up).await.expect("in time").expect("the node runs");
-        Self { actors, cluster, door, cursor_door, groups, away, stores }
+        Self { actors, cluster, door, cursor_door, load_door, loads, groups, away, stores }
     }
 
     /// All rooms are this node's, or another's that can't be reached yet.

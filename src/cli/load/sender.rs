@@ -100,7 +100,9 @@ impl Writer {
         if self.in_flight.is_some() && !std::mem::replace(&mut self.state.lock().paused, true) {
             let writer = Arc::clone(self);
             tokio::spawn(async move {
-                tokio::time::sleep(REFUSED_PAUSE.max(Duration::from_millis(retry_after_ms))).await;
+                let asked = REFUSED_PAUSE.max(Duration::from_millis(retry_after_ms));
+                // Writers that were refused together must not come back together.
+                tokio::time::sleep(asked.mul_f64(rand::random_range(1.0..1.25))).await;
                 writer.state.lock().paused = false;
                 writer.fill();
                 writer.link.flush();

@@ -160,8 +160,10 @@ impl Device {
     async fn connect(&mut self, node: Arc<Node>) {
         let (wake, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (waker, cutter) = (wake.clone(), cut.clone());
-        let socket =
-            Socket { wake: Box::new(move || waker.notify_one()), cut: Box::new(move || cutter.notify_one()) };
+        let socket = Socket {
+            wake: Box::new(move |_| waker.notify_one()),
+            cut: Box::new(move || cutter.notify_one()),
+        };
         let peer = Peer { transport: Transport::Tcp, format: Format::Proto, address: self.label.clone() };
         let sign_in = node.edge.sign_in(1, Credentials::Token(self.token.clone()), peer, socket);
         let session = tokio::select! {

@@ -23,11 +23,10 @@ mod readers;
 mod recent;
 mod settings;
 pub mod state;
+#[cfg(test)]
 mod storm_tests;
 #[cfg(test)]
 pub(in crate::actors) mod testing;
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 mod tests;
 mod typing;

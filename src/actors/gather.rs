@@ -1,12 +1,14 @@
 //! Look-ups that a conversation's first message needs, many in one statement: a few lanes that take all that waits.
 //!
-//! Those that come while all lanes are busy go together next, without waiting for company, so that a lone one takes no
-//! longer. What is cold has no more of the database than its lanes, however much of it comes: messages of loaded rooms
-//! go past it. What nobody waits for any more, and what has waited for too long, costs no look-up ([`super::overload`]).
+//! Those that come while a lane is busy go together next. Where some came together, others will soon: the lane rests a
+//! moment for them, as a statement costs much and another key in it little. A lone one waits for nobody. What is cold has
+//! no more of the database than its lanes, however much of it comes: messages of loaded rooms go past it. What nobody
+//! waits for any more, and what has waited for too long, costs no look-up ([`super::overload`]).
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -17,6 +19,11 @@ use tokio::time::Instant;
 use super::overload::{Overload, Shed};
 use crate::domain::{Error, Result};
 use crate::storage::{StoreError, StoreResult};
+
+/// How long a lane waits for company where there was some.
+const COMPANY_WAIT: Duration = Duration::from_millis(5);
+/// A look-up that takes longer holds up no other: the next lane takes those.
+const SLOW: Duration = Duration::from_millis(50);
 
 /// Answers all keys, in their order.
 type LookUp<K, V> = Box<dyn Fn(Vec<K>) -> BoxFuture<'static, StoreResult<Vec<V>>> + Send + Sync>;
@@ -41,7 +48,7 @@ struct Inner<K, V> {
 /// How much at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Look-ups under way at once.
+    /// Look-ups under way at once, the second where the first is slow, and so on.
     pub lanes: usize,
     /// Most keys of one look-up.
     pub together: usize,
@@ -104,7 +111,7 @@ where
                 return Err(overload.shed(bounds.shed));
             }
             waiting.asked.push_back(Asked { key, since: Instant::now(), asker });
-            let begins = waiting.lanes < bounds.lanes;
+            let begins = waiting.lanes == 0;
             waiting.lanes += usize::from(begins);
             begins
         };
@@ -117,12 +124,35 @@ where
 
     /// Works until nobody waits.
     async fn lane(self) {
-        while let Some(batch) = self.next() {
-            if !batch.is_empty() {
-                // A task of its own, so that a bug costs a batch and not the lane.
-                let _ = self.0.runtime.spawn(self.clone().answer(batch)).await;
+        let mut has_company = false;
+        loop {
+            if has_company && self.0.waiting.lock().asked.len() < self.0.bounds.together {
+                tokio::time::sleep(COMPANY_WAIT).await;
+            }
+            let Some(batch) = self.next() else { return };
+            has_company = batch.len() > 1;
+            if batch.is_empty() {
+                continue;
+            }
+            // A task of its own, so that a bug costs a batch and not the lane.
+            let mut look_up = self.0.runtime.spawn(self.clone().answer(batch));
+            if tokio::time::timeout(SLOW, &mut look_up).await.is_err() {
+                self.begin_another();
+                let _ = look_up.await;
             }
         }
+    }
+
+    /// Another lane takes what waits, and what will, if there may be one.
+    fn begin_another(&self) {
+        {
+            let mut waiting = self.0.waiting.lock();
+            if waiting.lanes >= self.0.bounds.lanes {
+                return;
+            }
+            waiting.lanes += 1;
+        }
+        self.0.runtime.spawn(self.clone().lane());
     }
 
     /// The next ones that are worth it; `None`: nobody waits, and the lane has ended.
@@ -179,7 +209,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use futures_util::future::join_all;
     use tokio::sync::Semaphore;

@@ -39,7 +39,7 @@ use self::presence::watches::Watches;
 use self::registry::Registry;
 use self::room::Rooms;
 use self::room::actor::RoomMessage;
-use self::room::loading::{Loaded, loads};
+use self::room::loading::{Loaded, Newborns, loads};
 use self::session::table::SessionTable;
 use self::session::{Handler, Session, Sessions};
 use self::writer::Writers;
@@ -78,6 +78,7 @@ struct Inner {
     overload: Arc<Overload>,
     /// Rooms that are being loaded.
     loads: Gather<u64, Loaded>,
+    newborns: Newborns,
     cursor_lane: CursorLane,
     /// Turns of rooms that read their membership again.
     refreshes: Semaphore,
@@ -112,6 +113,7 @@ impl Actors {
             runtime: tokio::runtime::Handle::current(),
             writers: Writers::start(&config.writer, &stores, &overload),
             loads: loads(&overload, &stores),
+            newborns: Newborns::default(),
             overload,
             cursor_lane: CursorLane::start(&stores),
             refreshes: Semaphore::new(REFRESHES_AT_ONCE),

@@ -111,6 +111,7 @@ impl Messages {
 
     /// Checks, resolves `to_user_id`, stores. `Sent.duplicate` tells a repeat.
     pub async fn send(&self, by: u64, send: Send) -> Result<Sent> {
+        self.overload.admit()?;
         let send = self.resolve(by, 0, send).await?;
         self.rooms.send(by, Send { send_at_ms: 0, ..send }).await
     }
@@ -275,6 +276,7 @@ impl Messages {
         };
         self.directs.insert(pair, id);
         if let Some(now_ms) = made_at_ms {
+            self.rooms.born(id, pair, now_ms);
             for (user_id, peer_id) in [(by, other), (other, by)] {
                 let row = new_direct_row(id, user_id, peer_id, now_ms);
                 let except = if user_id == by { session_id } else { 0 };

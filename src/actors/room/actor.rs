@@ -417,7 +417,10 @@ impl RoomState {
         let actors = self.actors.clone();
         let stores = &actors.inner.stores;
         let conversation_id = self.conversation_id();
-        let read = actors.inner.loads.ask(conversation_id).await?;
+        let read = match actors.inner.newborns.take(conversation_id) {
+            Some(new) => new,
+            None => actors.inner.loads.ask(conversation_id).await?,
+        };
         let conversation = read.opening.conversation.ok_or_else(|| {
             Error::not_found(format!(
                 "conversation {conversation_id} does not exist; list yours to find its id"

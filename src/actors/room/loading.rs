@@ -1,12 +1,18 @@
 //! What a room begins with, read for many rooms at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::actors::gather::{Bounds, Gather};
 use crate::actors::overload::{Overload, Shed};
+use crate::protocol::MemberRole;
 use crate::protocol::v1::Message;
 use crate::storage::Stores;
-use crate::storage::starts::Opening;
+use crate::storage::starts::{Opening, first_member, new_direct};
 
 /// Newest messages that a fresh activation reads, to know repeats of them and to push the young ones again.
 const LOAD_MESSAGES: u32 = 64;
@@ -21,6 +27,38 @@ pub struct Loaded {
     pub opening: Opening,
     /// Its newest messages, oldest first.
     pub tail: Vec<Message>,
+}
+
+/// Direct conversations that were just made here, and will be loaded here next: nothing of them need be read. Should
+/// another activation have stored something in one meanwhile, the unique keys say so, as always.
+#[derive(Default)]
+pub struct Newborns(Mutex<HashMap<u64, (Instant, Opening)>>);
+
+/// A conversation is new for this long.
+const NEW_FOR: Duration = Duration::from_secs(1);
+/// Most that are remembered; the room of any other is read.
+const NEWBORNS_MAX: usize = 4096;
+
+impl Newborns {
+    /// A direct conversation of these two was made.
+    pub fn put(&self, id: u64, users: (u64, u64), now_ms: u64) {
+        let (low, high) = (users.0.min(users.1), users.0.max(users.1));
+        let members = [low, high].map(|user_id| first_member(id, user_id, MemberRole::Member, now_ms));
+        let opening = Opening { conversation: Some(new_direct(id, now_ms)), members: Some(members.into()) };
+        let mut newborns = self.0.lock();
+        if newborns.len() >= NEWBORNS_MAX {
+            newborns.retain(|_, (since, _)| since.elapsed() < NEW_FOR);
+        }
+        if newborns.len() < NEWBORNS_MAX {
+            newborns.insert(id, (Instant::now(), opening));
+        }
+    }
+
+    /// What its room begins with, once.
+    pub fn take(&self, id: u64) -> Option<Loaded> {
+        let (since, opening) = self.0.lock().remove(&id)?;
+        (since.elapsed() < NEW_FOR).then(|| Loaded { opening, tail: Vec::new() })
+    }
 }
 
 /// Loads rooms from these stores.

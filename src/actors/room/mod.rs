@@ -65,6 +65,13 @@ impl Rooms {
         self.actors.overload()
     }
 
+    /// A direct conversation was made, and its first message is soon to follow.
+    pub fn born(&self, conversation_id: u64, users: (u64, u64), now_ms: u64) {
+        if self.actors.cluster().owns(&Address::room(conversation_id)) {
+            self.actors.inner.newborns.put(conversation_id, users, now_ms);
+        }
+    }
+
     /// Stores a message and tells the members.
     pub async fn send(&self, by: u64, send: v1::Send) -> Result<v1::Sent> {
         let (reply, answer) = ReplyTo::channel();

@@ -389,17 +389,12 @@ async fn acquaintances(
     epoch: u64,
 ) -> StoreResult<Vec<Acquaintance>> {
     let since = Instant::now();
-    let pairs: Vec<(u64, u64)> = keys.iter().map(|(by, other)| (*by.min(other), *by.max(other))).collect();
-    let others: Vec<u64> = keys.iter().map(|(_, other)| *other).collect();
-    let relations = people.relations_of(&pairs).await?;
-    let mut privacies = people.privacies(&others).await?;
-    privacies.sort_unstable_by_key(|privacy| privacy.user_id);
-    let privacy = |user_id: u64| {
-        let at = privacies.binary_search_by_key(&user_id, |privacy| privacy.user_id);
-        at.map_or(PrivacyRecord { user_id, ..Default::default() }, |at| privacies[at])
+    let found = people.acquaintances(keys).await?;
+    let acquaintance = |((by, other), (relation, privacy)): (&(u64, u64), (Relation, PrivacyRecord))| {
+        let relation = if by < other { relation } else { relation.reversed() };
+        Acquaintance { relation, privacy, epoch, since }
     };
-    let acquaintance = |(relation, other)| Acquaintance { relation, privacy: privacy(other), epoch, since };
-    Ok(relations.into_iter().zip(others).map(acquaintance).collect())
+    Ok(keys.iter().zip(found).map(acquaintance).collect())
 }
 
 /// The other one of two; `None`: `by` is neither.

@@ -595,17 +595,11 @@ fn meetings(overload: &Arc<Overload>, stores: &Stores) -> Gather<(u64, u64), Mee
     Gather::new(overload, bounds, move |pairs: Vec<(u64, u64)>| {
         let stores = stores.clone();
         async move {
-            let found = stores.people.directs_of(&pairs).await?;
+            let found = stores.people.meetings(&pairs).await?;
+            let wanted: Vec<usize> =
+                (0..pairs.len()).filter(|at| matches!(found[*at], (None, true))).collect();
             let mut answers: Vec<Meeting> =
-                found.into_iter().map(|id| Meeting { id, made_at_ms: None }).collect();
-            let missing: Vec<usize> = (0..pairs.len()).filter(|at| answers[*at].id.is_none()).collect();
-            if missing.is_empty() {
-                return Ok(answers);
-            }
-            let others: Vec<u64> = missing.iter().map(|at| pairs[*at].1).collect();
-            let users = stores.accounts.users(&others).await?;
-            let there: HashSet<u64> = users.iter().map(|user| user.id).collect();
-            let wanted: Vec<usize> = missing.into_iter().filter(|at| there.contains(&pairs[*at].1)).collect();
+                found.into_iter().map(|(id, _)| Meeting { id, made_at_ms: None }).collect();
             if wanted.is_empty() {
                 return Ok(answers);
             }

@@ -133,21 +133,18 @@ pub trait PeopleStore: Send + Sync {
     async fn direct_of(&self, a: u64, b: u64) -> StoreResult<Option<u64>>;
     /// How a user stands to the others, from the user's side, in the order of `others`.
     async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>>;
-    /// The direct conversations of these pairs, in their order; `None`: there is none.
-    async fn directs_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Option<u64>>> {
-        let mut directs = Vec::with_capacity(pairs.len());
-        for (a, b) in pairs {
-            directs.push(self.direct_of(*a, *b).await?);
-        }
-        Ok(directs)
-    }
-    /// How the first of each pair stands to the second, in their order.
-    async fn relations_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Relation>> {
-        let mut relations = Vec::with_capacity(pairs.len());
+    /// The direct conversation of each pair, and whether there is such a user as the second, in their order.
+    async fn meetings(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Option<u64>, bool)>>;
+    /// How the first of each pair stands to the second, and the settings of the second, in their order.
+    async fn acquaintances(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Relation, PrivacyRecord)>> {
+        let mut acquaintances = Vec::with_capacity(pairs.len());
         for (user, other) in pairs {
-            relations.push(self.relations(*user, &[*other]).await?.pop().unwrap_or_default());
+            let relation = self.relations(*user, &[*other]).await?.pop().unwrap_or_default();
+            let privacy = self.privacies(&[*other]).await?.pop();
+            let unset = PrivacyRecord { user_id: *other, ..PrivacyRecord::default() };
+            acquaintances.push((relation, privacy.unwrap_or(unset)));
         }
-        Ok(relations)
+        Ok(acquaintances)
     }
     /// Changes preferences of one who has not left; whether there is such a member.
     async fn set_preferences(

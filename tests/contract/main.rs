@@ -92,7 +92,7 @@ macro_rules! contract {
                 nodes_that_make_the_same_conversations_agree
                 rooms_open_as_when_they_are_read_one_by_one
                 tails_are_the_newest_messages_of_each
-                relations_of_many_are_those_of_each
+                acquaintances_of_many_are_those_of_each
             }
             list {
                 the_newest_activity_comes_first

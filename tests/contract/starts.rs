@@ -1,12 +1,12 @@
 //! What the first messages of conversations need, for many together; and what that costs a MariaDB in statements.
 
-use rookery::domain::privacy::Relation;
+use rookery::domain::privacy::{Audience, Relation};
 use rookery::protocol::{ContactState, ConversationKind};
 use rookery::storage::starts::{MEMBERS_TOGETHER, new_direct_row};
-use rookery::storage::{BlockRecord, ContactRecord, MemberRecord, StoreError, Stores};
+use rookery::storage::{BlockRecord, ContactRecord, MemberRecord, PrivacyRecord, StoreError, Stores};
 use sea_orm::sqlx::{self, Row as _};
 
-use crate::fixture::{add_members, group, member, message, mysql_config, opened, remove_member};
+use crate::fixture::{add_members, group, member, message, mysql_config, opened, remove_member, user};
 use crate::mariadb_server::MariaDb;
 
 /// Pairs of one user with each of so many others.
@@ -17,8 +17,13 @@ fn pairs(others: u64) -> Vec<(u64, u64)> {
 pub async fn many_direct_conversations_are_made_once(stores: &Stores) {
     let wanted = pairs(150);
     let (old, _) = stores.conversations.direct(900, 3, 5).await.expect("it is created");
-    let found = stores.people.directs_of(&wanted).await.expect("they are looked for");
-    assert_eq!(found.iter().flatten().collect::<Vec<_>>(), [&old.id]);
+    let ada = stores.accounts.create_user(user("ada", "Ada")).await.expect("the name is free").id;
+    let found = stores.people.meetings(&wanted).await.expect("they are looked for");
+    assert_eq!(found.iter().filter_map(|(id, _)| *id).collect::<Vec<_>>(), [old.id]);
+    assert!(found.iter().zip(&wanted).all(|((_, is_there), (_, other))| *is_there == (*other == ada)));
+    let found =
+        stores.people.meetings(&[(900, ada), (900, 77), (3, 900)]).await.expect("they are looked for");
+    assert_eq!(found, [(None, true), (None, false), (Some(old.id), false)]);
     // One of them is there, one is asked for twice.
     let mut asked = wanted.clone();
     asked.push((2, 900));
@@ -27,8 +32,8 @@ pub async fn many_direct_conversations_are_made_once(stores: &Stores) {
     assert_eq!(made[150].0, made[1].0, "either side of a pair");
     assert_eq!(made[..150].iter().filter(|(_, is_new)| *is_new).count(), 149);
     let ids: Vec<u64> = made.iter().map(|(id, _)| *id).collect();
-    let found = stores.people.directs_of(&asked).await.expect("they are looked for");
-    assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), ids);
+    let found = stores.people.meetings(&asked).await.expect("they are looked for");
+    assert_eq!(found.into_iter().filter_map(|(id, _)| id).collect::<Vec<_>>(), ids);
     // As those that are made one by one.
     let row = stores.conversations.conversation_of(900, ids[7]).await.expect("it is read");
     assert_eq!(row, Some(new_direct_row(ids[7], 900, 8, 10)));
@@ -122,7 +127,7 @@ pub async fn tails_are_the_newest_messages_of_each(stores: &Stores) {
     assert_eq!((tails[3].len(), tails[2].len(), tails[0][5].reactions.len()), (8, 0, 1));
 }
 
-pub async fn relations_of_many_are_those_of_each(stores: &Stores) {
+pub async fn acquaintances_of_many_are_those_of_each(stores: &Stores) {
     let contact = |user_id, contact_id, state| ContactRecord {
         user_id,
         contact_id,
@@ -141,11 +146,21 @@ pub async fn relations_of_many_are_those_of_each(stores: &Stores) {
     }
     let mut wanted = vec![(1, 2), (2, 1), (1, 3), (3, 1), (8, 40), (5, 6), (9, 10)];
     wanted.extend((100..200).map(|user| (user, user + 1)));
-    let found = stores.people.relations_of(&wanted).await.expect("they are read");
-    for ((user, other), relation) in wanted.iter().zip(&found) {
+    let strict = PrivacyRecord {
+        user_id: 3,
+        who_may_write: Audience::Contacts,
+        who_may_add: Audience::Nobody,
+        ..PrivacyRecord::default()
+    };
+    stores.people.set_privacy(strict).await.expect("it is stored");
+    let all = stores.people.acquaintances(&wanted).await.expect("they are read");
+    for ((user, other), (relation, privacy)) in wanted.iter().zip(&all) {
         let alone = stores.people.relations(*user, &[*other]).await.expect("they are read");
         assert_eq!(alone, [*relation], "{user} and {other}");
+        let alone = PrivacyRecord { user_id: *other, ..PrivacyRecord::default() };
+        assert_eq!(*privacy, if *other == 3 { strict } else { alone });
     }
+    let found: Vec<Relation> = all.into_iter().map(|(relation, _)| relation).collect();
     assert!(found[0].friends && found[4].friends && !found[5].friends);
     assert_eq!(found[3], Relation { blocks: true, ..Relation::default() });
     assert!(found[6].blocks && found[6].blocked);
@@ -191,11 +206,12 @@ async fn first_messages_of_many_conversations_cost_few_statements() {
     assert_eq!(openings.expect("they are read").len(), ids.len());
     let (read_by, tails) = cost(&server, others.messages.tails(&ids, 64)).await;
     assert!(tails.expect("they are read").iter().all(|tail| tail.len() == 2));
-    assert!(opened_by <= 2, "conversations and members: {opened_by}");
-    // A UNION counts as one, whatever it is made of.
-    assert!(read_by <= 2, "{read_by}");
-    let (related_by, _) = cost(&server, others.people.relations_of(&wanted)).await;
-    assert!(related_by <= 3, "{related_by}");
-    let (found_by, _) = cost(&server, others.people.directs_of(&wanted)).await;
+    assert_eq!(opened_by, 1, "conversations with their members");
+    assert_eq!(read_by, 1);
+    let (related_by, _) = cost(&server, others.people.acquaintances(&wanted)).await;
+    assert!(related_by <= 2, "{related_by}");
+    let (found_by, _) = cost(&server, others.people.meetings(&wanted)).await;
     assert_eq!(found_by, 1);
+    let (made_by, _) = cost(&server, others.conversations.make_directs(&[(800, 801)], 10)).await;
+    assert!(made_by <= 4, "BEGIN, conversation, members, COMMIT: {made_by}");
 }

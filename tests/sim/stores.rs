@@ -240,6 +240,7 @@ pass_on! { PeopleStore:
     read blocks(user_id: u64, after_id: u64, limit: u32) -> Vec<BlockRecord>;
     read list_sizes(user_id: u64) -> (u64, u64);
     read direct_of(a: u64, b: u64) -> Option<u64>;
+    read meetings(pairs: &[(u64, u64)]) -> Vec<(Option<u64>, bool)>;
     read relations(user_id: u64, others: &[u64]) -> Vec<Relation>;
     write set_preferences(
         user_id: u64, conversation_id: u64, change: PreferenceChange, now_ms: u64

@@ -71,14 +71,14 @@ impl PeopleStore for CachedStores {
         self.plain.people.direct_of(a, b).await
     }
 
-    async fn directs_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Option<u64>>> {
+    async fn meetings(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Option<u64>, bool)>> {
         self.count_plain();
-        self.plain.people.directs_of(pairs).await
+        self.plain.people.meetings(pairs).await
     }
 
-    async fn relations_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Relation>> {
+    async fn acquaintances(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Relation, PrivacyRecord)>> {
         self.count_plain();
-        self.plain.people.relations_of(pairs).await
+        self.plain.people.acquaintances(pairs).await
     }
 
     async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>> {

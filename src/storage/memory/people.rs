@@ -117,6 +117,16 @@ impl PeopleStore for MemoryStores {
         self.read(|state| state.directs.get(&(a.min(b), a.max(b))).copied())
     }
 
+    async fn meetings(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Option<u64>, bool)>> {
+        self.read(|state| {
+            let meeting = |(user, other): &(u64, u64)| {
+                let direct = state.directs.get(&(*user.min(other), *user.max(other))).copied();
+                (direct, state.users.contains_key(other))
+            };
+            pairs.iter().map(meeting).collect()
+        })
+    }
+
     async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>> {
         self.read(|state| others.iter().map(|other| state.relation(user_id, *other)).collect())
     }

@@ -278,12 +278,12 @@ impl PeopleStore for SqlStores {
         Ok(self.direct_by_key(&direct_key(a, b)).await?.map(|record| record.id))
     }
 
-    async fn directs_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Option<u64>>> {
-        self.find_directs(pairs).await
+    async fn meetings(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Option<u64>, bool)>> {
+        self.read_meetings(pairs).await
     }
 
-    async fn relations_of(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<Relation>> {
-        self.read_relations(pairs).await
+    async fn acquaintances(&self, pairs: &[(u64, u64)]) -> StoreResult<Vec<(Relation, PrivacyRecord)>> {
+        self.read_acquaintances(pairs).await
     }
 
     async fn relations(&self, user_id: u64, others: &[u64]) -> StoreResult<Vec<Relation>> {

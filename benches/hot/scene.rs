@@ -105,7 +105,7 @@ impl Scene {
             peer_address: String::new(),
         };
         let woken = Arc::clone(&self.woken);
-        let socket = Socket { wake: Box::new(move || woken.wake(place)), cut: Box::new(|| {}) };
+        let socket = Socket { wake: Box::new(move |_| woken.wake(place)), cut: Box::new(|| {}) };
         let node = &self.nodes[place % self.nodes.len()];
         let session = node.sessions().open(open, socket).await.expect("the node takes sessions");
         Seat { session }

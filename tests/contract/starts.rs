@@ -138,7 +138,7 @@ pub async fn acquaintances_of_many_are_those_of_each(stores: &Stores) {
     let friends = |a, b| [contact(a, b, ContactState::Friend), contact(b, a, ContactState::Friend)];
     stores.contacts.put_contacts(&friends(1, 2)).await.expect("it is stored");
     stores.contacts.put_contacts(&friends(40, 8)).await.expect("it is stored");
-    let asked = [contact(5, 6, ContactState::Outgoing), contact(6, 5, ContactState::Incoming)];
+    let asked = [contact(5, 6, ContactState::Requested), contact(6, 5, ContactState::Invited)];
     stores.contacts.put_contacts(&asked).await.expect("it is stored");
     for (user_id, blocked_id) in [(3, 1), (9, 10), (10, 9)] {
         let block = BlockRecord { user_id, blocked_id, created_at_ms: 1 };

@@ -5,24 +5,50 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Times by powers of two of a microsecond: enough to tell 0.1 ms from 1 ms.
-#[derive(Debug, Default)]
+/// Times in microseconds, four steps to each power of two: what is told is a quarter too long at most.
+#[derive(Debug)]
 pub struct Latency {
     buckets: [AtomicU64; BUCKETS],
 }
 
-/// The last one is for all from 2^22 µs (four seconds) up.
-const BUCKETS: usize = 24;
+/// Steps between a power of two and the next one.
+const STEPS: u64 = 4;
+/// The last one is for all from 7 × 2^20 µs (seven seconds) up.
+const BUCKETS: usize = 88;
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+/// The bucket of a time: each number up to 7 has its own.
+fn bucket_of(micros: u64) -> usize {
+    if micros < STEPS {
+        return micros as usize;
+    }
+    let octave = micros.ilog2() - STEPS.ilog2();
+    let step = (micros >> octave) - STEPS;
+    ((u64::from(octave) + 1) * STEPS + step).min(BUCKETS as u64 - 1) as usize
+}
+
+/// The first time beyond a bucket.
+fn end_of(bucket: usize) -> u64 {
+    let (octave, step) = ((bucket as u64 + 1) / STEPS, (bucket as u64 + 1) % STEPS);
+    match octave.checked_sub(1) {
+        None => step,
+        Some(octave) => (STEPS + step) << octave,
+    }
+}
 
 impl Latency {
     /// Notes one.
     pub fn note(&self, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = (64 - micros.leading_zeros() as usize).min(BUCKETS - 1);
-        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.buckets[bucket_of(micros)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The time, rounded up to a power of two of a microsecond, within which this share of all stayed. 0: none yet.
+    /// The time, rounded up to the end of its step, within which this share of all stayed. 0: none yet.
     pub fn quantile_us(&self, share: f64) -> u64 {
         let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
         let all: u64 = counts.iter().sum();
@@ -30,7 +56,7 @@ impl Latency {
         for (bucket, count) in counts.iter().enumerate() {
             seen += count;
             if all > 0 && seen as f64 >= share * all as f64 {
-                return 1 << bucket;
+                return end_of(bucket);
             }
         }
         0
@@ -114,15 +140,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_a_power_of_two_that_bounds_it() {
+    fn a_quantile_is_the_end_of_a_step_that_bounds_it() {
         let latency = Latency::default();
         assert_eq!(latency.quantile_us(0.99), 0);
         for micros in 1..=100 {
             latency.note(Duration::from_micros(micros));
         }
-        assert_eq!(latency.quantile_us(0.5), 64);
-        assert_eq!(latency.quantile_us(0.99), 128);
+        assert_eq!(latency.quantile_us(0.5), 56);
+        assert_eq!(latency.quantile_us(0.99), 112);
         latency.note(Duration::from_secs(1000));
-        assert_eq!(latency.quantile_us(1.0), 1 << 23);
+        assert_eq!(latency.quantile_us(1.0), 8 << 20);
+    }
+
+    #[test]
+    fn the_steps_follow_each_other_without_a_gap() {
+        for bucket in 1..BUCKETS {
+            assert_eq!(bucket_of(end_of(bucket - 1)), bucket);
+            assert_eq!(bucket_of(end_of(bucket) - 1), bucket);
+        }
     }
 }

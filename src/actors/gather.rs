@@ -253,6 +253,7 @@ mod tests {
         let answers = join_all((20..45).map(|key| scene.gather.ask(key))).await;
         assert!(answers.iter().zip(20..).all(|(answer, key)| *answer == Ok(key * 2)));
         assert_eq!(*scene.sizes.lock(), [1, 10, 10, 5]);
+        tokio::time::sleep(2 * COMPANY_WAIT).await;
         assert_eq!(scene.gather.0.waiting.lock().lanes, 0);
     }
 

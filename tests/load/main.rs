@@ -124,6 +124,7 @@ fn a_backlog_is_stored_and_fetched_whole() {
         assert_eq!(number(&report, "written"), 100, "{report:#}");
         assert_eq!(report["checked"]["received"], 100, "{report:#}");
         assert!(figure(&report, "stored") > 0.0 && figure(&report, "fetched by sync") > 0.0, "{report:#}");
+        assert!(figure(&report, "fetching: this load's CPU") >= 0.0, "{report:#}");
     }
 }
 

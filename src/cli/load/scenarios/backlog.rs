@@ -74,7 +74,10 @@ pub(super) async fn backlog(run: &Run, args: &BacklogArgs) -> anyhow::Result<Rep
     announce("fetching …");
     let came = Instant::now();
     let online = people::connect(run, offline, args.users, |at| at + 1).await?;
+    let costs = Costs::begin(&run.args, None);
     let fetching = fetch_all(run, args, online, &conversations).await?;
+    let mut spent = frame(&run.args, "backlog", args.users);
+    costs.end(&mut spent, None).await;
     let from_connect = came.elapsed();
     run.recorder.measure(false);
     for (fetched, written) in fetching.inboxes.iter().zip(&written) {
@@ -86,6 +89,15 @@ pub(super) async fn backlog(run: &Run, args: &BacklogArgs) -> anyhow::Result<Rep
     report.figure("stored", report.messages_per_second, "a second");
     report.figure("fetched by sync", report.deliveries_per_second, "a second");
     report.figure("fetched, connecting included", fetched as f64 / from_connect.as_secs_f64(), "a second");
+    for (role, name) in [
+        ("server", "fetching: server CPU"),
+        ("database", "fetching: database CPU"),
+        ("this load", "fetching: this load's CPU"),
+    ] {
+        let used: f64 =
+            spent.processes.iter().filter(|one| one.role == role).map(|one| one.cpu_seconds).sum();
+        report.figure(name, used * 1e6 / fetched.max(1) as f64, "µs a message");
+    }
     Ok(report)
 }
 

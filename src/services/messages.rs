@@ -1,6 +1,7 @@
 //! Sending, syncing and reading history, for every edge.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -393,26 +394,47 @@ impl Messages {
         limit: usize,
         room: &mut usize,
     ) -> Result<(Vec<Message>, bool)> {
-        let mut messages = Vec::new();
+        let mut places: Vec<(u64, u64)> = Vec::with_capacity(request.cursors.len());
+        let mut named: HashMap<u64, usize> = HashMap::with_capacity(request.cursors.len());
         for cursor in &request.cursors {
-            let member = match self.stores.conversations.member(cursor.conversation_id, by).await? {
-                Some(member) if member.removed_at_ms == 0 => member,
-                // One who has left learns so from the list, and gets nothing more.
-                Some(_) => continue,
-                None => self.member(by, cursor.conversation_id).await?,
-            };
-            let after = cursor.seq.max(member.first_seq.saturating_sub(1));
-            let wanted = (limit - messages.len()) as u32;
-            for message in self.stores.messages.after(cursor.conversation_id, after, wanted + 1).await? {
-                // The first message always fits: a frame holds the longest one.
-                let fits = takes(room, json_bytes(&message)) || messages.is_empty();
-                if messages.len() == limit || !fits {
-                    return Ok((messages, true));
+            // Of one that is named twice, nothing is told twice.
+            match named.entry(cursor.conversation_id) {
+                Entry::Occupied(at) => places[*at.get()].1 = places[*at.get()].1.min(cursor.seq),
+                Entry::Vacant(place) => {
+                    place.insert(places.len());
+                    places.push((cursor.conversation_id, cursor.seq));
                 }
-                messages.push(message);
             }
         }
-        Ok((messages, false))
+        let ids: Vec<u64> = places.iter().map(|(id, _)| *id).collect();
+        let mut found = HashMap::with_capacity(ids.len());
+        if !ids.is_empty() {
+            let members = self.stores.conversations.memberships(by, &ids).await?;
+            found.extend(members.into_iter().map(|member| (member.conversation_id, member)));
+        }
+        let mut tails = Vec::with_capacity(places.len());
+        for (id, seq) in places {
+            let first_seq = match found.get(&id) {
+                Some(member) if member.removed_at_ms == 0 => member.first_seq,
+                // One who has left learns so from the list, and gets nothing more.
+                Some(_) => continue,
+                None => self.member(by, id).await?.first_seq,
+            };
+            tails.push((id, seq.max(first_seq.saturating_sub(1))));
+        }
+        if tails.is_empty() {
+            return Ok((Vec::new(), false));
+        }
+        let mut messages = self.stores.messages.tails(&tails, limit as u32 + 1).await?;
+        // The first message always fits: a frame holds the longest one.
+        let fitting = messages
+            .iter()
+            .enumerate()
+            .take_while(|(at, message)| *at < limit && (takes(room, json_bytes(message)) || *at == 0))
+            .count();
+        let more = fitting < messages.len();
+        messages.truncate(fitting);
+        Ok((messages, more))
     }
 
     async fn list(
@@ -424,30 +446,25 @@ impl Messages {
     ) -> Result<(Vec<Conversation>, String)> {
         let List { by, token, limit, except } = list;
         let before = Page::parse(page)?.map(|page| (page.activity_ms, page.id));
-        let rows = self.stores.conversations.conversations_of(by, token.since_ms, before, limit + 1).await?;
+        let store = &self.stores.conversations;
+        let rows = store.list_sparing(by, token.since_ms, before, limit + 1, except).await?;
         let mut conversations = Vec::new();
         let mut last: Option<(u64, u64)> = None;
         let mut more = false;
         for (at, row) in rows.into_iter().enumerate() {
-            let position = (row.activity_ms(), row.conversation.id);
-            let changed_ms = row.changed_ms();
-            let conversation = Conversation::from(row);
-            let bytes = CONVERSATION_JSON_BYTES
-                + escaped_bytes(&conversation.name)
-                + escaped_bytes(&conversation.description)
-                + escaped_bytes(&conversation.announcement)
-                + conversation.draft.as_ref().map_or(0, |draft| escaped_bytes(&draft.text))
-                + conversation.last_message.as_ref().map_or(0, json_bytes);
+            let place = row.place();
+            let state = (place.conversation_id, place.changed_ms, place.last_seq);
+            // What the client knows takes no room.
+            let conversation =
+                if token.told.contains(&state) { None } else { row.whole().map(Conversation::from) };
+            let bytes = conversation.as_ref().map_or(0, conversation_bytes);
             if at == limit as usize || (!takes(&mut room, bytes) && last.is_some()) {
                 more = true;
                 break;
             }
-            last = Some(position);
-            let state = (conversation.conversation_id, changed_ms, conversation.last_seq);
+            last = Some((place.activity_ms, place.conversation_id));
             next_token.tell(state);
-            if !except.contains(&conversation.conversation_id) && !token.told.contains(&state) {
-                conversations.push(conversation);
-            }
+            conversations.extend(conversation);
         }
         let previews = conversations.iter_mut().filter_map(|row| row.last_message.as_mut());
         self.veil(by, previews.collect()).await?;
@@ -457,6 +474,16 @@ impl Messages {
         };
         Ok((conversations, next))
     }
+}
+
+/// At least the length of a conversation's JSON.
+fn conversation_bytes(conversation: &Conversation) -> usize {
+    CONVERSATION_JSON_BYTES
+        + escaped_bytes(&conversation.name)
+        + escaped_bytes(&conversation.description)
+        + escaped_bytes(&conversation.announcement)
+        + conversation.draft.as_ref().map_or(0, |draft| escaped_bytes(&draft.text))
+        + conversation.last_message.as_ref().map_or(0, json_bytes)
 }
 
 /// What a page of the list is asked for.

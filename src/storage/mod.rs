@@ -16,6 +16,7 @@ pub mod sql;
 pub mod starts;
 mod view;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -246,6 +247,51 @@ impl ConversationRow {
     }
 }
 
+/// Where a conversation stands in a user's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListPlace {
+    /// Which.
+    pub conversation_id: u64,
+    /// See [`ConversationRow::activity_ms`].
+    pub activity_ms: u64,
+    /// See [`ConversationRow::changed_ms`].
+    pub changed_ms: u64,
+    /// The newest entry that the user may see; 0: none.
+    pub last_seq: u64,
+}
+
+/// A conversation of a list of which the reader knows some.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ListRow {
+    /// With all that is shown of it.
+    Whole(Box<ConversationRow>),
+    /// One that the reader knows.
+    Place(ListPlace),
+}
+
+impl ListRow {
+    /// Its place.
+    pub fn place(&self) -> ListPlace {
+        match self {
+            Self::Place(place) => *place,
+            Self::Whole(row) => ListPlace {
+                conversation_id: row.conversation.id,
+                activity_ms: row.activity_ms(),
+                changed_ms: row.changed_ms(),
+                last_seq: if row.member.removed_at_ms == 0 { row.newest.0 } else { 0 },
+            },
+        }
+    }
+
+    /// Its row, if it has one.
+    pub fn whole(self) -> Option<ConversationRow> {
+        match self {
+            Self::Whole(row) => Some(*row),
+            Self::Place(_) => None,
+        }
+    }
+}
+
 /// A member's cursors to keep; they never move backwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CursorAdvance {
@@ -411,6 +457,14 @@ pub trait ConversationStore: Send + Sync {
     }
     /// One membership, also of one who has left.
     async fn member(&self, conversation_id: u64, user_id: u64) -> StoreResult<Option<MemberRecord>>;
+    /// The memberships that a user has, or had, of these conversations, in any order.
+    async fn memberships(&self, user_id: u64, conversation_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
+        let mut found = Vec::new();
+        for conversation_id in conversation_ids {
+            found.extend(self.member(*conversation_id, user_id).await?);
+        }
+        Ok(found)
+    }
     /// Moves cursors forward; a cursor behind the stored one changes nothing.
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()>;
     /// The conversations of a user (those left too, where `changed_since_ms` is not 0) that changed at or after
@@ -422,6 +476,22 @@ pub trait ConversationStore: Send + Sync {
         before: Option<(u64, u64)>,
         limit: u32,
     ) -> StoreResult<Vec<ConversationRow>>;
+    /// The same for one who has no use for the rows of `spared`, which get no more than their places.
+    async fn list_sparing(
+        &self,
+        user_id: u64,
+        changed_since_ms: u64,
+        before: Option<(u64, u64)>,
+        limit: u32,
+        spared: &HashSet<u64>,
+    ) -> StoreResult<Vec<ListRow>> {
+        let rows = self.conversations_of(user_id, changed_since_ms, before, limit).await?;
+        let listed = rows.into_iter().map(|row| ListRow::Whole(Box::new(row))).map(|row| match row.place() {
+            place if spared.contains(&place.conversation_id) => ListRow::Place(place),
+            _ => row,
+        });
+        Ok(listed.collect())
+    }
     /// The conversations of a user in that list's order, without their rows: (activity, id), newest first.
     async fn order_of(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {
         let rows = self.conversations_of(user_id, 0, None, u32::MAX).await?;
@@ -473,6 +543,19 @@ pub trait MessageStore: Send + Sync {
     async fn stored(&self, keys: &[ClientKey]) -> StoreResult<Vec<(ClientKey, u64, u64)>>;
     /// Messages with `after_seq < seq`, oldest first.
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>>;
+    /// Messages behind each of these places (conversation, seq), of which no two are in one conversation: conversation by
+    /// conversation in the order given, oldest first, and `limit` in all at most.
+    async fn tails(&self, places: &[(u64, u64)], limit: u32) -> StoreResult<Vec<Message>> {
+        let mut messages = Vec::new();
+        for (conversation_id, seq) in places {
+            let left = limit - messages.len() as u32;
+            if left == 0 {
+                break;
+            }
+            messages.extend(self.after(*conversation_id, *seq, left).await?);
+        }
+        Ok(messages)
+    }
     /// The first seq whose message was stored at `at_ms` (Unix milliseconds) or later; behind the newest where there is
     /// none. Halves the log, as times grow with seqs: where clocks of nodes differ, it is as far off as they are.
     async fn seq_at(&self, conversation_id: u64, at_ms: u64) -> StoreResult<u64> {
@@ -498,7 +581,7 @@ pub trait MessageStore: Send + Sync {
         Ok(found)
     }
     /// The newest messages of each conversation, oldest first, `limit` at most; in the order of the ids.
-    async fn tails(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+    async fn newest(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
         let mut tails = Vec::with_capacity(conversation_ids.len());
         for id in conversation_ids {
             tails.push(self.before(*id, u64::MAX >> 1, 1, limit).await?);

@@ -22,11 +22,11 @@ pub async fn veil(
         MessageKind::Edit => Some((message.conversation_id, message.target_seq)),
         _ => None,
     };
-    let keys: Vec<(u64, u64)> = messages
-        .iter()
-        .flat_map(|message| [Some((message.conversation_id, message.seq)), edited(message)])
-        .flatten()
-        .collect();
+    let mut keys: Vec<(u64, u64)> = Vec::with_capacity(messages.len());
+    for message in &messages {
+        keys.push((message.conversation_id, message.seq));
+        keys.extend(edited(message));
+    }
     let hidden: HashSet<(u64, u64)> = marks.hidden_among(by, &keys).await?.into_iter().collect();
     for message in messages {
         if message

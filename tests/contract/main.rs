@@ -91,7 +91,7 @@ macro_rules! contract {
                 many_direct_conversations_are_made_once
                 nodes_that_make_the_same_conversations_agree
                 rooms_open_as_when_they_are_read_one_by_one
-                tails_are_the_newest_messages_of_each
+                the_newest_messages_are_those_of_each
                 acquaintances_of_many_are_those_of_each
             }
             list {

@@ -106,7 +106,7 @@ pub async fn rooms_open_as_when_they_are_read_one_by_one(stores: &Stores) {
     assert_eq!(direct.kind, ConversationKind::Direct);
 }
 
-pub async fn tails_are_the_newest_messages_of_each(stores: &Stores) {
+pub async fn the_newest_messages_are_those_of_each(stores: &Stores) {
     for id in 1..=20u64 {
         let log: Vec<_> = (1..=id).map(|seq| message(id, seq, 5, &format!("m{seq}"))).collect();
         stores.messages.append(&log).await.expect("it is stored");
@@ -119,7 +119,7 @@ pub async fn tails_are_the_newest_messages_of_each(stores: &Stores) {
     };
     stores.messages.append(&[reaction]).await.expect("it is stored");
     let ids = [7, 3, 99, 20, 3, 1, 12, 2, 15];
-    let tails = stores.messages.tails(&ids, 8).await.expect("they are read");
+    let tails = stores.messages.newest(&ids, 8).await.expect("they are read");
     for (id, tail) in ids.iter().zip(&tails) {
         let alone = stores.messages.before(*id, u64::MAX >> 1, 1, 8).await.expect("it is read");
         assert_eq!(tail, &alone, "of {id}");

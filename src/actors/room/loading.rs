@@ -75,7 +75,7 @@ pub fn loads(overload: &Arc<Overload>, stores: &Stores) -> Gather<u64, Loaded> {
                 .filter_map(|(id, opening)| opening.conversation.as_ref().map(|_| *id))
                 .collect();
             // The log last: whoever has stored something has been a member before.
-            let mut tails = stores.messages.tails(&there, LOAD_MESSAGES).await?.into_iter();
+            let mut tails = stores.messages.newest(&there, LOAD_MESSAGES).await?.into_iter();
             let load = |opening: Opening| {
                 let tail = opening.conversation.as_ref().and_then(|_| tails.next()).unwrap_or_default();
                 Loaded { opening, tail }

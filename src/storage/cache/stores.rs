@@ -2,6 +2,7 @@
 //! [`CachedStores::arbiters`] for everything that decides. Both write alike: what a write touches is forgotten on all
 //! nodes before it answers. The header of [`super`] tells what is read how.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,8 +15,8 @@ use crate::protocol::v1::Message;
 use crate::storage::starts::Opening;
 use crate::storage::{
     AccountStore, ClientKey, ContactRecord, ContactStore, ConversationRecord, ConversationRow,
-    ConversationStore, CursorAdvance, DeviceRecord, MemberRecord, MessageStore, NewGroup, ProfileChange,
-    StoreError, StoreResult, Stores, TokenOwner, UserRecord,
+    ConversationStore, CursorAdvance, DeviceRecord, ListRow, MemberRecord, MessageStore, NewGroup,
+    ProfileChange, StoreError, StoreResult, Stores, TokenOwner, UserRecord,
 };
 
 impl Cached for Option<User> {
@@ -420,6 +421,11 @@ impl ConversationStore for CachedStores {
         self.plain.conversations.member(conversation_id, user_id).await
     }
 
+    async fn memberships(&self, user_id: u64, conversation_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
+        self.count_plain();
+        self.plain.conversations.memberships(user_id, conversation_ids).await
+    }
+
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {
         // No cursor is cached.
         self.plain.conversations.advance_cursors(cursors).await
@@ -434,6 +440,18 @@ impl ConversationStore for CachedStores {
     ) -> StoreResult<Vec<ConversationRow>> {
         self.count_plain();
         self.plain.conversations.conversations_of(user_id, changed_since_ms, before, limit).await
+    }
+
+    async fn list_sparing(
+        &self,
+        user_id: u64,
+        changed_since_ms: u64,
+        before: Option<(u64, u64)>,
+        limit: u32,
+        spared: &HashSet<u64>,
+    ) -> StoreResult<Vec<ListRow>> {
+        self.count_plain();
+        self.plain.conversations.list_sparing(user_id, changed_since_ms, before, limit, spared).await
     }
 
     async fn order_of(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {
@@ -481,9 +499,14 @@ impl MessageStore for CachedStores {
         self.plain.messages.after(conversation_id, after_seq, limit).await
     }
 
-    async fn tails(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+    async fn newest(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
         self.count_plain();
-        self.plain.messages.tails(conversation_ids, limit).await
+        self.plain.messages.newest(conversation_ids, limit).await
+    }
+
+    async fn tails(&self, places: &[(u64, u64)], limit: u32) -> StoreResult<Vec<Message>> {
+        self.count_plain();
+        self.plain.messages.tails(places, limit).await
     }
 
     async fn at(&self, keys: &[(u64, u64)]) -> StoreResult<Vec<Message>> {

@@ -6,24 +6,19 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use parking_lot::Mutex;
-use sea_orm::sqlx::pool::PoolConnection;
 use sea_orm::sqlx::{
-    self, Arguments, AssertSqlSafe, Connection as _, Database, Encode, MySql, MySqlConnection,
-    SqliteConnection, Type,
+    self, Arguments, AssertSqlSafe, Connection as _, Database, Encode, MySqlConnection, SqliteConnection,
+    Type,
 };
 use sea_orm::{DatabaseConnection, DbBackend, DbErr, RuntimeErr};
-use tokio::time::Instant;
 
 use super::changes;
 use super::convert::{extra_json, int};
+use super::driver::{Kept, not_reached};
 use super::ladder::STATEMENT_ROWS;
 use crate::protocol::v1::Message;
 
-/// A kept connection that was idle for longer goes back to the pool, which tries it before use.
-const TRUSTED_IDLE: Duration = Duration::from_millis(250);
 /// What a row weighs beside its texts, roughly, in bytes.
 const ROW_BYTES: usize = 256;
 const COLUMNS: &str = "INSERT INTO `messages` (`conversation_id`, `seq`, `sender_id`, `client_id`, `kind`, `text`, \
@@ -36,45 +31,6 @@ const ROW_PARAMETERS: usize = 11;
 pub fn bytes(message: &Message) -> usize {
     let attachments = message.attachments.iter().map(|file| ROW_BYTES + file.name.len() + file.mime.len());
     ROW_BYTES + message.text.len() + attachments.sum::<usize>() + 20 * message.mentions.len()
-}
-
-/// Connections to MySQL that appends keep between them; the newest is taken first. SQLite's one writer is shared with
-/// all other writes and is not kept.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    connections: Arc<Mutex<Vec<Idle>>>,
-    max: usize,
-}
-
-/// A connection, and since when it is idle.
-type Idle = (PoolConnection<MySql>, Instant);
-
-impl Kept {
-    /// Keeps a quarter of the pool's connections at most: the rest is for all other requests.
-    pub fn of_pool(connections_max: u32) -> Self {
-        Self { connections: Arc::default(), max: connections_max as usize / 4 }
-    }
-
-    /// Gives all of them back to their pool.
-    pub fn clear(&self) {
-        self.connections.lock().clear();
-    }
-
-    fn put(&self, connection: PoolConnection<MySql>) {
-        let mut kept = self.connections.lock();
-        if kept.len() < self.max {
-            kept.push((connection, Instant::now()));
-        }
-    }
-
-    async fn take(&self, pool: &sqlx::MySqlPool) -> Result<PoolConnection<MySql>, DbErr> {
-        let kept = self.connections.lock().pop();
-        match kept {
-            Some((connection, since)) if since.elapsed() < TRUSTED_IDLE => Ok(connection),
-            // Dropping it gives it back.
-            _ => Box::pin(pool.acquire()).await.map_err(not_reached),
-        }
-    }
 }
 
 /// Appends runs of messages, each as long as a rung of the ladder: all or none. `sent` is set before anything is sent
@@ -190,10 +146,6 @@ where
         values.add(int(message.created_at_ms)).map_err(sqlx::Error::Encode)?;
     }
     Ok(values)
-}
-
-fn not_reached(error: sqlx::Error) -> DbErr {
-    DbErr::Conn(RuntimeErr::SqlxError(error.into()))
 }
 
 fn failed(error: sqlx::Error) -> DbErr {

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::append::Kept;
+use super::driver::Kept;
 use super::pools::{self, Location};
 use crate::config::StorageConfig;
 use crate::storage::{StoreError, StoreResult};
@@ -51,12 +51,15 @@ pub struct Pools {
     pub write: DatabaseConnection,
     /// Of the writing pool, for appends.
     pub kept: Kept,
+    /// The same of the reading pool, for lists and logs.
+    pub kept_reads: Kept,
 }
 
 impl Pools {
     /// Ends all connections once they are free. Requests are refused from the first moment.
     async fn close(&self) {
         self.kept.clear();
+        self.kept_reads.clear();
         for pool in [&self.read, &self.write] {
             if let Err(error) = pool.close_by_ref().await {
                 tracing::debug!(target: "rookery::storage", %error, "a pool did not close");

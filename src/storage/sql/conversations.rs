@@ -1,7 +1,7 @@
 //! [`ConversationStore`]: conversations and memberships. The list of a user's conversations is in [`super::list`].
 //! What changes in groups is in [`super::rooms`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,12 +15,13 @@ use sha2::{Digest as _, Sha256};
 use super::SqlStores;
 use super::convert::{all, int, new_member, uint};
 use super::entity::{conversation, member};
+use super::entries;
 use super::ladder::{cut, padded};
 use super::sayings;
 use crate::protocol::{ConversationKind, MemberRole};
 use crate::storage::starts::{Opening, first_member, new_direct};
 use crate::storage::{
-    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
+    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, ListRow, MemberRecord, NewGroup,
     ROSTER_MAX, RoomRules, RoomStore as _, Saying, StoreError, StoreResult,
 };
 
@@ -155,6 +156,16 @@ impl ConversationStore for SqlStores {
             .await
     }
 
+    async fn memberships(&self, user_id: u64, conversation_ids: &[u64]) -> StoreResult<Vec<MemberRecord>> {
+        let ids = &conversation_ids.iter().map(|id| int(*id)).collect::<Vec<_>>();
+        self.database
+            .read_on(|mut reads| async move {
+                let rows = entries::memberships(&mut reads, int(user_id), ids).await?;
+                Ok((reads, all(rows)?))
+            })
+            .await
+    }
+
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {
         // One entry a row, in the order of the primary key, in which all nodes take their locks.
         let mut furthest: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
@@ -197,7 +208,19 @@ impl ConversationStore for SqlStores {
         before: Option<(u64, u64)>,
         limit: u32,
     ) -> StoreResult<Vec<ConversationRow>> {
-        self.list(user_id, changed_since_ms, before, limit).await
+        let listed = self.list(user_id, changed_since_ms, before, limit, &HashSet::new()).await?;
+        Ok(listed.into_iter().filter_map(ListRow::whole).collect())
+    }
+
+    async fn list_sparing(
+        &self,
+        user_id: u64,
+        changed_since_ms: u64,
+        before: Option<(u64, u64)>,
+        limit: u32,
+        spared: &HashSet<u64>,
+    ) -> StoreResult<Vec<ListRow>> {
+        self.list(user_id, changed_since_ms, before, limit, spared).await
     }
 
     async fn order_of(&self, user_id: u64) -> StoreResult<Vec<(u64, u64)>> {

@@ -12,8 +12,9 @@ use sea_orm::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::append::{self, Kept};
+use super::append;
 use super::away::{Hold, Reach};
+use super::driver::{Kept, Reads};
 use super::failure::Failure;
 use crate::config::StorageConfig;
 use crate::protocol::v1::Message;
@@ -123,6 +124,25 @@ impl Database {
     {
         let sent = Arc::new(AtomicBool::new(false));
         self.run(&sent, |hold| run(hold.pools.read.clone())).await
+    }
+
+    /// The same for reads of lists and logs, one after the other on one connection. `run` gives the connection back with
+    /// what it has read.
+    pub async fn read_on<T, F, Fut>(&self, run: F) -> StoreResult<T>
+    where
+        F: Fn(Reads) -> Fut,
+        Fut: Future<Output = Result<(Reads, T), DbErr>>,
+    {
+        let sent = Arc::new(AtomicBool::new(false));
+        let (reads, read) = self
+            .run(&sent, |hold| {
+                let begun = (hold.pools.read.clone(), hold.pools.kept_reads.clone());
+                let run = &run;
+                async move { run(Reads::begin(&begun.0, begun.1).await?).await }
+            })
+            .await?;
+        reads.end();
+        Ok(read)
     }
 
     /// Runs a request that changes something. It may run several times, each time only when the time before

@@ -1,8 +1,8 @@
 //! The list of a user's conversations, page by page. Which ones a page may have [`super::listing`] says without looking at
-//! all of them; of those, memberships with their conversations and the newest entry of each, and for the page alone its
-//! messages, unread counts and peers.
+//! all of them; of those, [`super::entries`] reads what is one row for each, and for the page alone unread counts and what few
+//! have are looked up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, Query, SelectStatement, UnionType};
 use sea_orm::{
@@ -13,13 +13,14 @@ use sea_orm::{
 use super::SqlStores;
 use super::changes::add_reactions;
 use super::convert::{ERASED, int, is_reacted, uint};
-use super::entity::{conversation, join_request, member, message, preference};
-use super::hidden::hidden_behind;
+use super::driver::{Reads, Texts};
+use super::entity::{join_request, message};
+use super::entries::{self, Entry, Place};
 use super::ladder::padded;
-use super::listing::{UNKNOWN, Wanted, candidates, look_up, newest, places};
+use super::listing::{UNKNOWN, Wanted, candidates, look_up, places};
 use crate::protocol::v1::Message;
-use crate::protocol::{ConversationKind, MemberRole, MessageKind};
-use crate::storage::{ConversationRow, PREVIEW_BACK, PreferenceRecord, StoreResult};
+use crate::protocol::{MemberRole, MessageKind};
+use crate::storage::{ConversationRow, ListPlace, ListRow, PREVIEW_BACK, PreferenceRecord, StoreResult};
 
 /// The last kind that is a message of its own, and not an entry about another.
 const LAST_KIND: i16 = MessageKind::System as i16;
@@ -31,47 +32,39 @@ const READ_AT_ONCE: usize = 512;
 const WIDER: u32 = 4;
 const WIDER_MAX: u32 = 2;
 
-/// A membership whose place in the list is known, but not yet all that its row shows.
-#[derive(Clone)]
-struct Entry {
-    member: member::Model,
-    conversation: conversation::Model,
-    /// Seq and time of the newest message that the user may see.
-    newest: Option<(i64, i64)>,
-    /// The user's own, where there are any.
-    preferences: Option<preference::Model>,
+/// Unknown places of a sync that are read with all that their rows show, though most may turn out to be older than what is
+/// asked for: it saves a look at each. More are looked up first.
+const READ_WHOLE: usize = 16;
+
+/// What others have written behind a place and the user has not hidden, (conversation, seq) being given twice for each.
+static UNREAD: Texts = Texts::new();
+
+/// What is read of a conversation on a page.
+enum Found {
+    Whole(Box<Entry>),
+    /// All that is wanted of it.
+    Place(Place),
 }
 
-impl Entry {
-    /// As [`ConversationRow::activity_ms`].
-    fn activity_ms(&self) -> i64 {
-        if self.member.removed_at_ms != 0 {
-            return self.member.updated_at_ms;
+impl Found {
+    fn place(&self) -> Place {
+        match self {
+            Self::Whole(entry) => entry.place(),
+            Self::Place(place) => *place,
         }
-        let last = self.newest.map_or(0, |(_, created_at_ms)| created_at_ms);
-        [last, self.conversation.updated_at_ms, self.member.updated_at_ms].into_iter().fold(0, Ord::max)
-    }
-
-    /// As [`ConversationRow::changed_ms`].
-    fn changed_ms(&self) -> i64 {
-        Ord::max(self.preferences.as_ref().map_or(0, |own| own.changed_at_ms), self.activity_ms())
-    }
-
-    /// Its place in the list.
-    fn place(&self) -> (i64, i64) {
-        (self.activity_ms(), self.member.conversation_id)
     }
 }
 
 impl SqlStores {
-    /// See [`crate::storage::ConversationStore::conversations_of`].
+    /// See [`crate::storage::ConversationStore::list_sparing`].
     pub(super) async fn list(
         &self,
         user_id: u64,
         changed_since_ms: u64,
         before: Option<(u64, u64)>,
         limit: u32,
-    ) -> StoreResult<Vec<ConversationRow>> {
+        spared: &HashSet<u64>,
+    ) -> StoreResult<Vec<ListRow>> {
         let mut wanted = Wanted {
             user_id: int(user_id),
             changed_since_ms: int(changed_since_ms),
@@ -79,40 +72,69 @@ impl SqlStores {
             limit,
         };
         let mut round = 0;
-        let entries = loop {
-            let (mut entries, is_cut) = self.page(&wanted).await?;
+        let found = loop {
+            let (mut found, is_cut) = self.page(&wanted, spared).await?;
             // A page that is short says that nothing follows. What has moved up since its place was read may have left it so.
-            if !is_cut || entries.len() >= limit as usize {
-                entries.truncate(limit as usize);
-                break entries;
+            if !is_cut || found.len() >= limit as usize {
+                found.truncate(limit as usize);
+                break found;
             }
             round += 1;
             wanted.limit = if round > WIDER_MAX { u32::MAX } else { wanted.limit.saturating_mul(WIDER) };
         };
-        let entries = &entries;
-        self.database.read(|db| async move { rows(&db, user_id, entries).await }).await
+        let entries: Vec<&Entry> = found
+            .iter()
+            .filter_map(|found| match found {
+                Found::Whole(entry) => Some(&**entry),
+                Found::Place(_) => None,
+            })
+            .collect();
+        let mut rows = self.shown(user_id, &entries).await?.into_iter();
+        let listed = found.iter().filter_map(|found| match found {
+            Found::Whole(_) => rows.next().map(|row| ListRow::Whole(Box::new(row))),
+            Found::Place(place) => Some(ListRow::Place(ListPlace {
+                conversation_id: uint(place.conversation_id),
+                activity_ms: uint(place.activity_ms()),
+                changed_ms: uint(place.changed_ms()),
+                last_seq: place.newest.map_or(0, |(seq, _)| uint(seq)),
+            })),
+        });
+        Ok(listed.collect())
     }
 
     /// What is wanted, in the list's order, and whether there may be more of it.
-    async fn page(&self, wanted: &Wanted) -> StoreResult<(Vec<Entry>, bool)> {
-        let found = self.database.read(|db| async move { candidates(&db, wanted).await }).await?;
-        // Of those whose place had to be looked up, only what the page may have is read whole.
-        let mut looked_up = self.look_up(wanted.user_id, &found.unknown).await?;
-        looked_up.retain(|place| place.0 >= wanted.changed_since_ms && wanted.is_behind(*place));
-        looked_up.sort_unstable_by(|a, b| b.cmp(a));
-        let is_cut = found.is_cut || looked_up.len() > wanted.limit as usize;
-        looked_up.truncate(wanted.limit as usize);
+    async fn page(&self, wanted: &Wanted, spared: &HashSet<u64>) -> StoreResult<(Vec<Found>, bool)> {
+        let found = self
+            .database
+            .read_on(|mut reads| async move {
+                let found = candidates(&mut reads, wanted).await?;
+                Ok((reads, found))
+            })
+            .await?;
+        let mut is_cut = found.is_cut;
         let mut ids = found.known;
-        ids.extend(looked_up.into_iter().map(|(_, id)| id));
+        let read_whole = if wanted.changed_since_ms == 0 { wanted.limit as usize } else { READ_WHOLE };
+        if found.unknown.len() <= read_whole {
+            ids.extend(&found.unknown);
+        } else {
+            // Of those whose place has to be looked up, only what the page may have is read whole.
+            let mut looked_up = self.look_up(wanted.user_id, &found.unknown).await?;
+            looked_up.retain(|place| place.0 >= wanted.changed_since_ms && wanted.is_behind(*place));
+            looked_up.sort_unstable_by(|a, b| b.cmp(a));
+            is_cut |= looked_up.len() > wanted.limit as usize;
+            looked_up.truncate(wanted.limit as usize);
+            ids.extend(looked_up.into_iter().map(|(_, id)| id));
+        }
         ids.sort_unstable();
         ids.dedup();
-        let mut entries = self.entries(wanted.user_id, &ids).await?;
+        let mut entries = self.entries(wanted.user_id, &ids, spared).await?;
         self.settle_many_later(found.unknown);
         entries.retain(|entry| {
-            let is_listed = wanted.changed_since_ms != 0 || entry.member.removed_at_ms == 0;
-            is_listed && entry.changed_ms() >= wanted.changed_since_ms && wanted.is_behind(entry.place())
+            let place = entry.place();
+            let is_listed = wanted.changed_since_ms != 0 || place.removed_at_ms == 0;
+            is_listed && place.changed_ms() >= wanted.changed_since_ms && wanted.is_behind(place.order())
         });
-        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.place()));
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.place().order()));
         Ok((entries, is_cut))
     }
 
@@ -137,8 +159,15 @@ impl SqlStores {
         user_id: u64,
         conversation_id: u64,
     ) -> StoreResult<Option<ConversationRow>> {
-        let entries = &self.entries(int(user_id), &[int(conversation_id)]).await?;
-        Ok(self.database.read(|db| async move { rows(&db, user_id, entries).await }).await?.pop())
+        let ids = &[int(conversation_id)];
+        let entries = self
+            .database
+            .read_on(|mut reads| async move {
+                let entries = entries::whole(&mut reads, int(user_id), ids).await?;
+                Ok((reads, entries))
+            })
+            .await?;
+        Ok(self.shown(user_id, &entries.iter().collect::<Vec<_>>()).await?.pop())
     }
 
     /// Where these conversations, none of which the user has left, stand in the list now: (activity, conversation).
@@ -150,74 +179,65 @@ impl SqlStores {
         Ok(all)
     }
 
-    /// The user's memberships of these conversations, as they are now: four queries for as many as a statement takes.
-    async fn entries(&self, user_id: i64, conversation_ids: &[i64]) -> StoreResult<Vec<Entry>> {
-        let mut all = Vec::with_capacity(conversation_ids.len());
-        for some in conversation_ids.chunks(READ_AT_ONCE) {
-            all.extend(self.database.read(|db| async move { entries(&db, user_id, some).await }).await?);
+    /// The user's memberships of these conversations, as they are now.
+    async fn entries(&self, user_id: i64, ids: &[i64], spared: &HashSet<u64>) -> StoreResult<Vec<Found>> {
+        let (bare, shown): (Vec<i64>, Vec<i64>) = ids.iter().partition(|id| spared.contains(&uint(**id)));
+        let mut all = Vec::with_capacity(ids.len());
+        for some in shown.chunks(READ_AT_ONCE) {
+            let whole = |mut reads: Reads| async move {
+                let entries = entries::whole(&mut reads, user_id, some).await?;
+                Ok((reads, entries))
+            };
+            let entries = self.database.read_on(whole).await?;
+            all.extend(entries.into_iter().map(|entry| Found::Whole(Box::new(entry))));
+        }
+        for some in bare.chunks(READ_AT_ONCE) {
+            let places = |mut reads: Reads| async move {
+                let places = entries::places(&mut reads, user_id, some).await?;
+                Ok((reads, places))
+            };
+            all.extend(self.database.read_on(places).await?.into_iter().map(Found::Place));
         }
         Ok(all)
     }
-}
 
-async fn entries(
-    db: &DatabaseConnection,
-    user_id: i64,
-    conversation_ids: &[i64],
-) -> Result<Vec<Entry>, DbErr> {
-    let mut entries = Vec::new();
-    for list in padded(conversation_ids) {
-        let members = member::Entity::find()
-            .filter(member::Column::ConversationId.is_in(list.clone()))
-            .filter(member::Column::UserId.eq(user_id))
-            .all(db)
-            .await?;
-        let conversations =
-            conversation::Entity::find().filter(conversation::Column::Id.is_in(list.clone())).all(db).await?;
-        let mut conversations: HashMap<i64, conversation::Model> =
-            conversations.into_iter().map(|row| (row.id, row)).collect();
-        let floors: Vec<(i64, i64)> = members
-            .iter()
-            .filter(|member| member.removed_at_ms == 0)
-            .map(|member| (member.conversation_id, member.first_seq))
-            .collect();
-        let newest_of = newest(db, &floors).await?;
-        let preferences = preference::Entity::find()
-            .filter(preference::Column::UserId.eq(user_id))
-            .filter(preference::Column::ConversationId.is_in(list))
-            .all(db)
-            .await?;
-        let mut preferences: HashMap<i64, preference::Model> =
-            preferences.into_iter().map(|row| (row.conversation_id, row)).collect();
-        entries.extend(members.into_iter().filter_map(|member| {
-            let conversation = conversations.remove(&member.conversation_id)?;
-            let newest = newest_of.get(&member.conversation_id).copied();
-            let preferences = preferences.remove(&member.conversation_id);
-            Some(Entry { member, conversation, newest, preferences })
-        }));
+    /// The rows of a page, in its order.
+    async fn shown(&self, user_id: u64, entries: &[&Entry]) -> StoreResult<Vec<ConversationRow>> {
+        let behind = &behind(entries);
+        let unread = if behind.is_empty() {
+            HashMap::new()
+        } else {
+            let count = |mut reads: Reads| async move {
+                let counts = unread(&mut reads, int(user_id), behind).await?;
+                Ok((reads, counts))
+            };
+            self.database.read_on(count).await?
+        };
+        self.database
+            .read(|db| {
+                let unread = &unread;
+                async move { rows(&db, entries, unread).await }
+            })
+            .await
     }
-    Ok(entries)
 }
 
-/// The rows of a page, in its order.
 async fn rows(
     db: &DatabaseConnection,
-    user_id: u64,
-    entries: &[Entry],
+    entries: &[&Entry],
+    unread: &HashMap<i64, i64>,
 ) -> Result<Vec<ConversationRow>, DbErr> {
     let mut last_messages = last_messages(db, entries).await?;
-    let unread = unread(db, user_id, entries).await?;
     let requests = join_requests(db, entries).await?;
-    let mut peers = peers(db, user_id, entries).await?;
     entries
         .iter()
-        .cloned()
         .map(|entry| {
             let id = entry.member.conversation_id;
+            let entry = (*entry).clone();
             Ok(ConversationRow {
-                peer: peers.remove(&id).map(TryInto::try_into).transpose()?,
+                peer: entry.peer.map(TryInto::try_into).transpose()?,
                 member_count: uint(entry.conversation.member_count),
-                newest: entry.newest.map_or((0, 0), |(seq, at_ms)| (uint(seq), uint(at_ms))),
+                newest: entry.newest.map_or((0, 0), |newest| (uint(newest.seq), uint(newest.created_at_ms))),
                 last_message: last_messages.remove(&id),
                 unread: unread.get(&id).copied().map_or(0, uint),
                 conversation: entry.conversation.try_into()?,
@@ -234,7 +254,7 @@ async fn rows(
 }
 
 /// How many wait to be let in, where the user is one of those who decide it.
-async fn join_requests(db: &DatabaseConnection, entries: &[Entry]) -> Result<HashMap<i64, i64>, DbErr> {
+async fn join_requests(db: &DatabaseConnection, entries: &[&Entry]) -> Result<HashMap<i64, i64>, DbErr> {
     let ids: Vec<i64> = entries
         .iter()
         .filter(|entry| entry.member.role != MemberRole::Member as i16 && entry.member.removed_at_ms == 0)
@@ -257,11 +277,11 @@ async fn join_requests(db: &DatabaseConnection, entries: &[Entry]) -> Result<Has
 }
 
 /// The newest entry of each, or, where that is about a message, the newest message before it.
-async fn last_messages(db: &DatabaseConnection, entries: &[Entry]) -> Result<HashMap<i64, Message>, DbErr> {
-    let keys: Vec<(i64, i64)> =
-        entries.iter().filter_map(|entry| Some((entry.member.conversation_id, entry.newest?.0))).collect();
-    let mut found = HashMap::new();
-    messages_at(db, &keys, &mut found).await?;
+async fn last_messages(db: &DatabaseConnection, entries: &[&Entry]) -> Result<HashMap<i64, Message>, DbErr> {
+    let mut found: HashMap<i64, message::Model> = entries
+        .iter()
+        .filter_map(|entry| Some((entry.member.conversation_id, entry.newest.clone()?)))
+        .collect();
     let changed: Vec<(i64, i64, i64)> = entries
         .iter()
         .filter_map(|entry| {
@@ -320,72 +340,58 @@ async fn messages_at(
     Ok(())
 }
 
-/// Others' messages behind the read cursor, counted only where there are any messages behind it.
-async fn unread(
-    db: &DatabaseConnection,
-    user_id: u64,
-    entries: &[Entry],
-) -> Result<HashMap<i64, i64>, DbErr> {
-    let behind: Vec<(i64, i64)> = entries
-        .iter()
-        .filter_map(|entry| {
-            let floor = Ord::max(entry.member.read_seq, entry.member.first_seq - 1);
-            (entry.newest?.0 > floor).then_some((entry.member.conversation_id, floor))
-        })
-        .collect();
-    let mut counts = HashMap::new();
-    for mut list in padded(&behind) {
-        // The padding would count again; no conversation has the id 0.
-        let mut seen = std::collections::HashSet::new();
-        list.iter_mut().filter(|(id, _)| !seen.insert(*id)).for_each(|key| *key = (0, 0));
-        let mut selects = list.into_iter().map(|(conversation_id, floor)| {
-            Query::select()
-                .expr(Expr::val(conversation_id))
-                .expr(Expr::col(message::Column::Seq).count())
-                .from(message::Entity)
-                .and_where(Expr::col(message::Column::ConversationId).eq(conversation_id))
-                .and_where(Expr::col(message::Column::Seq).gt(floor))
-                .and_where(Expr::col(message::Column::SenderId).ne(int(user_id)))
-                .and_where(Expr::col(message::Column::Kind).lte(LAST_KIND))
-                // Of what was taken back nothing is left to be read.
-                .and_where(
-                    Expr::col(message::Column::Extra)
-                        .is_null()
-                        .or(Expr::col(message::Column::Extra).ne(ERASED)),
-                )
-                .to_owned()
-        });
-        let Some(mut query): Option<SelectStatement> = selects.next() else { continue };
-        query.unions(selects.map(|select| (UnionType::All, select)));
-        for row in db.query_all(&query).await? {
-            counts.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        }
-    }
-    for (id, hidden) in hidden_behind(db, user_id, &behind).await? {
-        counts.entry(id).and_modify(|count: &mut i64| *count -= hidden);
-    }
-    Ok(counts)
+/// The places, (conversation, seq), behind which there may be something unread.
+fn behind(entries: &[&Entry]) -> Vec<(i64, i64)> {
+    let behind = |entry: &&Entry| {
+        let floor = Ord::max(entry.member.read_seq, entry.member.first_seq - 1);
+        (entry.newest.as_ref()?.seq > floor).then_some((entry.member.conversation_id, floor))
+    };
+    entries.iter().filter_map(behind).collect()
 }
 
-/// The other sides of the direct conversations.
-async fn peers(
-    db: &DatabaseConnection,
-    user_id: u64,
-    entries: &[Entry],
-) -> Result<HashMap<i64, member::Model>, DbErr> {
-    let ids: Vec<i64> = entries
-        .iter()
-        .filter(|entry| entry.conversation.kind == ConversationKind::Direct as i16)
-        .map(|entry| entry.member.conversation_id)
-        .collect();
-    let mut found = HashMap::new();
-    for list in padded(&ids) {
-        let rows = member::Entity::find()
-            .filter(member::Column::ConversationId.is_in(list))
-            .filter(member::Column::UserId.ne(int(user_id)))
-            .all(db)
-            .await?;
-        found.extend(rows.into_iter().map(|row| (row.conversation_id, row)));
+/// How many messages of others are behind these places. What the user has hidden does not count, and is looked for from the side
+/// of what is hidden, as that is little.
+async fn unread(reads: &mut Reads, user_id: i64, behind: &[(i64, i64)]) -> Result<HashMap<i64, i64>, DbErr> {
+    let mut counts = HashMap::new();
+    for list in padded(behind) {
+        // The first column is the place in the list for those, and the conversation for these.
+        let sql = UNREAD.of(list.len(), |keys| {
+            // Of what was taken back nothing is left to be read.
+            let counts = |m: &str| {
+                format!(
+                    "{m}.sender_id <> ? AND {m}.kind <= {LAST_KIND} AND ({m}.extra IS NULL OR {m}.extra <> '{ERASED}')"
+                )
+            };
+            let others = |at| {
+                format!(
+                    "SELECT -{at} - 1, COUNT(*) FROM messages m WHERE m.conversation_id = ? AND m.seq > ? AND {}",
+                    counts("m")
+                )
+            };
+            format!(
+                "{} UNION ALL SELECT h.conversation_id, COUNT(*) FROM hidden h JOIN messages m \
+                 ON m.conversation_id = h.conversation_id AND m.seq = h.seq WHERE h.user_id = ? AND ({}) AND {} \
+                 GROUP BY h.conversation_id",
+                (0..keys).map(others).collect::<Vec<_>>().join(" UNION ALL "),
+                vec!["(h.conversation_id = ? AND h.seq > ?)"; keys].join(" OR "),
+                counts("m")
+            )
+        });
+        let mut values: Vec<i64> = list.iter().flat_map(|(id, seq)| [*id, *seq, user_id]).collect();
+        values.push(user_id);
+        values.extend(list.iter().flat_map(|(id, seq)| [*id, *seq]));
+        values.push(user_id);
+        let mut hidden = Vec::new();
+        for (which, count) in reads.rows(sql, &values, |row| Ok((row.int(0)?, row.int(1)?))).await? {
+            match usize::try_from(-which - 1).ok().and_then(|at| list.get(at)) {
+                // What pads the list counts the same again.
+                Some((id, _)) => drop(counts.insert(*id, count)),
+                None => hidden.push((which, count)),
+            }
+        }
+        for (id, count) in hidden {
+            counts.entry(id).and_modify(|unread: &mut i64| *unread -= count);
+        }
     }
-    Ok(found)
+    Ok(counts)
 }

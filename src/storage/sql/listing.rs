@@ -19,12 +19,14 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+use sea_orm::sqlx::AssertSqlSafe;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement, Value};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::SqlStores;
 use super::convert::int;
+use super::driver::Reads;
 use super::ladder::padded;
 use crate::protocol::v1::Message;
 use crate::storage::StoreResult;
@@ -265,7 +267,7 @@ async fn mark_unknown(transaction: &DatabaseTransaction, list: &[i64]) -> Result
 
 /// Those that may be on a page: all whose place is unknown, and as many of the others as the page has, in one statement, so
 /// that none that settles meanwhile is missed. With `changed_since_ms`, those left and those whose preferences changed too.
-pub async fn candidates(db: &impl ConnectionTrait, wanted: &Wanted) -> Result<Candidates, DbErr> {
+pub async fn candidates(reads: &mut Reads, wanted: &Wanted) -> Result<Candidates, DbErr> {
     let Wanted { user_id, changed_since_ms, before, limit } = *wanted;
     let mut sql = format!(
         "SELECT conversation_id, 1 FROM members WHERE user_id = ? AND removed_at_ms = 0 AND listed_ms = {UNKNOWN} \
@@ -293,9 +295,7 @@ pub async fn candidates(db: &impl ConnectionTrait, wanted: &Wanted) -> Result<Ca
     let mut unknown = BTreeSet::new();
     let mut known = BTreeSet::new();
     let mut settled = 0;
-    for row in db.query_all_raw(statement(db.get_database_backend(), sql, values)).await? {
-        let id: i64 = row.try_get_by_index(0)?;
-        let which: i64 = row.try_get_by_index(1)?;
+    for (id, which) in reads.rows(AssertSqlSafe(sql), &values, |row| Ok((row.int(0)?, row.int(1)?))).await? {
         if which == 1 { &mut unknown } else { &mut known }.insert(id);
         settled += u32::from(which == 0);
     }

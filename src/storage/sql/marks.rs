@@ -1,13 +1,18 @@
 //! [`MarkStore`]: what is hidden, pinned, scheduled and about to expire.
 
+use std::collections::{HashMap, HashSet};
+
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement, Value};
 
 use super::SqlStores;
 use super::convert::{int, uint};
+use super::driver::{Columns, Texts};
 use super::ladder::padded;
 use crate::storage::{MarkStore, PinRecord, ScheduledRecord, StoreResult};
 
+/// With the user; and conversation, first and last seq for each.
+static HIDDEN: Texts = Texts::new();
 const SCHEDULED: &str = "SELECT id, user_id, send_at_ms, body, failure, claimed FROM scheduled";
 
 impl SqlStores {
@@ -107,23 +112,38 @@ impl MarkStore for SqlStores {
 
     async fn hidden_among(&self, user_id: u64, messages: &[(u64, u64)]) -> StoreResult<Vec<(u64, u64)>> {
         // By conversation and the range of the messages: users hide little.
-        let mut ranges: Vec<(u64, u64, u64)> = Vec::new();
+        let mut ranges: Vec<(i64, i64, i64)> = Vec::new();
+        let mut at: HashMap<u64, usize> = HashMap::new();
         for &(id, seq) in messages {
-            match ranges.iter_mut().find(|range| range.0 == id) {
-                Some(range) => (range.1, range.2) = (range.1.min(seq), range.2.max(seq)),
-                None => ranges.push((id, seq, seq)),
-            }
+            let range = *at.entry(id).or_insert_with(|| {
+                ranges.push((int(id), int(seq), int(seq)));
+                ranges.len() - 1
+            });
+            let (_, from, to) = &mut ranges[range];
+            (*from, *to) = ((*from).min(int(seq)), (*to).max(int(seq)));
         }
-        let mut found = Vec::new();
-        for list in padded(&ranges) {
-            let any = vec!["conversation_id = ? AND seq BETWEEN ? AND ?"; list.len()].join(" OR ");
-            let sql = format!("SELECT conversation_id, seq FROM hidden WHERE user_id = ? AND ({any})");
-            let mut values = vec![Value::from(int(user_id))];
-            values.extend(list.iter().flat_map(|(id, from, to)| [*id, *from, *to]).map(|v| int(v).into()));
-            found.extend(self.rows(&sql, values, |row| Ok((number(row, 0)?, number(row, 1)?))).await?);
+        let ranges = &ranges;
+        let mut found = self
+            .database
+            .read_on(|mut reads| async move {
+                let mut found = Vec::new();
+                for list in padded(ranges) {
+                    let sql = HIDDEN.of(list.len(), |keys| {
+                        let any = vec!["(conversation_id = ? AND seq BETWEEN ? AND ?)"; keys].join(" OR ");
+                        format!("SELECT conversation_id, seq FROM hidden WHERE user_id = ? AND ({any})")
+                    });
+                    let mut values = vec![int(user_id)];
+                    values.extend(list.iter().flat_map(|(id, from, to)| [*id, *from, *to]));
+                    let key = |row: &dyn Columns| Ok((uint(row.int(0)?), uint(row.int(1)?)));
+                    found.extend(reads.rows(sql, &values, key).await?);
+                }
+                Ok((reads, found))
+            })
+            .await?;
+        if !found.is_empty() {
+            let asked: HashSet<&(u64, u64)> = messages.iter().collect();
+            found.retain(|key| asked.contains(key));
         }
-        let asked: std::collections::HashSet<&(u64, u64)> = messages.iter().collect();
-        found.retain(|key| asked.contains(key));
         Ok(found)
     }
 

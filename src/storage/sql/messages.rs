@@ -11,6 +11,7 @@ use super::SqlStores;
 use super::append::bytes;
 use super::changes::add_reactions;
 use super::convert::{all, client_id_text, int, is_reacted, uint};
+use super::driver::Reads;
 use super::entity::message::{Column, Entity, Model};
 use super::ladder::{cut, padded, rung_below};
 use super::rows;
@@ -103,12 +104,21 @@ impl MessageStore for SqlStores {
     }
 
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
-        self.database
-            .read(|db| async move {
-                let rows = rows::after(&db, int(conversation_id), int(after_seq), limit).await?;
-                whole(&db, rows).await
-            })
-            .await
+        let (id, after) = (int(conversation_id), int(after_seq));
+        self.log(|mut reads| async move {
+            let rows = rows::after(&mut reads, id, after, limit).await?;
+            Ok((reads, rows))
+        })
+        .await
+    }
+
+    async fn tails(&self, places: &[(u64, u64)], limit: u32) -> StoreResult<Vec<Message>> {
+        let places = &places.iter().map(|(id, seq)| (int(*id), int(*seq))).collect::<Vec<_>>();
+        self.log(|mut reads| async move {
+            let rows = rows::tails(&mut reads, places, limit).await?;
+            Ok((reads, rows))
+        })
+        .await
     }
 
     async fn at(&self, keys: &[(u64, u64)]) -> StoreResult<Vec<Message>> {
@@ -133,8 +143,8 @@ impl MessageStore for SqlStores {
         Ok(found)
     }
 
-    async fn tails(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
-        self.read_tails(conversation_ids, limit).await
+    async fn newest(&self, conversation_ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+        self.read_newest(conversation_ids, limit).await
     }
 
     async fn before(
@@ -144,11 +154,53 @@ impl MessageStore for SqlStores {
         first_seq: u64,
         limit: u32,
     ) -> StoreResult<Vec<Message>> {
+        let (id, before, first) = (int(conversation_id), int(before_seq), int(first_seq));
+        self.log(|mut reads| async move {
+            let rows = rows::before(&mut reads, id, before, first, limit).await?;
+            Ok((reads, rows))
+        })
+        .await
+    }
+}
+
+impl SqlStores {
+    /// Messages that `read` finds, those of a conversation together, with their reactions, which few have.
+    async fn log<F, Fut>(&self, read: F) -> StoreResult<Vec<Message>>
+    where
+        F: Fn(Reads) -> Fut,
+        Fut: Future<Output = Result<(Reads, Vec<Model>), DbErr>>,
+    {
+        let (messages, reacted) = self
+            .database
+            .read_on(|reads| {
+                let read = read(reads);
+                async move {
+                    let (reads, rows) = read.await?;
+                    let reacted: Vec<(i64, i64)> = rows
+                        .iter()
+                        .filter(|row| is_reacted(row))
+                        .map(|row| (row.conversation_id, row.seq))
+                        .collect();
+                    Ok((reads, (all(rows)?, reacted)))
+                }
+            })
+            .await?;
+        if reacted.is_empty() {
+            return Ok(messages);
+        }
         self.database
-            .read(|db| async move {
-                let (before, first) = (int(before_seq), int(first_seq));
-                let rows = rows::before(&db, int(conversation_id), before, first, limit).await?;
-                whole(&db, rows).await
+            .read(|db| {
+                let (mut messages, reacted) = (messages.clone(), &reacted);
+                async move {
+                    for some in messages.chunk_by_mut(|a: &Message, b| a.conversation_id == b.conversation_id)
+                    {
+                        let id = some.first().map_or(0, |message| int(message.conversation_id));
+                        let seqs: Vec<i64> =
+                            reacted.iter().filter(|key| key.0 == id).map(|key| key.1).collect();
+                        add_reactions(&db, some, &seqs).await?;
+                    }
+                    Ok(messages)
+                }
             })
             .await
     }

@@ -16,8 +16,8 @@ use sea_orm::sqlx::{self, ConnectOptions as _, Connection as _, Executor as _};
 use sea_orm::{DatabaseConnection, DbErr, RuntimeErr, SqlxMySqlConnector, SqlxSqliteConnector};
 use tokio::time::Instant;
 
-use super::append::Kept;
 use super::away::{Pools, connect};
+use super::driver::Kept;
 use super::failure::Failure;
 use crate::config::StorageConfig;
 use crate::storage::{StoreError, StoreResult};
@@ -130,12 +130,18 @@ pub fn open(config: &StorageConfig) -> StoreResult<Pools> {
                 read: SqlxSqliteConnector::from_sqlx_sqlite_pool(readers),
                 write: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
                 kept: Kept::of_pool(0),
+                kept_reads: Kept::of_pool(0),
             })
         }
         Location::MySql(options) => {
             let pool = mysql_pool(config).connect_lazy_with(*options);
             let pool = SqlxMySqlConnector::from_sqlx_mysql_pool(pool);
-            Ok(Pools { read: pool.clone(), write: pool, kept: Kept::of_pool(config.connections_max) })
+            Ok(Pools {
+                read: pool.clone(),
+                write: pool,
+                kept: Kept::of_pool(config.connections_max),
+                kept_reads: Kept::of_pool(config.connections_max),
+            })
         }
     }
 }

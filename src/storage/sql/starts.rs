@@ -240,7 +240,7 @@ impl SqlStores {
     }
 
     /// The newest messages of these conversations, oldest first, in the order of their ids.
-    pub(super) async fn read_tails(&self, ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
+    pub(super) async fn read_newest(&self, ids: &[u64], limit: u32) -> StoreResult<Vec<Vec<Message>>> {
         let mut keys: Vec<i64> = ids.iter().map(|id| int(*id)).collect();
         keys.sort_unstable();
         keys.dedup();
@@ -248,7 +248,7 @@ impl SqlStores {
         for list in &padded(&keys) {
             let mut distinct = list.clone();
             distinct.dedup();
-            let query = &tails_query(self.database.backend(), list, distinct.len(), limit);
+            let query = &newest_query(self.database.backend(), list, distinct.len(), limit);
             let logs = self
                 .database
                 .read(|db| async move {
@@ -445,7 +445,7 @@ fn pair_of(row: &QueryResult) -> Result<(i64, Option<(u64, u64)>), DbErr> {
 
 /// The newest of each conversation: a look-up in the key for each. MySQL would make a table of each subquery that has a
 /// name, SQLite takes no parentheses.
-fn tails_query(backend: DbBackend, ids: &[i64], distinct: usize, limit: u32) -> Statement {
+fn newest_query(backend: DbBackend, ids: &[i64], distinct: usize, limit: u32) -> Statement {
     let newest = format!(
         "SELECT {MESSAGE_COLUMNS} FROM messages WHERE conversation_id = ? \
          ORDER BY conversation_id DESC, seq DESC LIMIT ?"

@@ -6,7 +6,7 @@ use rookery::protocol::v1::Message;
 use rookery::storage::{Condition, Listed, RoomChange, RoomWrite, Stores};
 use sea_orm::sqlx::{self, Row as _};
 
-use crate::fixture::{group, member, message, mysql_config, opened};
+use crate::fixture::{add_members, group, member, message, mysql_config, opened};
 use crate::mariadb_server::MariaDb;
 
 /// A number that the server keeps.
@@ -108,4 +108,66 @@ async fn who_joins_a_large_room_costs_no_more_than_in_a_small_one() {
         costs.push(rows_read(&server).await - before - (before - looking));
     }
     assert!(costs[1] <= 2 * costs[0] + 20, "rows read with 10 and with 3000 members: {costs:?}");
+}
+
+/// Prepared statements that the server has carried out so far.
+async fn executed(server: &MariaDb) -> i64 {
+    let sql = "SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM information_schema.GLOBAL_STATUS \
+               WHERE VARIABLE_NAME = 'COM_STMT_EXECUTE'";
+    number(server, sql).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_comes_back_asks_no_more_for_many_conversations_than_for_few() {
+    let server = MariaDb::start().await;
+    let stores = opened(&mysql_config(&server).await).await.stores();
+    let mut ids = Vec::new();
+    for _ in 0..40 {
+        let id = group(&stores, &[2], 5).await.id;
+        let log: Vec<Message> = (1..=5).map(|seq| message(id, seq, 1, &format!("m{seq}"))).collect();
+        stores.messages.append(&log).await.expect("they are stored");
+        ids.push(id);
+    }
+    let mut costs = Vec::new();
+    for count in [2, 40] {
+        let ids = &ids[..count];
+        let looking = executed(&server).await;
+        let before = executed(&server).await;
+        let rows =
+            stores.conversations.conversations_of(2, 0, None, count as u32).await.expect("they are read");
+        assert!(rows.iter().all(|row| row.unread == 5) && rows.len() == count);
+        let members = stores.conversations.memberships(2, ids).await.expect("they are read");
+        assert_eq!(members.len(), count);
+        let places: Vec<(u64, u64)> = ids.iter().map(|id| (*id, 1)).collect();
+        let missed = stores.messages.tails(&places, 500).await.expect("they are read");
+        assert_eq!(missed.len(), 4 * count);
+        let keys: Vec<(u64, u64)> = missed.iter().map(|one| (one.conversation_id, one.seq)).collect();
+        assert_eq!(stores.marks.hidden_among(2, &keys).await, Ok(Vec::new()));
+        let spared = ids.iter().copied().collect();
+        let list = stores.conversations.list_sparing(2, 0, None, count as u32, &spared).await;
+        assert_eq!(list.map(|list| list.len()), Ok(count));
+        costs.push(executed(&server).await - before - (before - looking));
+    }
+    // The list: candidates, look-ups where there are more than are asked for (3), rows, unread counts. Then memberships, the
+    // logs' ends, the messages, what is hidden of them; and the list of what is known, with nothing but places.
+    assert!(costs.iter().all(|cost| *cost <= 12), "statements for 2 and for 40 conversations: {costs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_one_who_may_see_nothing_of_a_long_log_does_not_go_through_it() {
+    let server = MariaDb::start().await;
+    let stores = opened(&mysql_config(&server).await).await.stores();
+    let id = group(&stores, &[], 5).await.id;
+    for from in (1..=5000).step_by(500) {
+        let many: Vec<Message> =
+            (from..from + 500).map(|seq| message(id, seq, 1, &format!("m{seq}"))).collect();
+        stores.messages.append(&many).await.expect("they are stored");
+    }
+    add_members(&stores, &[member(id, 2, 5001, 9)]).await;
+    let looking = rows_read(&server).await;
+    let before = rows_read(&server).await;
+    let rows = stores.conversations.conversations_of(2, 0, None, 9).await.expect("it is read");
+    let read = rows_read(&server).await - before - (before - looking);
+    assert_eq!((rows.len(), rows[0].newest, rows[0].unread), (1, (0, 0), 0));
+    assert!(read < 100, "{read} rows");
 }

@@ -1,7 +1,7 @@
 //! The list of a user's conversations.
 
 use rookery::protocol::v1::Message;
-use rookery::storage::{ConversationRow, CursorAdvance, Stores};
+use rookery::storage::{ConversationRow, CursorAdvance, ListRow, Stores};
 
 use crate::fixture::{add_members, group, member, message, remove_member};
 
@@ -149,4 +149,46 @@ pub async fn what_was_before_joining_is_not_shown(stores: &Stores) {
     stores.messages.append(&[message(rooks, 5, 2, "c5")]).await.expect("it is stored");
     let late = stores.conversations.conversation_of(3, rooks).await.expect("it is read").expect("there");
     assert_eq!((late.last_message.map(|m| m.seq), late.unread), (Some(5), 1));
+}
+
+pub async fn of_what_the_reader_knows_only_the_places_are_told(stores: &Stores) {
+    let mut ids = Vec::new();
+    for at in 0..5 {
+        let id = group(stores, &[2, 3], 10 + at).await.id;
+        let log: Vec<_> = (1..=at).map(|seq| message(id, seq, 1, &format!("m{at}-{seq}"))).collect();
+        stores.messages.append(&log).await.expect("they are stored");
+        ids.push(id);
+    }
+    add_members(stores, &[member(ids[4], 4, 5, 40)]).await;
+    remove_member(stores, ids[2], 2, 2_000_000).await;
+    let archived = rookery::storage::PreferenceChange { archived: Some(true), ..Default::default() };
+    stores.people.set_preferences(2, ids[1], archived, 3_000_000).await.expect("they are set");
+    for user_id in [2, 3, 4] {
+        for (since, before, limit) in
+            [(0, None, 9), (1, None, 9), (1_500_000, None, 9), (0, Some((1_000_003, 0)), 2)]
+        {
+            let rows = list(stores, user_id, since, before, limit).await;
+            for spared in [vec![], vec![ids[1]], ids.clone(), vec![ids[2], ids[4], 999]] {
+                let spared = spared.into_iter().collect();
+                let list = stores.conversations.list_sparing(user_id, since, before, limit, &spared).await;
+                let list = list.expect("it is read");
+                let places: Vec<_> = list.iter().map(ListRow::place).collect();
+                let wanted = rows.iter().map(|row| ListRow::Whole(Box::new(row.clone())).place());
+                assert_eq!(places, wanted.collect::<Vec<_>>(), "user {user_id} since {since}, {spared:?}");
+                for (listed, row) in list.into_iter().zip(&rows) {
+                    let is_spared = spared.contains(&row.conversation.id);
+                    assert_eq!(listed.whole(), (!is_spared).then(|| row.clone()));
+                }
+            }
+        }
+    }
+    let mut members =
+        stores.conversations.memberships(2, &[ids[2], ids[0], 999, ids[4]]).await.expect("they are read");
+    members.sort_by_key(|member| member.conversation_id);
+    let mut one_by_one = Vec::new();
+    for id in [ids[0], ids[2], ids[4]] {
+        one_by_one.extend(stores.conversations.member(id, 2).await.expect("it is read"));
+    }
+    assert_eq!(members, one_by_one);
+    assert!(members[1].removed_at_ms != 0);
 }

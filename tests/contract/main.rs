@@ -102,6 +102,7 @@ macro_rules! contract {
                 what_was_left_shows_only_to_those_who_ask_for_changes
                 pages_follow_each_other_without_gap
                 what_was_before_joining_is_not_shown
+                of_what_the_reader_knows_only_the_places_are_told
             }
             marks {
                 what_a_user_hides_is_hidden_from_that_user
@@ -123,6 +124,8 @@ macro_rules! contract {
                 what_is_stored_is_found_by_its_keys
                 history_is_paged_both_ways
                 logs_of_conversations_are_apart
+                tails_of_many_logs_come_together_in_the_order_asked_for
+                tails_of_logs_that_have_lost_their_beginnings_are_whole
             }
             people {
                 privacy_is_replaced_and_absent_where_nothing_was_said

@@ -214,3 +214,57 @@ pub async fn logs_of_conversations_are_apart(stores: &Stores) {
     assert_eq!(stores.messages.last_seq(9).await, Ok(0));
     assert_eq!(seqs(stores, 3).await, (1..=10).collect::<Vec<_>>());
 }
+
+pub async fn tails_of_many_logs_come_together_in_the_order_asked_for(stores: &Stores) {
+    let mut logs = Vec::new();
+    for id in 1..=150 {
+        logs.extend((1..=id % 4).map(|seq| message(id, seq, 5, &format!("t{id}-{seq}"))));
+    }
+    logs.extend((1..=40).map(|seq| message(200, seq, 5, &format!("long {seq}"))));
+    let reaction = |id, seq| Message {
+        kind: MessageKind::Reaction as i32,
+        target_seq: 1,
+        emoji: "👍".to_owned(),
+        ..message(id, seq, 6, "r")
+    };
+    logs.extend([reaction(3, 4), reaction(200, 41)]);
+    stores.messages.append(&logs).await.expect("they are stored");
+    // From the last to the first, the long one amid them, most behind their first message, and some that hold nothing.
+    let mut places: Vec<(u64, u64)> = (1..=151).rev().map(|id| (id, u64::from(id % 3 != 0))).collect();
+    places.insert(75, (200, 0));
+    places.push((7, 9));
+    places.retain(|place| *place != (7, 1));
+    let mut all = Vec::new();
+    for (id, seq) in &places {
+        all.extend(stores.messages.after(*id, *seq, 1000).await.expect("it is read"));
+    }
+    assert!(all.iter().filter(|message| !message.reactions.is_empty()).count() == 2, "{all:?}");
+    for limit in [0, 1, 2, 50, all.len() - 1, all.len(), 1000] {
+        let page = stores.messages.tails(&places, limit as u32).await.expect("it is read");
+        assert_eq!(page, all[..limit.min(all.len())], "limit {limit}");
+    }
+    for (id, limit) in [(200, 3), (200, 100), (4, 5)] {
+        let tail = stores.messages.tails(&[(id, 0)], limit).await;
+        assert_eq!(tail, stores.messages.after(id, 0, limit).await);
+    }
+    assert_eq!(stores.messages.tails(&[], 9).await, Ok(Vec::new()));
+}
+
+pub async fn tails_of_logs_that_have_lost_their_beginnings_are_whole(stores: &Stores) {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let id = crate::fixture::group(stores, &[2], 5).await.id;
+        let log: Vec<Message> = (1..=30).map(|seq| message(id, seq, 1, &format!("m{seq}"))).collect();
+        stores.messages.append(&log).await.expect("they are stored");
+        ids.push(id);
+    }
+    stores.retention.remove_before(ids[1], 21, 100).await.expect("they are removed");
+    let places: Vec<(u64, u64)> = ids.iter().map(|id| (*id, 0)).collect();
+    for limit in [29, 35, 45, 100] {
+        let page = stores.messages.tails(&places, limit).await.expect("it is read");
+        let came: Vec<(u64, u64)> = page.iter().map(|one| (one.conversation_id, one.seq)).collect();
+        let all = [(ids[0], 1), (ids[1], 21), (ids[2], 1)];
+        let all = all.into_iter().flat_map(|(id, from)| (from..=30).map(move |seq| (id, seq)));
+        assert_eq!(came, all.take(limit as usize).collect::<Vec<_>>(), "limit {limit}");
+    }
+}

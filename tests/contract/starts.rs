@@ -204,7 +204,7 @@ async fn first_messages_of_many_conversations_cost_few_statements() {
     assert_eq!(sent_by, 2, "one to lengthen the leases, one to append");
     let (opened_by, openings) = cost(&server, others.conversations.openings(&ids)).await;
     assert_eq!(openings.expect("they are read").len(), ids.len());
-    let (read_by, tails) = cost(&server, others.messages.tails(&ids, 64)).await;
+    let (read_by, tails) = cost(&server, others.messages.newest(&ids, 64)).await;
     assert!(tails.expect("they are read").iter().all(|tail| tail.len() == 2));
     assert_eq!(opened_by, 1, "conversations with their members");
     assert_eq!(read_by, 1);

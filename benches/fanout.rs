@@ -27,7 +27,7 @@ fn plan(criterion: &mut Criterion) {
             let ids: Vec<u64> = (1..=members).collect();
             group.throughput(Throughput::Elements(members));
             group.bench_function(BenchmarkId::new(format!("{nodes}_nodes"), members), |bencher| {
-                bencher.iter(|| directory.routes(black_box(&ids), directories::HERE, true));
+                bencher.iter(|| directory.routes(black_box(&ids), 0, directories::HERE, true));
             });
         }
     }

@@ -217,11 +217,18 @@ impl Directory {
     }
 
     /// Where events for these users have to go. With `may_forward` false (they were forwarded to us as the owner of
-    /// their shards already) nothing is handed to another shard's owner again.
-    pub fn routes(&self, user_ids: &[u64], own_name: &str, may_forward: bool) -> Routes {
+    /// their shards already) nothing is handed to another shard's owner again. A node that holds nobody else's session
+    /// than `except_session_id` (0: none) is spared: nearly always that is the sender's own.
+    pub fn routes(
+        &self,
+        user_ids: &[u64],
+        except_session_id: u64,
+        own_name: &str,
+        may_forward: bool,
+    ) -> Routes {
         let (places, now) = (self.places(), Instant::now());
         if user_ids.len() > MANY && user_ids.is_sorted() && self.online() < user_ids.len() {
-            return self.routes_of_many(user_ids, own_name, may_forward, &places, now);
+            return self.routes_of_many(user_ids, except_session_id, own_name, may_forward, &places, now);
         }
         let mut routes = Routes::default();
         for &user_id in user_ids {
@@ -233,7 +240,7 @@ impl Directory {
             let slot = self.slots[shard].read();
             match slot.as_ref() {
                 Some(slot) if now >= slot.complete_at => {
-                    routes.add(user_id, slot.shard.sessions_of(user_id), own_name);
+                    routes.add(user_id, slot.shard.sessions_of(user_id), except_session_id, own_name);
                 }
                 _ => routes.everywhere.push(user_id),
             }
@@ -246,6 +253,7 @@ impl Directory {
     fn routes_of_many(
         &self,
         user_ids: &[u64],
+        except_session_id: u64,
         own_name: &str,
         may_forward: bool,
         places: &[Place],
@@ -264,7 +272,7 @@ impl Directory {
                 Some(slot) if now >= slot.complete_at => {
                     let online = slot.shard.users();
                     for (user_id, sessions) in online.filter(|(id, _)| user_ids.binary_search(id).is_ok()) {
-                        routes.add(user_id, sessions, own_name);
+                        routes.add(user_id, sessions, except_session_id, own_name);
                     }
                 }
                 _ => elsewhere[shard] = Some(None),
@@ -306,10 +314,10 @@ impl Directory {
 }
 
 impl Routes {
-    /// Adds a user by the nodes that hold sessions of his.
-    fn add(&mut self, user_id: u64, sessions: &[SessionRecord], own_name: &str) {
+    /// Adds a user by the nodes that hold sessions of his, but the one that is left out.
+    fn add(&mut self, user_id: u64, sessions: &[SessionRecord], except_session_id: u64, own_name: &str) {
         let mut last: Option<&str> = None;
-        for record in sessions {
+        for record in sessions.iter().filter(|record| record.session_id != except_session_id) {
             if last == Some(record.node.as_str()) {
                 continue;
             }
@@ -394,7 +402,7 @@ mod tests {
         for may_forward in [true, false] {
             let mut expected = Routes::default();
             for user_id in &crowd {
-                let one = directory.routes(&[*user_id], "here", may_forward);
+                let one = directory.routes(&[*user_id], 0, "here", may_forward);
                 expected.here.extend(one.here);
                 expected.everywhere.extend(one.everywhere);
                 one.nodes
@@ -404,13 +412,35 @@ mod tests {
                     .into_iter()
                     .for_each(|(node, ids)| expected.shards.entry(node).or_default().extend(ids));
             }
-            let mut routes = directory.routes(&crowd, "here", may_forward);
+            let mut routes = directory.routes(&crowd, 0, "here", may_forward);
             let lists = [&mut routes.here, &mut routes.everywhere].into_iter();
             lists.chain(routes.nodes.values_mut()).for_each(|list| list.sort_unstable());
             assert_eq!(routes, expected);
             assert!(!routes.here.is_empty() && !routes.everywhere.is_empty() && !routes.nodes.is_empty());
             assert_eq!(routes.shards.is_empty(), !may_forward);
         }
+    }
+
+    #[test]
+    fn a_node_is_spared_an_event_for_the_session_that_caused_it_alone() {
+        let directory = Directory::new(1, Duration::ZERO);
+        directory.take_view(&view(NodeState::Down, 5), "here");
+        let record = |user_id, session_id, node: &str| SessionRecord {
+            user_id,
+            session_id,
+            node: node.to_owned(),
+            incarnation: 1,
+            ..SessionRecord::default()
+        };
+        let sessions = vec![record(1, 10, "left"), record(1, 11, "right"), record(2, 20, "left")];
+        directory.register(0, Register { sessions, ..Register::default() });
+        let nodes = |user_id, except| {
+            let routes = directory.routes(&[user_id], except, "here", true);
+            routes.nodes.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(nodes(1, 0), ["left", "right"]);
+        assert_eq!(nodes(1, 10), ["right"], "his other device hears of it");
+        assert!(nodes(2, 20).is_empty());
     }
 
     #[test]

@@ -338,7 +338,7 @@ impl Actors {
             Some(Body::Message(message)) => message.conversation_id,
             _ => user_ids.first().copied().unwrap_or_default(),
         };
-        let mut routes = inner.directory.routes(user_ids, &inner.name, may_forward);
+        let mut routes = inner.directory.routes(user_ids, except_session_id, &inner.name, may_forward);
         if !routes.everywhere.is_empty() {
             let view = self.cluster().view();
             for node in live_nodes(&view).filter(|node| *node != inner.name) {

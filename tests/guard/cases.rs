@@ -235,7 +235,7 @@ fn routes(name: &'static str, nodes: usize) -> Case {
     const MEMBERS: u64 = 100;
     let directory = directories::directory(nodes, MEMBERS);
     let members: Vec<u64> = (1..=MEMBERS).collect();
-    case(name, MEMBERS, || (), move |()| directory.routes(&members, directories::HERE, true))
+    case(name, MEMBERS, || (), move |()| directory.routes(&members, 0, directories::HERE, true))
 }
 
 fn encode_all(name: &'static str, format: Format, frame: impl Fn() -> ServerFrame + 'static) -> Case {

@@ -14,7 +14,7 @@ use crate::domain::limits::{
 };
 use crate::domain::{Error, Result};
 use crate::storage::{
-    AccountStore, DeviceRecord, LateErasure, PeopleStore, ProfileChange, StoreError, TokenOwner, UserRecord,
+    AccountStore, DeviceRecord, PeopleStore, ProfileChange, StoreError, TokenOwner, UserRecord,
 };
 
 /// The WebSocket close code of a session whose token was revoked.
@@ -349,16 +349,9 @@ impl Accounts {
     }
 
     /// Ends an account in storage, and with it its devices, which are out on all nodes when this returns.
-    /// What is to be done `later` is kept with that.
-    pub(super) async fn erase(
-        &self,
-        user_id: u64,
-        username: &str,
-        display_name: &str,
-        later: Option<LateErasure>,
-    ) -> Result<()> {
+    pub(super) async fn erase(&self, user_id: u64, username: &str, display_name: &str) -> Result<()> {
         let devices = self.store.devices(user_id).await?;
-        let erased = self.people.erase_user(user_id, username, display_name, later).await;
+        let erased = self.people.erase_user(user_id, username, display_name).await;
         if matches!(erased, Err(StoreError::Unavailable(_) | StoreError::Exists | StoreError::Invalid(_))) {
             return Ok(erased?);
         }

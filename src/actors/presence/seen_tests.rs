@@ -26,7 +26,8 @@ async fn is_seen(memory: &MemoryStores, user_id: u64, from_ms: u64) -> u64 {
 async fn one_who_stays_is_seen_at_intervals() {
     let memory = MemoryStores::default();
     let interval = Duration::from_millis(400);
-    let node = Node::start_with("stay", &memory, |config| config.presence.seen_interval = interval).await;
+    let node =
+        Node::start_with("stay", &memory, |config| config.presence.seen_interval = interval).await;
     let begun_ms = clock::now_ms();
     let session = node.session_of(7).await;
     for _ in 0..2 {

@@ -394,10 +394,6 @@ section! {
         /// A user whose last session has ended counts as there for this long: a reconnect makes no noise.
         #[serde(with = "humantime_serde")]
         offline_grace: Duration = Duration::from_secs(5);
-        /// How often it is written down that those who are connected are there. What a crash may take of somebody's `last_seen_ms`
-        /// is no more than this; 0: never, and it is written only when they leave.
-        #[serde(with = "humantime_serde")]
-        seen_interval: Duration = Duration::from_secs(300);
         /// How long changes of a shard's users gather before those who watch are told.
         #[serde(with = "humantime_serde")]
         gather: Duration = Duration::from_millis(250);

@@ -17,7 +17,6 @@ pub mod preferences;
 pub mod presence;
 pub mod retention;
 pub mod rooms;
-pub mod sayings;
 pub mod search;
 #[cfg(test)]
 mod tests;
@@ -47,7 +46,6 @@ pub use preferences::OwnViews;
 pub use presence::Presences;
 pub use retention::Retention;
 pub use rooms::Groups;
-pub use sayings::Sayings;
 pub use search::Search;
 pub use timers::Schedule;
 use tokens::Forgetting;
@@ -76,8 +74,6 @@ pub struct Services {
     pub operations: Operations,
     /// Messages that are kept for a time only.
     pub retention: Retention,
-    /// What groups have to say of changes.
-    pub sayings: Sayings,
     /// Messages that wait for their time.
     pub schedule: Schedule,
     /// Who is there.
@@ -155,7 +151,6 @@ impl Services {
                 rooms.clone(),
             ),
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
-            sayings: Sayings::new(arbiters.rooms.clone(), rooms.clone()),
             lines: Lines::new(&readers, rooms),
             retention: Retention::new(arbiters.clone(), &messages, &config.messages),
             schedule: Schedule::new(arbiters.marks.clone(), messages.clone(), &config.messages),

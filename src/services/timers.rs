@@ -164,8 +164,7 @@ impl Schedule {
     }
 }
 
-/// Does it now and at intervals, for ever.
-pub(super) async fn again_and_again(interval: Duration, mut round: impl AsyncFnMut() -> Result<()>) {
+async fn again_and_again(interval: Duration, mut round: impl AsyncFnMut() -> Result<()>) {
     let mut rounds = tokio::time::interval(interval);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -29,7 +29,7 @@ pub use self::people::{
 pub use self::retention::RetentionStore;
 pub use self::rooms::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, RoomChange, RoomRules, RoomStore,
-    RoomWrite, SAYINGS_MAX, SAYS_CREATED, Saying, SettingsChange, Unmet,
+    RoomWrite, SettingsChange, Unmet,
 };
 pub use self::search::SearchStore;
 use self::starts::{MEMBERS_TOGETHER, Opening};

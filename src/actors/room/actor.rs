@@ -286,7 +286,7 @@ impl RoomState {
         use room_request::Command;
         if !matches!(
             asked.request.command,
-            Some(Command::Join(_) | Command::Inspect(_) | Command::Expire(_) | Command::SayOwed(_)) | None
+            Some(Command::Join(_) | Command::Inspect(_) | Command::Expire(_)) | None
         ) && let Err(error) = self.look_for(asked.request.user_id).await
         {
             return asked.waiter.answer(Err(error));
@@ -301,7 +301,6 @@ impl RoomState {
             Err(command) => {
                 let outcome = match *command {
                     Command::Pin(pin) => self.pin(request.user_id, pin).await.map(|()| done()),
-                    Command::SayOwed(_) => self.say_owed().await.map(|()| done()),
                     command => self.change(request.user_id, command).await.map(room),
                 };
                 self.pump();
@@ -779,7 +778,6 @@ fn may_wait(command: &room_request::Command) -> bool {
             | Command::React(_)
             | Command::Expire(_)
             | Command::Pin(_)
-            | Command::SayOwed(_)
             | Command::ChangeRoom(_)
             | Command::Dissolve(_)
             | Command::ChangeMember(_)

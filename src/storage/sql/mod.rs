@@ -29,7 +29,6 @@ mod pools;
 mod retention;
 mod rooms;
 mod rows;
-mod sayings;
 mod search;
 mod settling;
 mod starts;

@@ -72,6 +72,7 @@ impl Node {
         let actors = Actors::new(cluster.name(), &config, cached.arbiters());
         let services = services(&config, &actors, &stores, &cached, cache)?;
         services.schedule.start(config.messages.timer_interval);
+        services.sayings.start();
         services.retention.start(config.messages.retention_interval);
         let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));

@@ -17,6 +17,7 @@ pub mod preferences;
 pub mod presence;
 pub mod retention;
 pub mod rooms;
+pub mod sayings;
 pub mod search;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use preferences::OwnViews;
 pub use presence::Presences;
 pub use retention::Retention;
 pub use rooms::Groups;
+pub use sayings::Sayings;
 pub use search::Search;
 pub use timers::Schedule;
 use tokens::Forgetting;
@@ -74,6 +76,8 @@ pub struct Services {
     pub operations: Operations,
     /// Messages that are kept for a time only.
     pub retention: Retention,
+    /// What groups have to say of changes.
+    pub sayings: Sayings,
     /// Messages that wait for their time.
     pub schedule: Schedule,
     /// Who is there.
@@ -151,6 +155,7 @@ impl Services {
                 rooms.clone(),
             ),
             own_views: OwnViews::new(arbiters.people.clone(), messages.clone(), events),
+            sayings: Sayings::new(arbiters.rooms.clone(), rooms.clone()),
             lines: Lines::new(&readers, rooms),
             retention: Retention::new(arbiters.clone(), &messages, &config.messages),
             schedule: Schedule::new(arbiters.marks.clone(), messages.clone(), &config.messages),

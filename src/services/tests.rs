@@ -16,6 +16,7 @@ use crate::protocol::v1::{ClientFrame, Send, SyncRequest};
 use crate::protocol::{ContactState, ErrorCode};
 use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::memory::{Fault, MemoryStores};
+use crate::storage::{RoomChange, RoomWrite, Saying};
 
 /// No client comes in these tests.
 struct NoClients;
@@ -465,5 +466,34 @@ async fn nothing_is_left_of_what_one_sends_while_its_account_is_erased() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), emptied).await.expect("nothing is left");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_change_that_nobody_told_has_to_say_is_looked_for() {
+    let node = Node::start().await;
+    let ann = node.user("ann").await;
+    let request = GroupRequest { name: "rooks".to_owned(), ..GroupRequest::default() };
+    let (group, _) = node.services.conversations.create_group(ann, request).await.expect("it is created");
+    // As by a node that ended before it said so.
+    let saying = Saying { client_id: "system-1".into(), by: ann, text: "flew".into(), ..Saying::default() };
+    let change = RoomChange {
+        conversation_id: group.conversation_id,
+        writes: vec![RoomWrite::Say(saying)],
+        ..RoomChange::default()
+    };
+    assert_eq!(node.memory.stores().rooms.change_room(&change).await, Ok(None));
+    node.services.sayings.start();
+    let mut pause = tokio::time::interval(std::time::Duration::from_millis(10));
+    let said = async {
+        loop {
+            pause.tick().await;
+            let log = node.memory.stores().messages.after(group.conversation_id, 0, 10).await;
+            if log.expect("memory answers").iter().any(|message| message.text == "flew") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), said).await.expect("it is said");
     node.stop().await;
 }

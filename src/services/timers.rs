@@ -164,7 +164,8 @@ impl Schedule {
     }
 }
 
-async fn again_and_again(interval: Duration, mut round: impl AsyncFnMut() -> Result<()>) {
+/// Does it now and at intervals, for ever.
+pub(super) async fn again_and_again(interval: Duration, mut round: impl AsyncFnMut() -> Result<()>) {
     let mut rounds = tokio::time::interval(interval);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

@@ -24,12 +24,13 @@ use async_trait::async_trait;
 
 pub use self::marks::{MarkStore, PinRecord, ScheduledRecord};
 pub use self::people::{
-    BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
+    BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord,
+    PrivacyRecord,
 };
 pub use self::retention::RetentionStore;
 pub use self::rooms::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, RoomChange, RoomRules, RoomStore,
-    RoomWrite, SettingsChange, Unmet,
+    RoomWrite, SAYINGS_MAX, SAYS_CREATED, Saying, SettingsChange, Unmet,
 };
 pub use self::search::SearchStore;
 use self::starts::{MEMBERS_TOGETHER, Opening};

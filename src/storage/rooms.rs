@@ -157,6 +157,43 @@ pub enum Listed {
     Members,
 }
 
+/// Sayings of one group that are read at once; of more, the oldest.
+pub const SAYINGS_MAX: u64 = 200;
+/// The `client_id` under which a group says that it was created.
+pub const SAYS_CREATED: &str = "system-created";
+
+/// What a group has to say of a change of itself. It is kept with the change, and goes when the log has a `system` message of
+/// its name, so that it is said once whatever crashes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Saying {
+    /// The name of the message that says it.
+    pub client_id: String,
+    /// In whose name.
+    pub by: u64,
+    /// What.
+    pub text: String,
+    /// Whom it is about.
+    pub about: Vec<u64>,
+    /// Which message it is about; 0: none.
+    pub target_seq: u64,
+    /// When it was changed, Unix time, milliseconds.
+    pub created_at_ms: u64,
+}
+
+impl Saying {
+    /// What a new group says.
+    pub fn created(owner_id: u64, name: &str, others: Vec<u64>, now_ms: u64) -> Self {
+        Self {
+            client_id: SAYS_CREATED.to_owned(),
+            by: owner_id,
+            text: format!("created the group {name}"),
+            about: others,
+            target_seq: 0,
+            created_at_ms: now_ms,
+        }
+    }
+}
+
 /// What must hold for a change to be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
@@ -210,6 +247,8 @@ pub enum RoomWrite {
     DropInvite(String),
     /// Moves the `updated_at_ms` of memberships, so that sync tells their users.
     Touch(Vec<u64>),
+    /// Keeps what the room has to say of the change; what is kept under that name already stays.
+    Say(Saying),
     /// Ends the room for all: the log stays, members are marked as removed, requests and codes go.
     Dissolve,
 }
@@ -278,6 +317,10 @@ pub trait RoomStore: Send + Sync {
     async fn bans(&self, conversation_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<BanRecord>>;
     /// The codes of a room, oldest first.
     async fn invites(&self, conversation_id: u64) -> StoreResult<Vec<InviteRecord>>;
+    /// What a room has to say that its log has not got yet, oldest first, [`SAYINGS_MAX`] at most.
+    async fn sayings(&self, conversation_id: u64) -> StoreResult<Vec<Saying>>;
+    /// Rooms above `after_id` that have had something to say since before `before_ms`, by id.
+    async fn owing(&self, before_ms: u64, after_id: u64, limit: u32) -> StoreResult<Vec<u64>>;
     /// A code.
     async fn invite(&self, code: &str) -> StoreResult<Option<InviteRecord>>;
 }

@@ -161,6 +161,7 @@ macro_rules! contract {
                 members_are_paged_by_id
                 settings_that_were_changed_meanwhile_are_noticed
                 how_many_are_in_it_is_what_members_say
+                what_a_room_has_to_say_is_kept_until_its_log_has_it
             }
             search {
                 messages_are_found_by_all_terms_of_a_query

@@ -1,9 +1,10 @@
 //! [`rookery::storage::RoomStore`]: changes of groups are whole or not at all, whoever else changes them meanwhile.
 
-use rookery::protocol::{JoinPolicy, MemberRole};
+use rookery::protocol::v1::Message;
+use rookery::protocol::{JoinPolicy, MemberRole, MessageKind};
 use rookery::storage::{
     BanRecord, Condition, ConversationRecord, InviteRecord, JoinRequestRecord, Listed, MemberRecord,
-    RoomChange, RoomWrite, SettingsChange, Stores, Unmet,
+    RoomChange, RoomWrite, SAYS_CREATED, Saying, SettingsChange, StoreError, Stores, Unmet,
 };
 
 use crate::fixture::{change, group, member};
@@ -381,4 +382,59 @@ pub async fn members_are_paged_by_id(stores: &Stores) {
     assert_eq!(seen, (1..=1200).filter(|id| *id != 700).collect::<Vec<_>>());
     let roster = stores.conversations.roster(rooks.id).await.expect("it is read");
     assert_eq!(roster.len(), rookery::storage::ROSTER_MAX + 1, "no more than tells that there are more");
+}
+
+pub async fn what_a_room_has_to_say_is_kept_until_its_log_has_it(stores: &Stores) {
+    let id = group(stores, &[2], 10).await.id;
+    let created = stores.rooms.sayings(id).await.expect("they are read");
+    assert_eq!(created.len(), 1);
+    assert_eq!(
+        (created[0].client_id.as_str(), created[0].by, &created[0].about),
+        (SAYS_CREATED, 1, &vec![2])
+    );
+    let saying = |name: &str, created_at_ms| Saying {
+        client_id: name.to_owned(),
+        by: 1,
+        text: "renamed the group to 🐦".to_owned(),
+        about: vec![2, 7],
+        target_seq: 3,
+        created_at_ms,
+    };
+    let (second, first) = (saying("system-a", 60), saying("system-b", 50));
+    let says = |saying: &Saying| vec![RoomWrite::Unask(9), RoomWrite::Say(saying.clone())];
+    assert_eq!(outcome(stores, id, Vec::new(), says(&second)).await, None);
+    assert_eq!(outcome(stores, id, Vec::new(), says(&first)).await, None);
+    // Not of what was not carried out.
+    let unmet = outcome(stores, id, vec![Condition::NoMember(2)], says(&saying("system-c", 70))).await;
+    assert_eq!(unmet, Some(Unmet::Membership(2)));
+    let kept = stores.rooms.sayings(id).await.expect("they are read");
+    assert_eq!(kept[1..], [first, second.clone()]);
+    let owing = async |before_ms| stores.rooms.owing(before_ms, id - 1, 1).await.expect("they are read");
+    assert_eq!((owing(0).await, owing(51).await), (Vec::new(), vec![id]));
+    let of_log = |seq, kind: MessageKind, client_id: &str| Message {
+        conversation_id: id,
+        seq,
+        sender_id: 1,
+        client_id: client_id.to_owned(),
+        kind: kind as i32,
+        created_at_ms: 100,
+        ..Message::default()
+    };
+    let append = [
+        of_log(1, MessageKind::System, SAYS_CREATED),
+        // A client's name for a message of its own.
+        of_log(2, MessageKind::Text, "system-a"),
+        of_log(3, MessageKind::System, "system-b"),
+    ];
+    stores.messages.append(&append).await.expect("it is stored");
+    assert_eq!(stores.rooms.sayings(id).await, Ok(vec![second]));
+    assert_eq!(
+        stores.messages.append(&[of_log(3, MessageKind::System, "system-a")]).await,
+        Err(StoreError::Exists)
+    );
+    assert_eq!(
+        stores.rooms.sayings(id).await.expect("they are read").len(),
+        1,
+        "what is not stored is owed still"
+    );
 }

@@ -16,7 +16,7 @@ use rookery::storage::{
     AccountStore, BanRecord, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord,
     ConversationRow, ConversationStore, CursorAdvance, DeviceRecord, Draft, InviteRecord, JoinRequestRecord,
     MarkStore, MemberRecord, MessageStore, NewGroup, PeopleStore, PinRecord, PreferenceChange,
-    PresenceRecord, PrivacyRecord, ProfileChange, RoomChange, RoomStore, ScheduledRecord, StoreError,
+    PresenceRecord, PrivacyRecord, ProfileChange, RoomChange, RoomStore, Saying, ScheduledRecord, StoreError,
     StoreResult, Stores, Unmet, UserRecord,
 };
 
@@ -290,6 +290,8 @@ pass_on! { RoomStore:
     read join_requests(conversation_id: u64, after_id: u64, limit: u32) -> Vec<JoinRequestRecord>;
     read bans(conversation_id: u64, after_id: u64, limit: u32) -> Vec<BanRecord>;
     read invites(conversation_id: u64) -> Vec<InviteRecord>;
+    read sayings(conversation_id: u64) -> Vec<Saying>;
+    read owing(before_ms: u64, after_id: u64, limit: u32) -> Vec<u64>;
     read invite(code: &str) -> Option<InviteRecord>;
 }
 

@@ -156,6 +156,8 @@ pub struct RoomState {
     /// Changes of the group that were not confirmed.
     pub(super) in_doubt: Vec<InDoubt>,
     pub(super) typists: Typists,
+    /// Changes that said something, so that they are said in their order.
+    pub(super) said: u32,
 }
 
 impl Actor for RoomActor {
@@ -187,6 +189,7 @@ impl Actor for RoomActor {
             telling: Arc::default(),
             in_doubt: Vec::new(),
             typists: Typists::default(),
+            said: 0,
         })
     }
 
@@ -286,7 +289,7 @@ impl RoomState {
         use room_request::Command;
         if !matches!(
             asked.request.command,
-            Some(Command::Join(_) | Command::Inspect(_) | Command::Expire(_)) | None
+            Some(Command::Join(_) | Command::Inspect(_) | Command::Expire(_) | Command::SayOwed(_)) | None
         ) && let Err(error) = self.look_for(asked.request.user_id).await
         {
             return asked.waiter.answer(Err(error));
@@ -301,6 +304,7 @@ impl RoomState {
             Err(command) => {
                 let outcome = match *command {
                     Command::Pin(pin) => self.pin(request.user_id, pin).await.map(|()| done()),
+                    Command::SayOwed(_) => self.say_owed().await.map(|()| done()),
                     command => self.change(request.user_id, command).await.map(room),
                 };
                 self.pump();
@@ -778,6 +782,7 @@ fn may_wait(command: &room_request::Command) -> bool {
             | Command::React(_)
             | Command::Expire(_)
             | Command::Pin(_)
+            | Command::SayOwed(_)
             | Command::ChangeRoom(_)
             | Command::Dissolve(_)
             | Command::ChangeMember(_)

@@ -8,13 +8,13 @@
 use super::actor::RoomState;
 use super::news::News;
 use super::state::Room;
+use crate::clock;
 use crate::domain::permissions::{self, Act};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::cluster::{Done, room_reply};
 use crate::protocol::{ConversationKind, MemberRole};
-use crate::storage::{Condition, Listed, MemberRecord, RoomWrite, Unmet};
-use crate::{chance, clock};
+use crate::storage::{Condition, Listed, MemberRecord, RoomWrite, Saying, Unmet};
 
 /// How often a change is decided when the database turns out to hold something else than the room thought.
 const DECISIONS_MAX: u32 = 4;
@@ -88,9 +88,9 @@ impl RoomState {
         let others: Vec<u64> = room.member_ids().iter().copied().filter(|id| *id != by).collect();
         if room.last_seq() == 0 && room.pending() == 0 && room.conversation().kind == ConversationKind::Group
         {
-            let text = format!("created the group {}", room.conversation().name);
+            let name = room.conversation().name.clone();
             self.describe_to.extend(&others);
-            self.announce(by, text, others);
+            self.say(Saying::created(by, &name, others, clock::now_ms()));
             self.describe_to_all();
         }
         done()
@@ -202,19 +202,20 @@ impl RoomState {
         self.store(by, conditions, writes, news).await
     }
 
-    /// A `system` message in the log.
-    pub(super) fn announce(&mut self, by: u64, text: String, about: Vec<u64>) {
-        if let Some(room) = &mut self.room {
-            room.announce(by, text, about, format!("system-{:016x}", chance::bits()));
+    /// A `system` message in the log, unless it is on its way there. Storage takes it off what is to be said.
+    pub(super) fn say(&mut self, saying: Saying) {
+        if let Some(room) = &mut self.room
+            && !room.knows(saying.by, &saying.client_id)
+        {
+            room.announce(saying);
         }
     }
 
-    /// The same of a membership, where the room is small enough for it.
-    pub(super) fn announce_membership(&mut self, by: u64, text: String, about: Vec<u64>) {
-        let small = self.actors.inner.config.room.small_room;
-        if self.room.as_ref().is_some_and(|room| room.member_ids().len() <= small) {
-            self.announce(by, text, about);
-        }
+    /// Says what was kept to be said and is not in the log, as whoever kept it may have ended.
+    pub(super) async fn say_owed(&mut self) -> Result<()> {
+        let owed = self.actors.inner.stores.rooms.sayings(self.conversation_id()).await?;
+        owed.into_iter().for_each(|saying| self.say(saying));
+        Ok(())
     }
 }
 

@@ -44,7 +44,7 @@ use crate::cluster::{Address, ReplyTo, Turn};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
     AddMembers, Describe, Expire, Forward, Inspect, Join, Leave, Opened, Pin, ReaderList, Readers,
-    RemoveMember, Reply, Request, RoomRequest, reply, request, room_reply, room_request,
+    RemoveMember, Reply, Request, RoomRequest, SayOwed, reply, request, room_reply, room_request,
 };
 use crate::protocol::v1;
 
@@ -193,6 +193,11 @@ impl Rooms {
         let command = room_request::Command::Expire(Expire { seq });
         self.post_entry(0, 0, conversation_id, command, reply);
         answer.await
+    }
+
+    /// Lets a group say what it has kept to be said of changes of itself, and its log has not got.
+    pub async fn say_owed(&self, conversation_id: u64) -> Result<()> {
+        self.ask_done(0, conversation_id, room_request::Command::SayOwed(SayOwed {})).await
     }
 
     /// Pins a message in its conversation, or takes the pin off.

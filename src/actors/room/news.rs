@@ -1,6 +1,7 @@
 //! What follows from a change of a group once it is stored: the room knows it, the log says it, and members are told by
 //! events. It stands beside the change as data, because a change that the database did not confirm may have been stored all
-//! the same, or be stored in a moment: then it is taken up when the room reads it.
+//! the same, or be stored in a moment: then it is taken up when the room reads it. What the log says of it is stored with the
+//! change, and goes when the log has it ([`Saying`]): a room that ends between leaves it to [`crate::services::sayings`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +12,18 @@ use tokio::time::Instant;
 use super::actor::{RoomMessage, RoomState};
 use super::members::{Changed, done, refused};
 use super::state::Room;
-use crate::clock;
 use crate::domain::Result;
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ConversationKind, MemberRole};
-use crate::storage::{Condition, ConversationRecord, MemberRecord, RoomChange, RoomWrite, StoreError, Unmet};
+use crate::storage::{
+    Condition, ConversationRecord, MemberRecord, RoomChange, RoomWrite, Saying, StoreError, Unmet,
+};
+use crate::{chance, clock};
 
 /// After this long a change that was not confirmed has been carried out or never will be.
 const IN_DOUBT_PAUSE: Duration = Duration::from_secs(10);
-/// Changes in doubt that a room remembers; of more, members learn by events and sync, and the log says nothing.
+/// Changes in doubt that a room remembers; of more, members learn by sync.
 const DOUBTS_MAX: usize = 64;
 
 /// What is told of a change.
@@ -130,6 +133,7 @@ impl InDoubt {
 /// A change that turned out to be stored, and who was a member before it.
 pub(super) struct Landed {
     news: News,
+    says: Vec<Saying>,
     ended_for: Option<Arc<[u64]>>,
 }
 
@@ -152,9 +156,11 @@ impl RoomState {
     pub(super) async fn try_store(
         &mut self,
         conditions: Vec<Condition>,
-        writes: Vec<RoomWrite>,
+        mut writes: Vec<RoomWrite>,
         news: News,
     ) -> Result<Option<Unmet>> {
+        let said = self.sayings(&writes, &news);
+        writes.extend(said.into_iter().map(RoomWrite::Say));
         let change = RoomChange {
             conversation_id: self.conversation_id(),
             now_ms: clock::now_ms(),
@@ -177,6 +183,30 @@ impl RoomState {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What is said of a change. Of who is in it, only small rooms speak.
+    fn sayings(&mut self, writes: &[RoomWrite], news: &News) -> Vec<Saying> {
+        let Some(room) = &self.room else { return Vec::new() };
+        let after = writes.iter().fold(room.member_ids().len(), |members, write| match write {
+            RoomWrite::Add(new) => members + new.len(),
+            RoomWrite::Remove(_) => members.saturating_sub(1),
+            _ => members,
+        });
+        if news.of_membership && after > self.actors.inner.config.room.small_room {
+            return Vec::new();
+        }
+        self.said = self.said.wrapping_add(1);
+        let (order, name, created_at_ms) = (self.said, chance::bits(), clock::now_ms());
+        let saying = |(at, text): (usize, &String)| Saying {
+            client_id: format!("system-{order:08x}-{at:02}-{name:016x}"),
+            by: news.by,
+            text: text.clone(),
+            about: news.about.clone(),
+            target_seq: 0,
+            created_at_ms,
+        };
+        news.said.iter().enumerate().map(saying).collect()
     }
 
     /// Remembers a change until it shows whether it was stored; then what is returned says so.
@@ -216,7 +246,8 @@ impl RoomState {
             if doubt.has_landed(room, conversation, members) {
                 doubt.is_stored.store(true, Ordering::Relaxed);
                 let ends = doubt.writes.contains(&RoomWrite::Dissolve);
-                landed.push(Landed { news: doubt.news, ended_for: ends.then(|| room.member_ids()) });
+                let ended_for = ends.then(|| room.member_ids());
+                landed.push(Landed { news: doubt.news, says: sayings_of(&doubt.writes), ended_for });
             } else if now < doubt.until {
                 self.in_doubt.push(doubt);
             } else {
@@ -229,8 +260,8 @@ impl RoomState {
 
     /// Tells of changes that the room has taken up by reading them.
     pub(super) fn tell_landed(&mut self, landed: Vec<Landed>) {
-        for Landed { news, ended_for } in landed {
-            self.tell(news, ended_for);
+        for Landed { news, says, ended_for } in landed {
+            self.tell(news, says, ended_for);
         }
         self.describe_soon();
     }
@@ -286,19 +317,13 @@ impl RoomState {
                 _ => {}
             }
         }
-        self.tell(news, ended_for);
+        self.tell(news, sayings_of(&writes), ended_for);
     }
 
     /// Says in the log and by events what was changed; `ended_for`: the group ended, for these.
-    fn tell(&mut self, news: News, ended_for: Option<Arc<[u64]>>) {
-        let News { by, said, about, of_membership, tell, all } = news;
-        for text in said {
-            if of_membership {
-                self.announce_membership(by, text, about.clone());
-            } else {
-                self.announce(by, text, about.clone());
-            }
-        }
+    fn tell(&mut self, news: News, says: Vec<Saying>, ended_for: Option<Arc<[u64]>>) {
+        let News { tell, all, .. } = news;
+        says.into_iter().for_each(|saying| self.say(saying));
         if let (Some(members), Some(room)) = (ended_for, &self.room) {
             // The same for all: however many they are, it is one event.
             let epitaph = Body::Conversation(room.conversation().epitaph());
@@ -312,4 +337,13 @@ impl RoomState {
             self.describe_soon();
         }
     }
+}
+
+/// What a change says.
+fn sayings_of(writes: &[RoomWrite]) -> Vec<Saying> {
+    let saying = |write: &RoomWrite| match write {
+        RoomWrite::Say(saying) => Some(saying.clone()),
+        _ => None,
+    };
+    writes.iter().filter_map(saying).collect()
 }

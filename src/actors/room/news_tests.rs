@@ -15,8 +15,8 @@ use crate::protocol::v1::{Message, Send};
 use crate::protocol::{ErrorCode, MessageKind};
 use crate::storage::memory::{Fault, MemoryStores};
 use crate::storage::{
-    BanRecord, InviteRecord, JoinRequestRecord, MemberRecord, RoomChange, RoomStore, StoreError, StoreResult,
-    Stores, Unmet,
+    BanRecord, InviteRecord, JoinRequestRecord, MemberRecord, RoomChange, RoomStore, Saying, StoreError,
+    StoreResult, Stores, Unmet,
 };
 
 fn text(room: u64, client_id: &str) -> Send {
@@ -212,6 +212,12 @@ impl RoomStore for Doubtful {
     async fn invites(&self, id: u64) -> StoreResult<Vec<InviteRecord>> {
         self.rooms.invites(id).await
     }
+    async fn sayings(&self, id: u64) -> StoreResult<Vec<Saying>> {
+        self.rooms.sayings(id).await
+    }
+    async fn owing(&self, before_ms: u64, after_id: u64, limit: u32) -> StoreResult<Vec<u64>> {
+        self.rooms.owing(before_ms, after_id, limit).await
+    }
     async fn invite(&self, code: &str) -> StoreResult<Option<InviteRecord>> {
         self.rooms.invite(code).await
     }
@@ -292,4 +298,57 @@ async fn members_are_told_how_it_looks_with_the_cursors_that_they_have_moved() {
         }
     };
     tokio::time::timeout(super::testing::PATIENCE, stored).await.expect("whoever writes has read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_had_to_say_when_it_ended_is_said_once_by_the_next() {
+    let memory = MemoryStores::default();
+    let (old, new) = (Node::start("old", &memory).await, Node::start("new", &memory).await);
+    let room = group(&memory, 1, vec![2]).await;
+    old.actors.rooms().opened(1, room).await.expect("it is told");
+    says(&old, room, &["created the group rooks"]).await;
+    // It ends between the changes and their messages: nothing of it reaches the log any more.
+    old.door.send(false).expect("the node lives");
+    let rename = ChangeRoom {
+        name: Some("den".into()),
+        description: Some("of rooks".into()),
+        ..ChangeRoom::default()
+    };
+    old.actors.rooms().change(1, room, Command::ChangeRoom(rename)).await.expect("it is stored");
+    old.actors.rooms().join(7, room, Join::default()).await.expect("it is stored");
+    let all = [
+        "created the group rooks",
+        "renamed the group to den",
+        "changed the description",
+        "joined the group",
+    ];
+    assert_eq!(said(&new, room).await, all[..1]);
+    let owing = |before_ms| new.stores.rooms.owing(before_ms, 0, 10);
+    assert_eq!(owing(1 + crate::clock::now_ms()).await, Ok(vec![room]));
+    for _ in 0..2 {
+        new.actors.rooms().say_owed(room).await.expect("it says so");
+    }
+    says(&new, room, &all).await;
+    assert_eq!(owing(1 + crate::clock::now_ms()).await, Ok(Vec::new()));
+    // It had not ended, after all.
+    old.door.send(true).expect("the node lives");
+    old.actors.rooms().send(1, text(room, "a")).await.expect("it is stored");
+    new.actors.rooms().say_owed(room).await.expect("nothing is owed");
+    assert_eq!(said(&old, room).await, all);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_whose_node_ends_before_it_says_so_is_told_by_the_next() {
+    let memory = MemoryStores::default();
+    let (old, new) = (Node::start("old", &memory).await, Node::start("new", &memory).await);
+    let room = group(&memory, 1, vec![2]).await;
+    old.actors.rooms().opened(1, room).await.expect("it is told");
+    let seq = old.actors.rooms().send(1, text(room, "a")).await.expect("it is stored").seq;
+    old.door.send(false).expect("the node lives");
+    old.actors.rooms().pin(1, room, seq, false).await.expect("it is pinned");
+    new.actors.rooms().say_owed(room).await.expect("it says so");
+    says(&new, room, &["created the group rooks", "pinned a message"]).await;
+    let told = new.log_of(room).await.pop().expect("there is a log");
+    assert_eq!((told.target_seq, told.sender_id), (seq, 1));
+    assert_eq!(new.stores.rooms.sayings(room).await, Ok(Vec::new()));
 }

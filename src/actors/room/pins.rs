@@ -8,7 +8,7 @@ use crate::domain::permissions::{Act, require};
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::cluster::Pin;
-use crate::storage::{ClientKey, PinRecord, StoreError, StoreResult};
+use crate::storage::{ClientKey, PinRecord, RoomChange, RoomWrite, Saying, StoreError, StoreResult};
 
 impl RoomState {
     /// Pins a message or takes the pin off. What is so already stays so, and is not told again.
@@ -77,9 +77,23 @@ impl RoomState {
         if is_known || !self.actors.inner.stores.messages.stored(&[key]).await?.is_empty() {
             return Ok(());
         }
-        if let Some(room) = &mut self.room {
-            room.announce_about(by, text.to_owned(), pin.seq, client_id);
-        }
+        let saying = Saying {
+            client_id,
+            by,
+            text: text.to_owned(),
+            about: Vec::new(),
+            target_seq: pin.seq,
+            created_at_ms: clock::now_ms(),
+        };
+        // Before it is answered, so that it is said though this node ends.
+        let change = RoomChange {
+            conversation_id: pin.conversation_id,
+            now_ms: saying.created_at_ms,
+            conditions: Vec::new(),
+            writes: vec![RoomWrite::Say(saying.clone())],
+        };
+        self.actors.inner.stores.rooms.change_room(&change).await?;
+        self.say(saying);
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::{ForwardedFrom, Marks, Message, Send, Sent};
 use crate::protocol::{MemberRole, MessageKind};
-use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord};
+use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord, Saying};
 
 /// Bounds of a room, from `cluster.toml`.
 #[derive(Clone, Copy, Debug)]
@@ -253,8 +253,9 @@ impl<W> Room<W> {
         ))
     }
 
-    /// Queues a message of the room's own about `about`, in the name of `by`.
-    pub fn announce(&mut self, by: u64, text: String, about: Vec<u64>, client_id: String) {
+    /// Queues a message of the room's own.
+    pub fn announce(&mut self, saying: Saying) {
+        let Saying { client_id, by, text, about, target_seq, .. } = saying;
         let message = Message {
             conversation_id: self.conversation.id,
             sender_id: by,
@@ -262,17 +263,10 @@ impl<W> Room<W> {
             kind: MessageKind::System as i32,
             text,
             mentions: about,
+            target_seq,
             ..Message::default()
         };
         self.queue.push_back(Pending { message, expires_in_s: 0, waiters: Vec::new() });
-    }
-
-    /// The same about a message.
-    pub fn announce_about(&mut self, by: u64, text: String, target_seq: u64, client_id: String) {
-        self.announce(by, text, Vec::new(), client_id);
-        if let Some(pending) = self.queue.back_mut() {
-            pending.message.target_seq = target_seq;
-        }
     }
 
     /// The next group to store, if one may leave now. Its fate is told by [`Room::stored`], [`Room::refused`] or

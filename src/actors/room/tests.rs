@@ -10,7 +10,7 @@ use super::state::{Bounds, Effect, Loaded, Phase, Room};
 use crate::domain::Error;
 use crate::protocol::v1::{Message, Send};
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
-use crate::storage::{ClientKey, ConversationRecord, MemberRecord, RoomRules};
+use crate::storage::{ClientKey, ConversationRecord, MemberRecord, RoomRules, Saying};
 
 const ROOM: u64 = 7;
 
@@ -310,7 +310,8 @@ fn what_is_said_for_one_who_is_away_is_not_read_by_it() {
     let crate::protocol::cluster::room_request::Command::Send(moved) = command else { panic!("{command:?}") };
     assert_ne!(moved.send_at_ms, 0);
     room.send(1, 0, moved, 1);
-    room.announce(1, "renamed the group".to_owned(), Vec::new(), "s".to_owned());
+    let text = "renamed the group".to_owned();
+    room.announce(Saying { by: 1, text, client_id: "s".to_owned(), ..Saying::default() });
     room.next_group(5);
     room.stored();
     assert_eq!((room.last_seq(), read(&room)), (2, Some(0)));

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 
 use super::stores::CachedStores;
 use crate::storage::{
-    BanRecord, InviteRecord, JoinRequestRecord, MemberRecord, RoomChange, RoomStore, StoreResult, Unmet,
+    BanRecord, InviteRecord, JoinRequestRecord, MemberRecord, RoomChange, RoomStore, Saying, StoreResult,
+    Unmet,
 };
 
 #[async_trait]
@@ -44,6 +45,16 @@ impl RoomStore for CachedStores {
     async fn invites(&self, conversation_id: u64) -> StoreResult<Vec<InviteRecord>> {
         self.count_plain();
         self.plain.rooms.invites(conversation_id).await
+    }
+
+    async fn sayings(&self, conversation_id: u64) -> StoreResult<Vec<Saying>> {
+        self.count_plain();
+        self.plain.rooms.sayings(conversation_id).await
+    }
+
+    async fn owing(&self, before_ms: u64, after_id: u64, limit: u32) -> StoreResult<Vec<u64>> {
+        self.count_plain();
+        self.plain.rooms.owing(before_ms, after_id, limit).await
     }
 
     async fn invite(&self, code: &str) -> StoreResult<Option<InviteRecord>> {

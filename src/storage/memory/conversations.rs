@@ -8,7 +8,7 @@ use crate::domain::changes::is_change;
 use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
-    PREVIEW_BACK, RoomRules, StoreError, StoreResult,
+    PREVIEW_BACK, RoomRules, Saying, StoreError, StoreResult,
 };
 
 impl State {
@@ -91,9 +91,13 @@ impl ConversationStore for MemoryStores {
                 updated_at_ms: group.now_ms,
                 rules: RoomRules::default(),
             };
+            let mut others = group.member_ids.clone();
+            others.retain(|id| *id != group.owner_id);
+            let saying = Saying::created(group.owner_id, &record.name, others, group.now_ms);
             let mut members = vec![(group.owner_id, MemberRole::Owner)];
             members.extend(group.member_ids.iter().map(|id| (*id, MemberRole::Member)));
             let record = state.create(record, &members);
+            state.sayings.insert((record.id, saying.client_id.clone()), saying);
             if !name.1.is_empty() {
                 state.created_as.insert(name, record.id);
             }

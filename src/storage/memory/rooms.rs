@@ -7,7 +7,7 @@ use super::state::State;
 use crate::protocol::MemberRole;
 use crate::storage::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, MemberRecord, RoomChange, RoomStore,
-    RoomWrite, SettingsChange, StoreResult, Unmet,
+    RoomWrite, SAYINGS_MAX, Saying, SettingsChange, StoreResult, Unmet,
 };
 
 impl State {
@@ -132,6 +132,9 @@ impl State {
                     self.change_member(id, *user_id, |member| member.updated_at_ms = now_ms);
                 }
             }
+            RoomWrite::Say(saying) => {
+                self.sayings.entry((id, saying.client_id.clone())).or_insert_with(|| saying.clone());
+            }
             RoomWrite::Dissolve => {
                 if let Some(conversation) = self.conversations.get_mut(&id) {
                     conversation.rules.dissolved_at_ms = now_ms;
@@ -252,6 +255,27 @@ impl RoomStore for MemoryStores {
             let mut rows: Vec<InviteRecord> = state.invites_of(conversation_id).cloned().collect();
             rows.sort_by(|a, b| (a.created_at_ms, &a.code).cmp(&(b.created_at_ms, &b.code)));
             rows
+        })
+    }
+
+    async fn sayings(&self, conversation_id: u64) -> StoreResult<Vec<Saying>> {
+        self.read(|state| {
+            let range = (conversation_id, String::new())..(conversation_id + 1, String::new());
+            let mut rows: Vec<Saying> = state.sayings.range(range).map(|(_, row)| row.clone()).collect();
+            rows.sort_by(|a, b| (a.created_at_ms, &a.client_id).cmp(&(b.created_at_ms, &b.client_id)));
+            rows.truncate(SAYINGS_MAX as usize);
+            rows
+        })
+    }
+
+    async fn owing(&self, before_ms: u64, after_id: u64, limit: u32) -> StoreResult<Vec<u64>> {
+        self.read(|state| {
+            let rows = state.sayings.range((after_id + 1, String::new())..);
+            let mut ids: Vec<u64> =
+                rows.filter(|(_, row)| row.created_at_ms < before_ms).map(|((id, _), _)| *id).collect();
+            ids.dedup();
+            ids.truncate(limit as usize);
+            ids
         })
     }
 

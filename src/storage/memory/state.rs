@@ -10,7 +10,7 @@ use crate::storage::search::{IndexState, IndexedMessage};
 use crate::storage::{
     BanRecord, BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, InviteRecord,
     JoinRequestRecord, MemberRecord, PinRecord, PreferenceRecord, PresenceRecord, PrivacyRecord,
-    ScheduledRecord, StoreError, StoreResult, UserRecord,
+    Saying, ScheduledRecord, StoreError, StoreResult, UserRecord,
 };
 
 /// All that is stored.
@@ -49,6 +49,8 @@ pub struct State {
     pub join_requests: BTreeMap<(u64, u64), JoinRequestRecord>,
     /// By conversation and user.
     pub bans: BTreeMap<(u64, u64), BanRecord>,
+    /// By conversation and name.
+    pub sayings: BTreeMap<(u64, String), Saying>,
     /// By code.
     pub invites: BTreeMap<String, InviteRecord>,
     /// By conversation and seq.
@@ -101,6 +103,9 @@ impl State {
         for message in messages {
             if let Some(key) = client_key(message) {
                 self.client_keys.insert(key, message.seq);
+            }
+            if message.kind() == MessageKind::System {
+                self.sayings.remove(&(message.conversation_id, message.client_id.clone()));
             }
             let removed = message.recalled && message.kind == MessageKind::Reaction as i32;
             let kept =

@@ -28,6 +28,8 @@ const NOTE_EXPIRY: &str = "INSERT INTO expiries (conversation_id, seq, expires_a
 const FORGET_EXPIRY: &str = "DELETE FROM expiries WHERE conversation_id = ? AND seq = ?";
 const UNPIN: &str = "DELETE FROM pins WHERE conversation_id = ? AND seq = ?";
 const TAKE_ALL_OFF: &str = "DELETE FROM reactions WHERE conversation_id = ? AND target_seq = ?";
+/// A `system` message says what its group had to say under this name.
+const SAID: &str = "DELETE FROM sayings WHERE conversation_id = ? AND client_id = ?";
 const MARK_REACTED: &str = "UPDATE messages SET extra = JSON_SET(COALESCE(extra, '{}'), '$.reacted', 1) \
      WHERE conversation_id = ? AND seq = ? AND (extra IS NULL OR extra <> ?)";
 /// Nothing is put on a message that was taken back, and what is there stays as it was. A look at whether it is there, in
@@ -92,6 +94,10 @@ macro_rules! apply {
                     .execute(&mut *connection)
                     .await?;
             }
+            MessageKind::System => {
+                let said = sqlx::query(SAID).bind(id).bind(entry.client_id.as_bytes());
+                said.execute(&mut *connection).await?;
+            }
             _ => {
                 if let Some(at_ms) = expiry(entry) {
                     let note = sqlx::query(NOTE_EXPIRY).bind(id).bind(seq).bind(int(at_ms));
@@ -112,9 +118,14 @@ fn expiry(message: &Message) -> Option<u64> {
     message.marks.as_ref().map(|marks| marks.expires_at_ms).filter(|at_ms| *at_ms != 0)
 }
 
+/// Whether it may be what a group had to say.
+fn is_said(message: &Message) -> bool {
+    message.kind() == MessageKind::System
+}
+
 /// Whether there is more to store of it than its own row.
 fn says_more(message: &Message) -> bool {
-    is_change(message) || expiry(message).is_some()
+    is_change(message) || is_said(message) || expiry(message).is_some()
 }
 
 fn changes_of<'a>(runs: &[&'a [Message]]) -> Vec<&'a Message> {

@@ -17,11 +17,12 @@ use super::convert::{all, int, new_member, uint};
 use super::entity::{conversation, member};
 use super::entries;
 use super::ladder::{cut, padded};
+use super::sayings;
 use crate::protocol::{ConversationKind, MemberRole};
 use crate::storage::starts::{Opening, first_member, new_direct};
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, ListRow, MemberRecord, NewGroup,
-    ROSTER_MAX, RoomRules, RoomStore as _, StoreError, StoreResult,
+    ROSTER_MAX, RoomRules, RoomStore as _, Saying, StoreError, StoreResult,
 };
 
 #[async_trait]
@@ -257,7 +258,7 @@ impl SqlStores {
             member_count: Set(int(members.len() as u64)),
             ..Default::default()
         };
-        let members = &members;
+        let (record, members) = (&record, &members);
         let id = self
             .database
             .write(|attempt| async move {
@@ -269,11 +270,16 @@ impl SqlStores {
                     });
                     member::Entity::insert_many(rows).exec_without_returning(&transaction).await?;
                 }
+                if record.kind == ConversationKind::Group {
+                    let others = members.iter().skip(1).map(|member| member.user_id).collect();
+                    let says = Saying::created(record.owner_id, &record.name, others, record.created_at_ms);
+                    sayings::keep(&transaction, uint(id), &says).await?;
+                }
                 attempt.commit(transaction).await?;
                 Ok(id)
             })
             .await?;
-        Ok(ConversationRecord { id: uint(id), ..record })
+        Ok(ConversationRecord { id: uint(id), ..record.clone() })
     }
 
     /// The direct conversation of this [`direct_key`].

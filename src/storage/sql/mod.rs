@@ -30,6 +30,7 @@ mod retention;
 mod rooms;
 mod rows;
 mod search;
+mod sayings;
 mod settling;
 mod starts;
 

@@ -17,11 +17,12 @@ use super::convert::{all, int, new_member, uint};
 use super::entity::{ban, conversation, invite, join_request, member};
 use super::ladder::{cut, padded};
 use super::listing::unsettle;
+use super::sayings;
 use crate::domain::limits::INVITES_MAX;
 use crate::protocol::MemberRole;
 use crate::storage::{
     BanRecord, Condition, InviteRecord, JoinRequestRecord, Listed, MemberRecord, RoomChange, RoomStore,
-    RoomWrite, SettingsChange, StoreResult, Unmet,
+    RoomWrite, Saying, SettingsChange, StoreResult, Unmet,
 };
 
 #[async_trait]
@@ -125,6 +126,14 @@ impl RoomStore for SqlStores {
             })
             .await?;
         Ok(rows.into_iter().map(InviteRecord::from).collect())
+    }
+
+    async fn sayings(&self, conversation_id: u64) -> StoreResult<Vec<Saying>> {
+        self.kept_sayings(conversation_id).await
+    }
+
+    async fn owing(&self, before_ms: u64, after_id: u64, limit: u32) -> StoreResult<Vec<u64>> {
+        self.with_sayings(before_ms, after_id, limit).await
     }
 
     async fn invite(&self, code: &str) -> StoreResult<Option<InviteRecord>> {
@@ -395,6 +404,7 @@ async fn apply(
                     .await?;
             }
         }
+        RoomWrite::Say(saying) => sayings::keep(on, id, saying).await?,
         RoomWrite::Dissolve => dissolve(on, id, now_ms).await?,
     }
     Ok(None)

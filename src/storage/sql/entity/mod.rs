@@ -14,4 +14,5 @@ pub mod message;
 pub mod preference;
 pub mod presence;
 pub mod privacy;
+pub mod saying;
 pub mod user;

@@ -13,6 +13,7 @@ mod m0005_search;
 mod m0006_listing;
 mod m0007_life;
 mod m0008_member_count;
+mod m0009_gaps;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -50,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_listing::Migration),
             Box::new(m0007_life::Migration),
             Box::new(m0008_member_count::Migration),
+            Box::new(m0009_gaps::Migration),
         ]
     }
 }

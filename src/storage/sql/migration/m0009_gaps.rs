@@ -1,0 +1,34 @@
+//! What is kept so that it is not lost with a node: what groups have to say of changes of themselves.
+
+use sea_orm_migration::prelude::*;
+
+use super::tables::{Columns, NewTable};
+
+/// The migration; its name is this file's.
+#[derive(DeriveMigrationName)]
+pub struct Migration;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Migration {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let of = Columns::of(manager);
+        sayings(of).create(manager).await
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("what is to be done is not thrown away; go on with this version".to_owned()))
+    }
+}
+
+fn sayings(of: Columns) -> NewTable {
+    let columns = vec![
+        of.int("conversation_id"),
+        of.bytes("client_id", 64),
+        of.int("said_by"),
+        of.long_text("text"),
+        of.long_text("about"),
+        of.int("target_seq"),
+        of.int("created_at_ms"),
+    ];
+    NewTable::new(of, "sayings", columns).primary_key(["conversation_id", "client_id"])
+}

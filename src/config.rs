@@ -397,6 +397,10 @@ section! {
         /// How long changes of a shard's users gather before those who watch are told.
         #[serde(with = "humantime_serde")]
         gather: Duration = Duration::from_millis(250);
+        /// How often it is written down that those who are connected are there. What a crash may take of somebody's `last_seen_ms`
+        /// is no more than this; 0: never, and it is written only when they leave.
+        #[serde(with = "humantime_serde")]
+        seen_interval: Duration = Duration::from_secs(300);
         /// Most pairs of a session and a user it watches on one node.
         watches_max: usize = 1_000_000;
     }

@@ -143,6 +143,7 @@ impl Actors {
         rebalance::start(self.clone());
         self.inner.overload.watch();
         presence::rounds::start(self.clone());
+        presence::seen::start_rounds(self.clone());
     }
 
     /// The sessions of this node.
@@ -275,6 +276,8 @@ impl Actors {
 
     /// Tells the presence shard that a session has ended.
     fn withdraw(&self, session: &Session) {
+        // By this node too, as the shard's may end before it has noted it.
+        self.inner.seen.note(session.user_id(), clock::now_ms());
         self.withdraw_record(&session.record(self));
     }
 

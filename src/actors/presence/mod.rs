@@ -3,6 +3,8 @@
 pub mod actor;
 pub(in crate::actors) mod rounds;
 pub mod seen;
+#[cfg(test)]
+mod seen_tests;
 pub mod state;
 pub mod watchers;
 pub mod watches;

@@ -1,5 +1,6 @@
 //! When users were last seen, on its way to storage: one write for all who left within a moment, off every path that
-//! anybody waits for. A crash loses at most that moment.
+//! anybody waits for. It is noted by the node of the session and by that of the presence shard, so that one of them may end;
+//! and of those who stay at intervals, for the case that both do.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::actors::Actors;
+use crate::clock;
 use crate::storage::Stores;
 
 /// How long users gather before they are written.
@@ -18,6 +21,29 @@ const PAUSE: Duration = Duration::from_secs(2);
 const WAITING_MAX: usize = 200_000;
 /// Users of one write.
 const BATCH: usize = 1000;
+/// Of those who stay, so many parts are noted one after the other, so that their writes are spread over the interval.
+const PARTS: u32 = 20;
+
+/// Starts the task that notes those who stay; it ends with the runtime.
+pub fn start_rounds(actors: Actors) {
+    let interval = actors.inner.config.presence.seen_interval / PARTS;
+    if interval.is_zero() {
+        return;
+    }
+    actors.inner.runtime.clone().spawn(async move {
+        let mut rounds = tokio::time::interval(interval);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for part in (0..u64::from(PARTS)).cycle() {
+            rounds.tick().await;
+            let now_ms = clock::now_ms();
+            for session in actors.inner.sessions.all() {
+                if session.user_id() % u64::from(PARTS) == part {
+                    actors.inner.seen.note(session.user_id(), now_ms);
+                }
+            }
+        }
+    });
+}
 
 /// See the module's header. Cheap to clone.
 #[derive(Clone)]

@@ -26,7 +26,7 @@ pub mod state;
 #[cfg(test)]
 mod storm_tests;
 #[cfg(test)]
-mod testing;
+pub(in crate::actors) mod testing;
 #[cfg(test)]
 mod tests;
 mod typing;

@@ -73,6 +73,7 @@ impl Node {
         let services = services(&config, &actors, &stores, &cached, cache)?;
         services.schedule.start(config.messages.timer_interval);
         services.sayings.start();
+        services.life.start();
         services.retention.start(config.messages.retention_interval);
         let dispatch = Dispatch::new(&services, actors.rooms(), config.gateway.frame_bytes_max);
         actors.connect(cluster.clone(), Arc::new(dispatch));

@@ -14,7 +14,7 @@ use crate::domain::limits::{
 };
 use crate::domain::{Error, Result};
 use crate::storage::{
-    AccountStore, DeviceRecord, PeopleStore, ProfileChange, StoreError, TokenOwner, UserRecord,
+    AccountStore, DeviceRecord, LateErasure, PeopleStore, ProfileChange, StoreError, TokenOwner, UserRecord,
 };
 
 /// The WebSocket close code of a session whose token was revoked.
@@ -349,9 +349,16 @@ impl Accounts {
     }
 
     /// Ends an account in storage, and with it its devices, which are out on all nodes when this returns.
-    pub(super) async fn erase(&self, user_id: u64, username: &str, display_name: &str) -> Result<()> {
+    /// What is to be done `later` is kept with that.
+    pub(super) async fn erase(
+        &self,
+        user_id: u64,
+        username: &str,
+        display_name: &str,
+        later: Option<LateErasure>,
+    ) -> Result<()> {
         let devices = self.store.devices(user_id).await?;
-        let erased = self.people.erase_user(user_id, username, display_name).await;
+        let erased = self.people.erase_user(user_id, username, display_name, later).await;
         if matches!(erased, Err(StoreError::Unavailable(_) | StoreError::Exists | StoreError::Invalid(_))) {
             return Ok(erased?);
         }

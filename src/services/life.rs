@@ -11,13 +11,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::Identity;
 use super::accounts::Accounts;
 use super::contacts::Contacts;
+use super::timers::again_and_again;
 use crate::actors::Events;
 use crate::actors::room::Rooms;
+use crate::clock::now_ms;
 use crate::config::AccountsConfig;
 use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ContactState, ConversationKind, ErrorCode, v1};
-use crate::storage::{ConversationRow, Stores};
+use crate::storage::{ConversationRow, LateErasure, Stores};
 
 /// Rows read at a time.
 const PAGE: u32 = 200;
@@ -29,10 +31,16 @@ const EXPORT_AHEAD: usize = 64;
 const EXPORT_RETRY: Duration = Duration::from_secs(5);
 /// How long an export waits for its client to take a line.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(30);
-/// After this long nothing is on its way any more of what an erased account has sent.
-const LATE_SENDS: Duration = Duration::from_secs(20);
-/// How often that is tried.
-const LATE_ROUNDS: usize = 5;
+/// After this long nothing is on its way any more of what an erased account has sent, in milliseconds.
+const LATE_SENDS_MS: u64 = 20_000;
+/// By how much nodes' clocks may differ, in milliseconds, so that a message stored after an erasure began seems older.
+const CLOCKS_APART_MS: u64 = 600_000;
+/// How often a node looks for what is to be done of erased accounts.
+const LATE_INTERVAL: Duration = Duration::from_secs(5);
+/// For how long a node that does it is left to it, in milliseconds: it may end, or fail.
+const LATE_LEASE_MS: u64 = 60_000;
+/// Most accounts of a round.
+const LATE_PAGE: u32 = 100;
 /// What others see in place of one who is gone.
 const ERASED_NAME: &str = "Deleted user";
 
@@ -99,27 +107,23 @@ impl Life {
             }
         }
         let mut emptied = HashMap::new();
+        let begun_ms = now_ms();
         if self.removes_messages {
             self.empty_all(user_id, &mut emptied).await?;
         }
         let listed = self.all_contacts(user_id).await?;
-        self.accounts.erase(user_id, &format!("~deleted-{user_id}"), ERASED_NAME).await?;
+        let later = LateErasure {
+            user_id,
+            since_ms: begun_ms.saturating_sub(CLOCKS_APART_MS),
+            due_at_ms: now_ms() + LATE_SENDS_MS,
+        };
+        let later = self.removes_messages.then_some(later);
+        self.accounts.erase(user_id, &format!("~deleted-{user_id}"), ERASED_NAME, later).await?;
         if self.removes_messages {
-            // What was sent until then, by other devices or for the user: at once, and what was on its way to a room.
-            let mut outcome = self.empty_all(user_id, &mut emptied).await;
-            let this = self.clone();
-            tokio::spawn(async move {
-                for _ in 0..LATE_ROUNDS {
-                    tokio::time::sleep(LATE_SENDS).await;
-                    outcome = this.empty_all(user_id, &mut emptied).await;
-                    if outcome.is_ok() {
-                        return;
-                    }
-                }
-                if let Err(error) = outcome {
-                    tracing::warn!(target: "rookery::accounts", user_id, %error, "what an erased account sent last may be left");
-                }
-            });
+            // What was sent until then, by other devices or for the user. What was on its way to a room comes later.
+            if let Err(error) = self.empty_all(user_id, &mut emptied).await {
+                tracing::debug!(target: "rookery::accounts", user_id, %error, "what an erased account sent last is emptied later");
+            }
         }
         for contact_id in listed {
             let gone =
@@ -127,6 +131,33 @@ impl Life {
             self.events.publish(vec![contact_id], Body::Contact(gone), 0);
         }
         tracing::info!(target: "rookery::accounts", user_id, "an account was erased");
+        Ok(())
+    }
+
+    /// Empties what erased accounts had sent last and was stored later, again and again, as long as the node runs. It is kept
+    /// with the erasure, so that it outlives any node; two nodes share the work.
+    pub fn start(&self) {
+        let this = self.clone();
+        tokio::spawn(again_and_again(LATE_INTERVAL, async move || this.empty_late(now_ms()).await));
+    }
+
+    /// What is due by then.
+    pub(super) async fn empty_late(&self, now_ms: u64) -> Result<()> {
+        for erasure in self.stores.people.late_erasures(now_ms, LATE_PAGE).await? {
+            let leased = LateErasure { due_at_ms: now_ms + LATE_LEASE_MS, ..erasure };
+            if !self.stores.people.put_off_erasure(erasure, leased.due_at_ms).await? {
+                continue;
+            }
+            let mut pages = Pages::of(erasure.user_id, 1);
+            while let Some(page) = pages.next(&self.stores).await? {
+                for row in page {
+                    let id = row.conversation.id;
+                    let from_seq = self.stores.messages.seq_at(id, erasure.since_ms).await?;
+                    self.empty(erasure.user_id, id, from_seq.max(1)).await?;
+                }
+            }
+            self.stores.people.finish_erasure(erasure.user_id).await?;
+        }
         Ok(())
     }
 

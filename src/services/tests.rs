@@ -12,7 +12,7 @@ use crate::actors::Actors;
 use crate::actors::session::{Handler, Session};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::protocol::v1::{ClientFrame, Send, SyncRequest};
+use crate::protocol::v1::{ClientFrame, Message, Send, SyncRequest};
 use crate::protocol::{ContactState, ErrorCode};
 use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::memory::{Fault, MemoryStores};
@@ -42,13 +42,17 @@ impl Node {
     }
 
     async fn start_with(set: impl FnOnce(&mut Config)) -> Self {
+        Self::over(MemoryStores::default(), set).await
+    }
+
+    /// Over a database that others may share.
+    async fn over(memory: MemoryStores, set: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         set(&mut config);
         config.cluster.listen = "127.0.0.1:0".to_owned();
         config.accounts.argon2_memory_kib = 8;
         config.accounts.argon2_passes = 1;
         config.accounts.devices_max = 2;
-        let memory = MemoryStores::default();
         let cluster = Cluster::bind(&config).await.expect("port 0 can be bound");
         let cache = Cache::start(&config.cache).expect("no Redis is named");
         let stores = CachedStores::over(memory.stores(), cache.clone());
@@ -452,6 +456,7 @@ async fn nothing_is_left_of_what_one_sends_while_its_account_is_erased() {
         }
         0
     });
+    node.services.life.start();
     node.services.life.erase(&signed_in.identity, "secret1").await.expect("it is erased");
     assert!(writes.await.expect("no panic") > 0, "it wrote meanwhile");
     let log = node.memory.stores().messages;
@@ -496,4 +501,39 @@ async fn what_a_change_that_nobody_told_has_to_say_is_looked_for() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), said).await.expect("it is said");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_erased_account_had_on_its_way_is_emptied_though_its_node_ends() {
+    let node = Node::start_with(|config| config.accounts.erase_messages = "remove".to_owned()).await;
+    let (ann, bob) = (node.user("ann").await, node.user("bob").await);
+    let signed_in = node.services.accounts.sign_in("ann", "secret1", "phone", "").await.expect("signed in");
+    let (id, _) = node.says(ann, bob, "first").await;
+    node.says(bob, ann, "mine").await;
+    node.services.life.erase(&signed_in.identity, "secret1").await.expect("it is erased");
+    let memory = node.memory.clone();
+    node.stop().await;
+    let now_ms = crate::clock::now_ms();
+    let late = Message {
+        conversation_id: id,
+        seq: 3,
+        sender_id: ann,
+        text: "secret".to_owned(),
+        created_at_ms: now_ms,
+        ..Message::default()
+    };
+    memory.stores().messages.append(&[late]).await.expect("it is stored");
+    // Another node, to which nothing was told; its own messages stay as it says.
+    let next = Node::over(memory.clone(), |_| {}).await;
+    let text =
+        async || memory.stores().messages.after(id, 2, 1).await.expect("memory answers")[0].text.clone();
+    next.services.life.empty_late(now_ms).await.expect("memory answers");
+    assert_eq!(text().await, "secret", "it is too early");
+    let due_ms = now_ms + 21_000;
+    memory.fail_next(1, Fault::Unavailable);
+    next.services.life.empty_late(due_ms).await.expect_err("storage is away");
+    next.services.life.empty_late(due_ms).await.expect("memory answers");
+    assert_eq!(text().await, "");
+    assert_eq!(memory.stores().people.late_erasures(u64::MAX, 9).await, Ok(Vec::new()));
+    next.stop().await;
 }

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 
 pub use self::marks::{MarkStore, PinRecord, ScheduledRecord};
 pub use self::people::{
-    BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord,
+    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord,
     PrivacyRecord,
 };
 pub use self::retention::RetentionStore;

@@ -91,6 +91,17 @@ pub struct PreferenceChange {
     pub notifications: Option<NotificationLevel>,
 }
 
+/// Of an account that was erased: what it had sent last may have been stored later, and is to be emptied too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LateErasure {
+    /// Whose account it was.
+    pub user_id: u64,
+    /// What was stored before this was emptied with the account, Unix time, milliseconds.
+    pub since_ms: u64,
+    /// When it is to be done, Unix time, milliseconds.
+    pub due_at_ms: u64,
+}
+
 /// See the module's header.
 #[async_trait]
 pub trait PeopleStore: Send + Sync {
@@ -156,6 +167,19 @@ pub trait PeopleStore: Send + Sync {
     ) -> StoreResult<()>;
     /// Ends an account for good, in one transaction: devices, contacts, blocks, privacy, presence, preferences, drafts, what
     /// it has hidden and what it has scheduled go;
-    /// the user stays disabled and without a password, under these names, for its memberships and messages to name.
-    async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()>;
+    /// the user stays disabled and without a password, under these names, for its memberships and messages to name. What is to
+    /// be done `later` is kept with that.
+    async fn erase_user(
+        &self,
+        user_id: u64,
+        username: &str,
+        display_name: &str,
+        later: Option<LateErasure>,
+    ) -> StoreResult<()>;
+    /// What is to be done by now of accounts that were erased, in the order of its time.
+    async fn late_erasures(&self, now_ms: u64, limit: u32) -> StoreResult<Vec<LateErasure>>;
+    /// Puts one off from the time that it has to this one; `false`: somebody else has, or has done it.
+    async fn put_off_erasure(&self, erasure: LateErasure, due_at_ms: u64) -> StoreResult<bool>;
+    /// One is done.
+    async fn finish_erasure(&self, user_id: u64) -> StoreResult<()>;
 }

@@ -140,6 +140,7 @@ macro_rules! contract {
                 a_changed_preference_is_listed_as_changed_without_moving_the_row
                 erased_messages_are_emptied_and_keep_their_place
                 an_erased_user_leaves_a_name_and_nothing_else
+                what_is_to_be_done_of_an_erased_account_is_kept_until_it_is
             }
             retention {
                 what_is_removed_takes_along_all_that_hangs_on_it

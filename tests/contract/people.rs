@@ -3,8 +3,8 @@
 use rookery::domain::privacy::{Audience, Relation};
 use rookery::protocol::{ContactState, MessageKind, NotificationLevel, PresenceStatus};
 use rookery::storage::{
-    BlockRecord, ContactRecord, DeviceRecord, Draft, PreferenceChange, PreferenceRecord, PresenceRecord,
-    PrivacyRecord, ScheduledRecord, StoreError, Stores,
+    BlockRecord, ContactRecord, DeviceRecord, Draft, LateErasure, PreferenceChange, PreferenceRecord,
+    PresenceRecord, PrivacyRecord, ScheduledRecord, StoreError, Stores,
 };
 
 use crate::fixture::{group, message, remove_member, user};
@@ -222,9 +222,10 @@ pub async fn an_erased_user_leaves_a_name_and_nothing_else(stores: &Stores) {
     stores.marks.schedule(later.clone()).await.expect("kept");
     stores.marks.schedule(ScheduledRecord { user_id: bob, ..later }).await.expect("kept");
 
-    assert_eq!(stores.people.erase_user(ada, "bob", "x").await, Err(StoreError::Exists));
+    assert_eq!(stores.people.erase_user(ada, "bob", "x", None).await, Err(StoreError::Exists));
     assert_eq!(stores.accounts.devices(ada).await.map(|devices| devices.len()), Ok(1), "all or nothing");
-    stores.people.erase_user(ada, "~gone", "Deleted user").await.expect("erased");
+    let later = LateErasure { user_id: ada, since_ms: 5, due_at_ms: 70 };
+    stores.people.erase_user(ada, "~gone", "Deleted user", Some(later)).await.expect("erased");
 
     assert_eq!(stores.marks.hidden(ada, 7, 0, 9).await, Ok(Vec::new()));
     let due = stores.marks.due(9, (0, 0), 9).await.expect("read");
@@ -241,4 +242,26 @@ pub async fn an_erased_user_leaves_a_name_and_nothing_else(stores: &Stores) {
     assert_eq!(presence(stores, ada).await, None);
     assert_eq!(stores.people.privacies(&[ada]).await, Ok(vec![]));
     assert_eq!(stores.accounts.line_given(ada).await, Ok(vec![]));
+}
+
+pub async fn what_is_to_be_done_of_an_erased_account_is_kept_until_it_is(stores: &Stores) {
+    let ada = stores.accounts.create_user(user("ada", "Ada")).await.expect("created").id;
+    let later = LateErasure { user_id: ada, since_ms: 5, due_at_ms: 70 };
+    stores.people.erase_user(ada, "~gone", "Deleted user", Some(later)).await.expect("erased");
+    let due = async |now_ms| {
+        let mut due = stores.people.late_erasures(now_ms, 99).await.expect("read");
+        due.retain(|erasure| erasure.user_id == ada);
+        due
+    };
+    assert_eq!((due(69).await, due(70).await), (Vec::new(), vec![later]));
+    assert_eq!(stores.people.put_off_erasure(later, 90).await, Ok(true));
+    assert_eq!(stores.people.put_off_erasure(later, 95).await, Ok(false), "another one was first");
+    let off = LateErasure { due_at_ms: 90, ..later };
+    assert_eq!((due(89).await, due(90).await), (Vec::new(), vec![off]));
+    // What is repeated later leaves it as it is.
+    let again = LateErasure { since_ms: 60, due_at_ms: 160, ..later };
+    stores.people.erase_user(ada, "~gone", "Deleted user", Some(again)).await.expect("erased again");
+    assert_eq!(due(90).await, [off]);
+    stores.people.finish_erasure(ada).await.expect("done");
+    assert_eq!(due(999).await, []);
 }

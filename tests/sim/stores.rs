@@ -15,7 +15,7 @@ use rookery::storage::memory::MemoryStores;
 use rookery::storage::{
     AccountStore, BanRecord, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord,
     ConversationRow, ConversationStore, CursorAdvance, DeviceRecord, Draft, InviteRecord, JoinRequestRecord,
-    MarkStore, MemberRecord, MessageStore, NewGroup, PeopleStore, PinRecord, PreferenceChange,
+    LateErasure, MarkStore, MemberRecord, MessageStore, NewGroup, PeopleStore, PinRecord, PreferenceChange,
     PresenceRecord, PrivacyRecord, ProfileChange, RoomChange, RoomStore, Saying, ScheduledRecord, StoreError,
     StoreResult, Stores, Unmet, UserRecord,
 };
@@ -247,7 +247,12 @@ pass_on! { PeopleStore:
     ) -> bool;
     write set_draft(user_id: u64, conversation_id: u64, draft: Draft) -> bool;
     write erase_messages(conversation_id: u64, user_id: u64, from_seq: u64, to_seq: u64) -> ();
-    write erase_user(user_id: u64, username: &str, display_name: &str) -> ();
+    write erase_user(
+        user_id: u64, username: &str, display_name: &str, later: Option<LateErasure>
+    ) -> ();
+    read late_erasures(now_ms: u64, limit: u32) -> Vec<LateErasure>;
+    write put_off_erasure(erasure: LateErasure, due_at_ms: u64) -> bool;
+    write finish_erasure(user_id: u64) -> ();
 }
 
 pass_on! { MarkStore:

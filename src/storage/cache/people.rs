@@ -9,7 +9,8 @@ use super::stores::{CachedStores, user_keys};
 use crate::domain::privacy::Relation;
 use crate::protocol::PresenceStatus;
 use crate::storage::{
-    BlockRecord, Draft, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord, StoreResult,
+    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord,
+    StoreResult,
 };
 
 /// Contacts read at a time.
@@ -109,7 +110,26 @@ impl PeopleStore for CachedStores {
         self.plain.people.erase_messages(conversation_id, user_id, from_seq, to_seq).await
     }
 
-    async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()> {
+    async fn late_erasures(&self, now_ms: u64, limit: u32) -> StoreResult<Vec<LateErasure>> {
+        self.count_plain();
+        self.plain.people.late_erasures(now_ms, limit).await
+    }
+
+    async fn put_off_erasure(&self, erasure: LateErasure, due_at_ms: u64) -> StoreResult<bool> {
+        self.plain.people.put_off_erasure(erasure, due_at_ms).await
+    }
+
+    async fn finish_erasure(&self, user_id: u64) -> StoreResult<()> {
+        self.plain.people.finish_erasure(user_id).await
+    }
+
+    async fn erase_user(
+        &self,
+        user_id: u64,
+        username: &str,
+        display_name: &str,
+        later: Option<LateErasure>,
+    ) -> StoreResult<()> {
         let plain = self.plain.clone();
         let mut touched =
             vec![keys::friends(user_id), keys::user_info(username), keys::user_exists(username)];
@@ -127,7 +147,7 @@ impl PeopleStore for CachedStores {
             }
         }
         let (username, display_name) = (username.to_owned(), display_name.to_owned());
-        let write = async move { plain.people.erase_user(user_id, &username, &display_name).await };
+        let write = async move { plain.people.erase_user(user_id, &username, &display_name, later).await };
         self.write(write, move |_| touched).await
     }
 }

@@ -11,8 +11,8 @@ use crate::domain::limits::username_key;
 use crate::domain::privacy::Relation;
 use crate::protocol::{ContactState, MessageKind, PresenceStatus};
 use crate::storage::{
-    BlockRecord, Draft, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord, StoreError,
-    StoreResult, UserRecord,
+    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord,
+    StoreError, StoreResult, UserRecord,
 };
 
 impl State {
@@ -194,7 +194,38 @@ impl PeopleStore for MemoryStores {
         })
     }
 
-    async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()> {
+    async fn late_erasures(&self, now_ms: u64, limit: u32) -> StoreResult<Vec<LateErasure>> {
+        self.read(|state| {
+            let due = state.late_erasures.values().filter(|erasure| erasure.due_at_ms <= now_ms);
+            let mut due: Vec<LateErasure> = due.copied().collect();
+            due.sort_by_key(|erasure| (erasure.due_at_ms, erasure.user_id));
+            due.truncate(limit as usize);
+            due
+        })
+    }
+
+    async fn put_off_erasure(&self, erasure: LateErasure, due_at_ms: u64) -> StoreResult<bool> {
+        self.write(|state| {
+            let there = state.late_erasures.get_mut(&erasure.user_id);
+            let there = there.filter(|there| there.due_at_ms == erasure.due_at_ms);
+            Ok(there.map(|there| there.due_at_ms = due_at_ms).is_some())
+        })
+    }
+
+    async fn finish_erasure(&self, user_id: u64) -> StoreResult<()> {
+        self.write(|state| {
+            state.late_erasures.remove(&user_id);
+            Ok(())
+        })
+    }
+
+    async fn erase_user(
+        &self,
+        user_id: u64,
+        username: &str,
+        display_name: &str,
+        later: Option<LateErasure>,
+    ) -> StoreResult<()> {
         self.write(|state| {
             let Some(old) = state.users.get(&user_id) else { return Ok(()) };
             let key = username_key(username);
@@ -213,6 +244,9 @@ impl PeopleStore for MemoryStores {
                 ..UserRecord::default()
             };
             state.users.insert(user_id, ended);
+            if let Some(later) = later {
+                state.late_erasures.entry(user_id).or_insert(later);
+            }
             let devices = &state.devices;
             state.tokens.retain(|_, id| devices.get(id).is_none_or(|device| device.user_id != user_id));
             state.devices.retain(|_, device| device.user_id != user_id);

@@ -9,7 +9,7 @@ use crate::protocol::v1::Message;
 use crate::storage::search::{IndexState, IndexedMessage};
 use crate::storage::{
     BanRecord, BlockRecord, ClientKey, ContactRecord, ConversationRecord, DeviceRecord, InviteRecord,
-    JoinRequestRecord, MemberRecord, PinRecord, PreferenceRecord, PresenceRecord, PrivacyRecord,
+    JoinRequestRecord, LateErasure, MemberRecord, PinRecord, PreferenceRecord, PresenceRecord, PrivacyRecord,
     Saying, ScheduledRecord, StoreError, StoreResult, UserRecord,
 };
 
@@ -39,6 +39,8 @@ pub struct State {
     pub privacies: BTreeMap<u64, PrivacyRecord>,
     /// By user.
     pub presences: BTreeMap<u64, PresenceRecord>,
+    /// By user.
+    pub late_erasures: BTreeMap<u64, LateErasure>,
     /// By who has blocked and whom.
     pub blocks: BTreeMap<(u64, u64), BlockRecord>,
     /// By user and conversation.

@@ -16,12 +16,13 @@ use super::entity::{
     block, contact, device, join_request, line_given, member, message, preference, presence, privacy, user,
 };
 use super::ladder::{cut, padded};
+use super::marks::number;
 use crate::domain::limits::username_key;
 use crate::domain::privacy::{Audience, Relation};
 use crate::protocol::{ContactState, MessageKind, NotificationLevel, PresenceStatus};
 use crate::storage::{
-    BlockRecord, Draft, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord, PrivacyRecord,
-    StoreResult,
+    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord,
+    PrivacyRecord, StoreResult,
 };
 
 impl From<privacy::Model> for PrivacyRecord {
@@ -397,7 +398,37 @@ impl PeopleStore for SqlStores {
             .await
     }
 
-    async fn erase_user(&self, user_id: u64, username: &str, display_name: &str) -> StoreResult<()> {
+    async fn late_erasures(&self, now_ms: u64, limit: u32) -> StoreResult<Vec<LateErasure>> {
+        let sql = "SELECT user_id, since_ms, due_at_ms FROM late_erasures WHERE due_at_ms <= ? \
+                   ORDER BY due_at_ms, user_id LIMIT ?";
+        self.rows(sql, vec![int(now_ms).into(), i64::from(limit).into()], |row| {
+            Ok(LateErasure {
+                user_id: number(row, 0)?,
+                since_ms: number(row, 1)?,
+                due_at_ms: number(row, 2)?,
+            })
+        })
+        .await
+    }
+
+    async fn put_off_erasure(&self, erasure: LateErasure, due_at_ms: u64) -> StoreResult<bool> {
+        let sql = "UPDATE late_erasures SET due_at_ms = ? WHERE user_id = ? AND due_at_ms = ?";
+        let values = vec![int(due_at_ms).into(), int(erasure.user_id).into(), int(erasure.due_at_ms).into()];
+        Ok(self.execute(sql, values).await? > 0)
+    }
+
+    async fn finish_erasure(&self, user_id: u64) -> StoreResult<()> {
+        let sql = "DELETE FROM late_erasures WHERE user_id = ?";
+        self.execute(sql, vec![int(user_id).into()]).await.map(drop)
+    }
+
+    async fn erase_user(
+        &self,
+        user_id: u64,
+        username: &str,
+        display_name: &str,
+        later: Option<LateErasure>,
+    ) -> StoreResult<()> {
         let id = int(user_id);
         let ended = &user::ActiveModel {
             username: Set(username.to_owned()),
@@ -443,6 +474,17 @@ impl PeopleStore for SqlStores {
                 {
                     let backend = on.get_database_backend();
                     on.execute_raw(Statement::from_sql_and_values(backend, sql, [id.into()])).await?;
+                }
+                if let Some(LateErasure { since_ms, due_at_ms, .. }) = later {
+                    // What an earlier try has kept holds too: it began earlier.
+                    let backend = on.get_database_backend();
+                    let sql = if backend == DbBackend::MySql {
+                        "INSERT IGNORE INTO late_erasures (user_id, since_ms, due_at_ms) VALUES (?, ?, ?)"
+                    } else {
+                        "INSERT OR IGNORE INTO late_erasures (user_id, since_ms, due_at_ms) VALUES (?, ?, ?)"
+                    };
+                    let values = [id.into(), int(since_ms).into(), int(due_at_ms).into()];
+                    on.execute_raw(Statement::from_sql_and_values(backend, sql, values)).await?;
                 }
                 attempt.commit(transaction).await
             })

@@ -314,6 +314,9 @@ section! {
         members_max: usize = 100_000;
         /// Most messages of one room in one transaction.
         group_messages: usize = 128;
+        /// How long one who asks to be let into a room waits between changes of what the request says; 0: not at all.
+        #[serde(with = "humantime_serde")]
+        request_pause: Duration = Duration::from_secs(60);
         /// Answers to sends that a room remembers for repeats; older ones are found in the database.
         recent_sends: usize = 512;
         /// A room without work for this long leaves memory.
@@ -394,13 +397,13 @@ section! {
         /// A user whose last session has ended counts as there for this long: a reconnect makes no noise.
         #[serde(with = "humantime_serde")]
         offline_grace: Duration = Duration::from_secs(5);
-        /// How long changes of a shard's users gather before those who watch are told.
-        #[serde(with = "humantime_serde")]
-        gather: Duration = Duration::from_millis(250);
         /// How often it is written down that those who are connected are there. What a crash may take of somebody's `last_seen_ms`
         /// is no more than this; 0: never, and it is written only when they leave.
         #[serde(with = "humantime_serde")]
         seen_interval: Duration = Duration::from_secs(300);
+        /// How long changes of a shard's users gather before those who watch are told.
+        #[serde(with = "humantime_serde")]
+        gather: Duration = Duration::from_millis(250);
         /// Most pairs of a session and a user it watches on one node.
         watches_max: usize = 1_000_000;
     }

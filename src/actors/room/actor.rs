@@ -17,6 +17,7 @@ use super::changes::entry_of;
 use super::cursors::Cursors;
 use super::describe::Telling;
 use super::discipline::Pace;
+use super::joining::Askers;
 use super::leaving::{Leaving, Stay, Wish};
 use super::news::InDoubt;
 use super::recent::Recent;
@@ -156,6 +157,7 @@ pub struct RoomState {
     /// Changes of the group that were not confirmed.
     pub(super) in_doubt: Vec<InDoubt>,
     pub(super) typists: Typists,
+    pub(super) askers: Askers,
     /// Changes that said something, so that they are said in their order.
     pub(super) said: u32,
 }
@@ -189,6 +191,7 @@ impl Actor for RoomActor {
             telling: Arc::default(),
             in_doubt: Vec::new(),
             typists: Typists::default(),
+            askers: Askers::default(),
             said: 0,
         })
     }

@@ -1,6 +1,12 @@
 //! How one gets into a group by oneself: open doors, requests that managers answer, and invite codes. Who is banned gets in
 //! by none of them.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use tokio::time::Instant;
+
 use super::actor::RoomState;
 use super::describe::MANAGERS_TOLD_MAX;
 use super::members::{Changed, done, refused};
@@ -15,6 +21,39 @@ use crate::storage::{Condition, InviteRecord, JoinRequestRecord, Listed, RoomWri
 
 fn joined(requested: bool) -> Changed {
     Ok(Some(room_reply::Reply::Join(JoinAnswer { requested })))
+}
+
+/// Those who have changed what their requests to join say, or have taken them back, and when. Each such change is a transaction
+/// that costs its asker nothing, so there is a pause between them. A room that starts anew knows of none, as it starts after
+/// a pause of its own.
+#[derive(Default)]
+pub(super) struct Askers {
+    changed: HashMap<u64, Instant, RandomState>,
+}
+
+impl Askers {
+    /// Whether one may ask something new now.
+    fn may_ask(&self, user_id: u64, pause: Duration) -> Result<()> {
+        let left = self.changed.get(&user_id).map(|at| pause.saturating_sub(at.elapsed()));
+        match left.filter(|left| !left.is_zero()) {
+            None => Ok(()),
+            Some(left) => Err(Error::exhausted(
+                "you have changed your request just now; wait with the next change",
+                left,
+            )),
+        }
+    }
+
+    /// One has changed or taken back a request.
+    fn note(&mut self, user_id: u64, pause: Duration) {
+        if self.changed.len() as u64 >= JOIN_REQUESTS_MAX {
+            self.changed.retain(|_, at| at.elapsed() < pause);
+        }
+        // Of more at a time, some wait less.
+        if (self.changed.len() as u64) < JOIN_REQUESTS_MAX {
+            self.changed.insert(user_id, Instant::now());
+        }
+    }
 }
 
 impl RoomState {
@@ -53,9 +92,12 @@ impl RoomState {
     async fn ask(&mut self, by: u64, message: String) -> Changed {
         let lists = &self.actors.inner.stores.rooms;
         let asked = lists.join_requests(self.conversation_id(), by.saturating_sub(1), 1).await?;
-        if asked.first().is_some_and(|asked| asked.user_id == by && asked.message == message) {
+        let asked = asked.into_iter().find(|asked| asked.user_id == by);
+        if asked.as_ref().is_some_and(|asked| asked.message == message) {
             return joined(true);
         }
+        let pause = self.actors.inner.config.room.request_pause;
+        self.askers.may_ask(by, pause)?;
         let request = JoinRequestRecord {
             conversation_id: self.conversation_id(),
             user_id: by,
@@ -71,7 +113,12 @@ impl RoomState {
         ];
         let writes = vec![RoomWrite::Ask(request), RoomWrite::Touch(managers.clone())];
         match self.store(by, conditions, writes, News::none().and_tell(managers)).await? {
-            Some(_) => joined(true),
+            Some(_) => {
+                if asked.is_some() {
+                    self.askers.note(by, pause);
+                }
+                joined(true)
+            }
             None => Ok(None),
         }
     }
@@ -90,7 +137,11 @@ impl RoomState {
         let managers = self.known()?.managers(MANAGERS_TOLD_MAX);
         if !answer.accept {
             let writes = vec![RoomWrite::Unask(asker), RoomWrite::Touch(managers.clone())];
-            return self.store(by, conditions, writes, News::none().and_tell(managers)).await;
+            let answer = self.store(by, conditions, writes, News::none().and_tell(managers)).await?;
+            if withdraws && answer.is_some() {
+                self.askers.note(by, self.actors.inner.config.room.request_pause);
+            }
+            return Ok(answer);
         }
         conditions.extend([Condition::NoMember(asker), Condition::NotBanned(vec![asker])]);
         let news = News::of_membership(by, "let a new member in".to_owned(), vec![asker]).and_tell(managers);

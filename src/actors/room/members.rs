@@ -13,7 +13,7 @@ use crate::domain::permissions::{self, Act};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::cluster::{Done, room_reply};
-use crate::protocol::{ConversationKind, MemberRole};
+use crate::protocol::{ConversationKind, ErrorCode, MemberRole};
 use crate::storage::{Condition, Listed, MemberRecord, RoomWrite, Saying, Unmet};
 
 /// How often a change is decided when the database turns out to hold something else than the room thought.
@@ -35,7 +35,8 @@ impl RoomState {
             // A change that was not confirmed may have been stored.
             self.stale |= match &outcome {
                 Ok(answer) => answer.is_none(),
-                Err(error) => error.is_retryable(),
+                // Who is to wait was refused before anything was asked of the database.
+                Err(error) => error.is_retryable() && error.code != ErrorCode::ResourceExhausted,
             };
             match outcome {
                 Ok(Some(answer)) => return Ok(answer),

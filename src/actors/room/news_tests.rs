@@ -256,6 +256,23 @@ async fn who_asks_the_same_again_changes_nothing() {
     let first = ask("let me in").await;
     assert_eq!(ask("let me in").await, first);
     assert_eq!(ask("please").await, first + 1);
+    // With the next change one waits, as with asking again after one has thought better of it.
+    let changes = || database.changes.load(Ordering::Relaxed);
+    let waits = async |message: &str| {
+        let join = Join { message: message.to_owned(), ..Join::default() };
+        let error = rooms.join(9, room, join).await.expect_err("it is too soon");
+        assert_eq!(error.code, ErrorCode::ResourceExhausted);
+        assert!((1..=60_000).contains(&error.retry_after_ms), "{error:?}");
+    };
+    waits("pretty please").await;
+    assert_eq!(ask("please").await, first + 1, "it says so already");
+    let withdraw = Command::AnswerRequest(AnswerRequest { user_id: 9, accept: false });
+    rooms.change(9, room, withdraw).await.expect("it is taken back");
+    waits("let me in").await;
+    assert_eq!(changes(), first + 2);
+    // Others ask as they like.
+    let join = Join { message: "me too".to_owned(), ..Join::default() };
+    assert!(rooms.join(8, room, join).await.expect("it is kept"), "it was only asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,15 +143,15 @@ impl Directory {
     }
 
     /// Takes up sessions of a shard. Another node's view may be ahead of ours, so the slot is opened if need be; but what
-    /// was held up on the way until its node had gone is dropped.
-    pub fn register(&self, shard: u64, mut register: Register) {
+    /// was held up on the way until its node had gone is dropped. Returns the sessions that others of their devices replace.
+    pub fn register(&self, shard: u64, mut register: Register) -> Vec<SessionRecord> {
         let has_gone = |name: &str, incarnation: u64| {
             let now = self.known.read().get(name).copied();
             now.is_some_and(|(now, down)| now > incarnation || (now == incarnation && down))
         };
         register.sessions.retain(|record| !has_gone(&record.node, record.incarnation));
         let observed = self.observer.get().map(|tell| (tell, user_ids(&register.sessions)));
-        self.slots[self.index(shard)]
+        let replaced = self.slots[self.index(shard)]
             .write()
             .get_or_insert_with(|| self.new_slot(false))
             .shard
@@ -159,6 +159,7 @@ impl Directory {
         if let Some((tell, user_ids)) = observed {
             tell(&user_ids);
         }
+        replaced
     }
 
     /// Drops sessions of nodes that are gone: a late announcement of theirs may have come after their end was seen.

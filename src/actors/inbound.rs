@@ -11,6 +11,9 @@ use crate::protocol::cluster::{
     Request, node_reply, node_request, request,
 };
 
+/// The close code of a session whose device has begun another one.
+const REPLACED: u16 = 4409;
+
 impl Inbound for Actors {
     fn tell(&self, to: Address, request: Request) {
         let back = self.ask(to, request, ReplyTo::ignore(), Turn::endless());
@@ -97,6 +100,13 @@ impl Inbound for Actors {
             }
             Some(Command::PresenceChanged(news)) => {
                 self.inner.watches.take_news(&news.connected, &news.gone, &news.said);
+                Ok(node_reply::Reply::Done(Done {}))
+            }
+            Some(Command::ReplaceSession(replaced)) => {
+                if let Some(session) = self.inner.sessions.get(replaced.session_id) {
+                    session.ebb();
+                    session.outbox().close(REPLACED, "this device has connected elsewhere");
+                }
                 Ok(node_reply::Reply::Done(Done {}))
             }
             Some(Command::Drain(_)) => {

@@ -8,6 +8,7 @@ use rookery::protocol::v1::server_frame::Body;
 use serde_json::{Value, json};
 
 use crate::live::Live;
+use crate::two_nodes::{by, two_nodes};
 use crate::world::{PASSWORD, Person, TRANSPORTS, World, items, number};
 
 impl World {
@@ -132,4 +133,35 @@ async fn a_crowd_of_sign_ins_leaves_one_device() {
     for person in crowd.iter().filter(|person| person.device_id != newest.device_id) {
         person.is_out().await;
     }
+}
+
+#[tokio::test]
+async fn a_devices_second_connection_replaces_the_first_on_whichever_node() {
+    let (first, second) = two_nodes(&[]).await;
+    let mut people = Vec::new();
+    // Their shards are on both nodes.
+    for _ in 0..4 {
+        people.push(first.person("ada").await);
+    }
+    for (at, person) in people.iter().enumerate() {
+        let transport = TRANSPORTS[at % TRANSPORTS.len()];
+        let other_device = person.on_another_device().await.opens(transport).await;
+        let one = person.opens(transport).await;
+        let two = by(&second, person).opens(transport).await;
+        one.closes_with(4409).await;
+        let three = by(&second, person).opens(TRANSPORTS[(at + 1) % TRANSPORTS.len()]).await;
+        two.closes_with(4409).await;
+        let four = person.opens(transport).await;
+        three.closes_with(4409).await;
+        // The newest goes on, and so does another device; the token is as good as before.
+        for live in [&four, &other_device] {
+            live.syncs(Default::default()).await;
+        }
+        person.is_in().await;
+    }
+    // The line connections of a user are one device, which may have several.
+    let name = &people[0].name;
+    let (mut line, mut another) = (first.logs_in(name).await, second.logs_in(name).await);
+    assert!(line.pulls().await.is_empty() && another.pulls().await.is_empty());
+    assert!(line.pulls().await.is_empty(), "it is still there");
 }

@@ -86,7 +86,8 @@ async fn one_send_repeated_by_many_connections_at_once_is_one_message() {
     let id = ada.direct_with(&bob).await;
     let mut lives = Vec::new();
     for at in 0..12 {
-        lives.push(ada.opens(TRANSPORTS[at % TRANSPORTS.len()]).await);
+        let device = ada.on_another_device().await;
+        lives.push(device.opens(TRANSPORTS[at % TRANSPORTS.len()]).await);
     }
     for _ in 0..10 {
         let send = a_text(id, "race");

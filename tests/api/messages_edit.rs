@@ -21,7 +21,7 @@ pub enum Hand {
 pub async fn hands(person: &Person) -> Vec<Hand> {
     let mut hands = vec![Hand::Rest(person.clone())];
     for transport in TRANSPORTS {
-        hands.push(Hand::Frames(person.opens(transport).await));
+        hands.push(Hand::Frames(person.on_another_device().await.opens(transport).await));
     }
     hands
 }
@@ -143,7 +143,7 @@ async fn a_change_is_an_entry_for_everybody_and_the_message_is_what_it_makes_of_
         assert_eq!((heard.kind(), heard.seq, heard.target_seq), (MessageKind::Recall, recalled.seq, seq));
         // By sync and by history, on every framing: nothing of the text is left, in the edit's own entry neither.
         for transport in TRANSPORTS {
-            let live = bob.opens(transport).await;
+            let live = bob.on_another_device().await.opens(transport).await;
             let cursors = vec![Cursor { conversation_id: id, seq: seq - 1 }];
             let synced = live.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await.messages;
             let request = HistoryRequest { conversation_id: id, after_seq: seq - 1, ..Default::default() };

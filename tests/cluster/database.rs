@@ -157,7 +157,8 @@ impl Scene {
         }
         let traffic = people.traffic(&devices, STEPS, 100);
         let endpoint = people.endpoints.get(1, Transport::Tcp);
-        let signed_in = sign_in(&endpoint, Transport::Tcp, &people.all[0].token).await;
+        let token = people.all[0].another_token(&rest).await;
+        let signed_in = sign_in(&endpoint, Transport::Tcp, &token).await;
         let (connection, _, _) = signed_in.expect("the node signs us in");
         let over = Arc::new(AtomicBool::new(false));
         let prober = tokio::spawn(probe(

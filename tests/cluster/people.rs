@@ -222,7 +222,10 @@ impl People {
         let syncing = self.all.iter().enumerate().map(|(at, person)| async move {
             let transport = TRANSPORTS[at % TRANSPORTS.len()];
             let endpoint = self.endpoints.get(homes[at % homes.len()], transport);
-            let synced = sync_from_zero(&endpoint, transport, &person.token, &self.checker).await;
+            // A device of its own: those that are connected stay so.
+            let rest = Rest::new([self.endpoints.get(homes[at % homes.len()], Transport::WebSocketJson)]);
+            let token = person.another_token(&rest).await;
+            let synced = sync_from_zero(&endpoint, transport, &token, &self.checker).await;
             if let Err(error) = synced {
                 panic!("{} can't sync at {endpoint} by {transport:?}: {error}", person.username);
             }

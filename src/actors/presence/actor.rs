@@ -18,8 +18,8 @@ use crate::clock;
 use crate::cluster::{NodeState, ReplyTo};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::{
-    ConnectedList, Done, NodeRequest, PresenceReply, PresenceRequest, Reply, SessionList, node_request,
-    presence_reply, presence_request, reply,
+    ConnectedList, Done, NodeRequest, PresenceReply, PresenceRequest, ReplaceSession, Reply, SessionList,
+    SessionRecord, node_request, presence_reply, presence_request, reply,
 };
 
 /// What a shard takes.
@@ -113,7 +113,8 @@ impl ShardState {
         let directory = Arc::clone(&self.actors.inner.directory);
         let answer = match request.command {
             Some(Command::Register(register)) => {
-                directory.register(shard, register);
+                let replaced = directory.register(shard, register);
+                self.end_replaced(replaced);
                 presence_reply::Reply::Done(Done {})
             }
             Some(Command::Unregister(gone)) => {
@@ -157,6 +158,23 @@ impl ShardState {
 
     fn is_connected(&self, user_id: u64) -> bool {
         !self.actors.inner.directory.sessions_of(user_id).is_empty() || self.watchers.is_leaving(user_id)
+    }
+
+    /// Ends sessions whose devices have begun others. At most once: one that is not reached is told with the next announcement.
+    fn end_replaced(&self, replaced: Vec<SessionRecord>) {
+        if replaced.is_empty() {
+            return;
+        }
+        let view = self.actors.cluster().view();
+        for record in replaced {
+            // One whose node leaves goes by itself, when what it has asked is answered.
+            if view.node(&record.node).is_some_and(|node| node.state == NodeState::Leaving) {
+                continue;
+            }
+            let replace = ReplaceSession { session_id: record.session_id };
+            let request = NodeRequest { command: Some(node_request::Command::ReplaceSession(replace)) };
+            self.actors.cluster().tell_node_keyed(&record.node, record.session_id, request);
+        }
     }
 
     /// Takes notice of users whose first session has come or whose last one has ended.

@@ -7,6 +7,12 @@ use foldhash::fast::RandomState;
 
 use crate::protocol::cluster::{Register, SessionRecord};
 
+/// A session that is said to begin and is older than another by more than this is told late, or by a clock that is behind, in
+/// milliseconds.
+const LATE_MS: u64 = 100;
+/// Of sessions that began by more than this apart it is certain which is the later one, in milliseconds.
+const APART_MS: u64 = 10_000;
+
 /// The records of one shard.
 #[derive(Debug, Default)]
 pub struct Shard {
@@ -17,12 +23,16 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Takes up sessions, new or known, and drops those that an announcement leaves out.
-    pub fn register(&mut self, register: Register) {
+    /// Takes up sessions, new or known, and drops those that an announcement leaves out. Returns those that another session of
+    /// their device replaces: they are to be ended.
+    pub fn register(&mut self, register: Register) -> Vec<SessionRecord> {
+        let begins = register.up_to == 0;
+        let mut replaced = Vec::new();
         if register.up_to > 0 {
             self.drop_unlisted(&register);
         }
         for record in register.sessions {
+            let (device_id, session_id, sole) = (record.device_id, record.session_id, record.sole);
             let of_user = self.users.entry(record.user_id).or_default();
             match of_user.iter_mut().find(|known| known.session_id == record.session_id) {
                 Some(known) => *known = record,
@@ -34,7 +44,11 @@ impl Shard {
                     self.sessions += 1;
                 }
             }
+            if sole && of_user.len() > 1 {
+                replaced.extend(replaced_in(of_user, device_id, begins.then_some(session_id)));
+            }
         }
+        replaced
     }
 
     /// Drops a session; whether it was known.
@@ -109,6 +123,29 @@ impl Shard {
     }
 }
 
+/// What has become of a device's earlier sessions. One that begins now replaces them, unless it is told late and another one has
+/// begun since; of those that are announced only one that is clearly older than another is replaced. Where nodes' clocks leave
+/// it open, both stay: whoever is told that it was replaced does not come back by itself.
+fn replaced_in(of_user: &[SessionRecord], device_id: u64, begins: Option<u64>) -> Vec<SessionRecord> {
+    let rivals = || of_user.iter().filter(move |record| record.sole && record.device_id == device_id);
+    let Some(new) = rivals().find(|record| Some(record.session_id) == begins) else {
+        let newest_ms = rivals().map(|record| record.since_ms).max().unwrap_or_default();
+        return rivals().filter(|record| record.since_ms + APART_MS < newest_ms).cloned().collect();
+    };
+    // Of sessions of one node it is certain which is the later one.
+    let is_overtaken_by = |other: &SessionRecord| {
+        other.node == new.node && other.incarnation == new.incarnation && other.number > new.number
+    };
+    let is_overtaken = rivals().any(is_overtaken_by);
+    let is_replaced = |record: &&SessionRecord| {
+        if record.session_id == new.session_id {
+            return is_overtaken;
+        }
+        !is_overtaken_by(record) && record.since_ms <= new.since_ms + LATE_MS
+    };
+    rivals().filter(is_replaced).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -175,5 +212,46 @@ mod tests {
         let online: Vec<u64> = (1..=8).filter(|user_id| online(*user_id)).collect();
         assert_eq!(online, [1, 3, 6, 7], "and what is left of an earlier incarnation is gone");
         assert_eq!(shard.counts(), (4, 4));
+    }
+
+    #[test]
+    fn a_devices_later_session_replaces_the_earlier_one() {
+        let of = |session_id, node, device_id, number, since_ms| SessionRecord {
+            device_id,
+            number,
+            since_ms,
+            sole: true,
+            ..record(1, session_id, node)
+        };
+        let ids = |replaced: Vec<SessionRecord>| replaced.iter().map(|r| r.session_id).collect::<Vec<_>>();
+        let begins = |shard: &mut Shard, record| {
+            ids(shard.register(Register { sessions: vec![record], ..Register::default() }))
+        };
+        let mut shard = Shard::default();
+        let none: Vec<u64> = Vec::new();
+        assert_eq!(begins(&mut shard, of(10, 1, 7, 1, 500)), none);
+        assert_eq!(begins(&mut shard, of(11, 1, 8, 2, 500)), none, "another device");
+        // Another node, whose clock is behind.
+        assert_eq!(begins(&mut shard, of(12, 2, 7, 1, 400)), [10]);
+        let shared = SessionRecord { sole: false, ..of(13, 2, 7, 2, 900) };
+        assert_eq!(begins(&mut shard, shared), none);
+        shard.unregister(1, 10);
+        // Of two on one node the later one, whichever is told first.
+        assert_eq!(begins(&mut shard, of(15, 2, 7, 9, 600)), [12]);
+        assert_eq!(begins(&mut shard, of(14, 2, 7, 8, 590)), [12, 14]);
+        // What another node has to say of a session that has long been given up replaces nobody.
+        let mut shard = Shard::default();
+        assert_eq!(begins(&mut shard, of(17, 1, 7, 3, 5000)), none);
+        assert_eq!(begins(&mut shard, of(18, 2, 7, 3, 3000)), none);
+        // Of those that are announced to a new shard one that is clearly older.
+        let mut shard = Shard::default();
+        let announced = |node: &str, sessions| {
+            let node = node.to_owned();
+            Register { sessions, node, up_to: 99, ..Register::default() }
+        };
+        assert_eq!(ids(shard.register(announced("n2", vec![of(15, 2, 7, 9, 60_000)]))), none);
+        assert_eq!(ids(shard.register(announced("n1", vec![of(10, 1, 7, 1, 500)]))), [10]);
+        assert_eq!(ids(shard.register(announced("n1", vec![of(16, 1, 7, 2, 65_000)]))), none);
+        assert_eq!(ids(shard.register(announced("n1", vec![of(19, 1, 7, 4, 90_000)]))), [15]);
     }
 }

@@ -155,6 +155,7 @@ impl Sessions {
             seat: Mutex::default(),
             vitals: Arc::new(Vitals::new(Address::session(id), id)),
             inbox_limit: config.inbox_frames as u64,
+            since_ms: clock::now_ms(),
             last_seen: AtomicU64::new(clock::now_ms()),
             number: AtomicU64::new(0),
             closing_since: Mutex::new(None),
@@ -229,6 +230,7 @@ struct Inner {
     seat: Mutex<Seat>,
     vitals: Arc<Vitals>,
     inbox_limit: u64,
+    since_ms: u64,
     last_seen: AtomicU64,
     number: AtomicU64,
     closing_since: Mutex<Option<Instant>>,
@@ -429,6 +431,9 @@ impl Session {
             incarnation: actors.cluster().incarnation(),
             device_name: self.0.open.device_name.clone(),
             number: self.0.number.load(Ordering::Relaxed),
+            // The line device of a user is that of all its line connections.
+            sole: self.0.open.transport != Transport::Line,
+            since_ms: self.0.since_ms,
         }
     }
 

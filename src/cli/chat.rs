@@ -44,6 +44,10 @@ pub struct ChatArgs {
     /// With this password.
     #[arg(long, requires = "user")]
     pub password: Option<String>,
+    /// Sign in as a device of this platform, such as `desktop`. With accounts.device_policy one_per_platform it replaces the
+    /// user's device of the same platform
+    #[arg(long, default_value = "")]
+    pub platform: String,
     /// On the whole screen: conversations at the left, messages at the right. Needs --user and --password
     #[arg(long, requires = "password")]
     pub tui: bool,
@@ -53,11 +57,11 @@ pub struct ChatArgs {
 pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
     if let (true, Some(username), Some(password)) = (args.tui, &args.user, &args.password) {
         let rest = Rest::new(args.servers.clone());
-        return full_screen::run(rest, args.servers, username, password).await;
+        return full_screen::run(rest, args.servers, username, password, &args.platform).await;
     }
     let (mut input, screen) = terminal::open(PROMPT)?;
-    let mut chat =
-        Chat { rest: Rest::new(args.servers.clone()), servers: args.servers, screen, signed_in: None };
+    let rest = Rest::new(args.servers.clone());
+    let mut chat = Chat { rest, servers: args.servers, platform: args.platform, screen, signed_in: None };
     chat.screen.print("Rookery chat. 'help' lists the commands, 'quit' ends.");
     if let (Some(username), Some(password)) = (args.user, args.password) {
         chat.execute(Command::Login { username, password }).await;
@@ -74,6 +78,8 @@ pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
 struct Chat {
     rest: Rest,
     servers: Vec<String>,
+    /// What its devices say that they run on.
+    platform: String,
     screen: Screen,
     signed_in: Option<SignedIn>,
 }
@@ -177,7 +183,8 @@ impl Chat {
     }
 
     async fn sign_in(&mut self, username: &str, password: &str) {
-        let signed_in = match self.rest.sign_in(username, password, "rookery chat").await {
+        let signed_in = self.rest.sign_in_on(username, password, "rookery chat", &self.platform).await;
+        let signed_in = match signed_in {
             Ok(signed_in) => signed_in,
             Err(error) => {
                 self.screen.print(&view::complaint(&error));

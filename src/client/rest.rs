@@ -135,7 +135,20 @@ impl Rest {
 
     /// `POST /sessions`: makes a device with a token.
     pub async fn sign_in(&self, username: &str, password: &str, device_name: &str) -> Answer<SignedIn> {
-        let body = json!({"username": username, "password": password, "device_name": device_name});
+        self.sign_in_on(username, password, device_name, "").await
+    }
+
+    /// The same, naming what the device runs on: where users have one device a platform, it replaces that of the same one.
+    pub async fn sign_in_on(
+        &self,
+        username: &str,
+        password: &str,
+        device_name: &str,
+        platform: &str,
+    ) -> Answer<SignedIn> {
+        let body = json!({
+            "username": username, "password": password, "device_name": device_name, "platform": platform,
+        });
         self.call(Method::POST, "/sessions", Some(&body)).await
     }
 

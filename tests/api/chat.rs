@@ -16,9 +16,14 @@ struct Terminal {
 
 impl Person {
     async fn sits_down(&self) -> Terminal {
+        self.sits_down_at("").await
+    }
+
+    /// At a device of this platform.
+    async fn sits_down_at(&self, platform: &str) -> Terminal {
         let mut process = Command::new(env!("CARGO_BIN_EXE_rookery"))
             .args(["chat", "--server", self.world.node.address("http")])
-            .args(["--user", &self.name, "--password", PASSWORD])
+            .args(["--user", &self.name, "--password", PASSWORD, "--platform", platform])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -117,4 +122,17 @@ async fn groups_and_messages_are_looked_after_from_the_terminal() {
     terminal.does(&format!("unban {id} {eves}"), "may come back").await;
     terminal.does("help", "searchin ID TEXT").await;
     terminal.does(&format!("dissolve {id}"), "ended for all").await;
+}
+
+#[tokio::test]
+async fn a_terminal_names_its_platform() {
+    let world = World::with(&[("accounts.device_policy", "one_per_platform")]);
+    let ada = world.person("ada").await;
+    let mut desk = ada.sits_down_at("desk").await;
+    let mut pocket = ada.sits_down_at("pocket").await;
+    let mut new_desk = ada.sits_down_at("desk").await;
+    desk.shows("signed out by the server").await;
+    for terminal in [&mut pocket, &mut new_desk] {
+        terminal.does("pull", "up to date").await;
+    }
 }

@@ -87,8 +87,9 @@ pub(super) async fn run(
     servers: Vec<String>,
     username: &str,
     password: &str,
+    platform: &str,
 ) -> anyhow::Result<()> {
-    let signed_in = rest.sign_in(username, password, "rookery chat").await?;
+    let signed_in = rest.sign_in_on(username, password, "rookery chat", platform).await?;
     let rest = rest.with_token(&signed_in.token);
     let mut options = ClientOptions::new(servers, &signed_in.token);
     options.start = Start::Unread;

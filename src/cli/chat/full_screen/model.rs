@@ -110,6 +110,11 @@ impl Room {
         }
     }
 
+    /// Whether a message may be among those that count as unread.
+    fn may_be_unread(&self, seq: u64) -> bool {
+        self.unread > 0 && seq > self.conversation.read_seq && seq <= self.counted
+    }
+
     /// An entry that changes the message it names. What is there may be newer: pages of history have the last state.
     fn change(&mut self, entry: &v1::Message) {
         let Some(target) = self.messages.get_mut(&entry.target_seq) else { return };
@@ -245,7 +250,7 @@ impl Model {
                 self.note = format!("{who}: {}", contact.state().as_str_name());
                 self.want_name(contact.user_id, &mut effects);
             }
-            Event::Hidden(hidden) => self.hide(&hidden),
+            Event::Hidden(hidden) => self.hide(&hidden, &mut effects),
             Event::Notice(notice) => {
                 self.note = format!("{}: {}", notice.title, notice.text);
                 effects.push(Effect::Ring);
@@ -378,8 +383,13 @@ impl Model {
         self.note = format!("{error}{advice}");
     }
 
-    fn hide(&mut self, hidden: &v1::Hidden) {
-        let Some(room) = self.rooms.get_mut(&hidden.conversation_id) else { return };
+    fn hide(&mut self, hidden: &v1::Hidden, effects: &mut Vec<Effect>) {
+        let id = hidden.conversation_id;
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        // The server may have counted without them already.
+        if hidden.seqs.iter().any(|seq| room.may_be_unread(*seq)) {
+            effects.push(Effect::Describe(id));
+        }
         for seq in &hidden.seqs {
             if let Some(message) = room.messages.get_mut(seq) {
                 crate::domain::changes::empty(message);
@@ -407,11 +417,23 @@ impl Model {
             *until = now;
         }
         if changes_another(&message) {
+            if message.kind() == MessageKind::Recall
+                && seq > room.counted
+                && room.may_be_unread(message.target_seq)
+            {
+                match room.messages.get(&message.target_seq) {
+                    Some(target) if target.sender_id == own_id || target.recalled => {}
+                    Some(_) => room.unread -= 1,
+                    // It is not known whose it was.
+                    None => effects.push(Effect::Describe(id)),
+                }
+            }
             room.counted = room.counted.max(seq);
             room.change(&message);
         } else {
             if sender_id == own_id {
                 room.unread = 0;
+                room.conversation.read_seq = room.conversation.read_seq.max(seq);
             } else if seq > room.counted {
                 room.unread += 1;
                 let level = room.conversation.notifications();

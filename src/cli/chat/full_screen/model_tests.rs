@@ -49,6 +49,31 @@ fn unread_counts_what_is_not_looked_at() {
 }
 
 #[test]
+fn what_is_taken_back_before_it_is_read_is_not_unread() {
+    let (mut model, now) = (model(), Instant::now());
+    for (seq, sender_id) in [(1, 1), (2, 2), (3, 3)] {
+        model.take(Event::Message(message(9, seq, sender_id, "x")), now);
+    }
+    assert_eq!(model.rooms[&9].unread, 2);
+    for seq in [4, 5] {
+        model.take(Event::Message(entry(seq, MessageKind::Recall, 2, "")), now);
+        assert_eq!(model.rooms[&9].unread, 1, "it is taken back once");
+    }
+    model.take(Event::Message(entry(6, MessageKind::Recall, 1, "")), now);
+    assert_eq!(model.rooms[&9].unread, 1, "that was read");
+    // What the server has counted without is not taken off again.
+    let listed = v1::Conversation { unread: 3, read_seq: 1, last_seq: 12, ..group(9, "rust") };
+    model.take(Event::Conversation(listed), now);
+    model.take(Event::Message(entry(12, MessageKind::Recall, 3, "")), now);
+    assert_eq!(model.rooms[&9].unread, 3);
+    // Of what is not held only the server knows.
+    let effects = model.take(Event::Message(entry(13, MessageKind::Recall, 8, "")), now);
+    assert!(effects.contains(&Effect::Describe(9)), "{effects:?}");
+    let hidden = v1::Hidden { conversation_id: 9, seqs: vec![10] };
+    assert_eq!(model.take(Event::Hidden(hidden), now), [Effect::Describe(9)]);
+}
+
+#[test]
 fn the_server_s_count_is_not_counted_again() {
     let (mut model, now) = (Model::new(1), Instant::now());
     let listed = v1::Conversation { unread: 2, last_seq: 2, ..group(9, "rust") };

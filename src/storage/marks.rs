@@ -58,6 +58,8 @@ pub trait MarkStore: std::marker::Send + Sync {
     ) -> StoreResult<Vec<u64>>;
     /// Those of the messages, as (conversation, seq), that a user has hidden, in any order.
     async fn hidden_among(&self, user_id: u64, messages: &[(u64, u64)]) -> StoreResult<Vec<(u64, u64)>>;
+    /// Who has hidden a message, in any order.
+    async fn hiders(&self, conversation_id: u64, seq: u64, limit: u32) -> StoreResult<Vec<u64>>;
     /// Pins a message; whether it was not pinned before.
     async fn pin(&self, pin: PinRecord) -> StoreResult<bool>;
     /// Takes a pin off; whether there was one. A message that is taken back loses its pin with what it said.

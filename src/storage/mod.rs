@@ -34,7 +34,7 @@ pub use self::rooms::{
 };
 pub use self::search::SearchStore;
 use self::starts::{MEMBERS_TOGETHER, Opening};
-pub use self::view::veil;
+pub use self::view::{veil, veil_from_hider};
 use crate::protocol::v1::Message;
 use crate::protocol::{ContactState, ConversationKind, JoinPolicy, MemberRole};
 

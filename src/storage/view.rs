@@ -39,13 +39,18 @@ pub async fn veil(
         if hidden.contains(&(message.conversation_id, message.seq))
             || edited(message).is_some_and(|target| hidden.contains(&target))
         {
-            let recalled = message.recalled;
-            empty(message);
-            message.recalled = recalled;
-            message.marks = Some(Box::new(Marks { hidden: true, ..Marks::default() }));
+            veil_from_hider(message);
         }
     }
     Ok(())
+}
+
+/// Takes from a message, or an edit of it, what one who has hidden it may not read.
+pub fn veil_from_hider(message: &mut Message) {
+    let recalled = message.recalled;
+    empty(message);
+    message.recalled = recalled;
+    message.marks = Some(Box::new(Marks { hidden: true, ..Marks::default() }));
 }
 
 impl ConversationRecord {

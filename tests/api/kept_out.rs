@@ -3,6 +3,7 @@
 
 use rookery::client::Transport;
 use rookery::protocol::ErrorCode;
+use rookery::protocol::v1::server_frame::Body;
 use rookery::protocol::v1::{Cursor, SyncRequest};
 use serde_json::json;
 
@@ -88,6 +89,14 @@ async fn what_one_has_hidden_comes_back_by_no_way() {
     assert!(last.marks.is_some_and(|marks| marks.hidden));
     // An edit says it once more.
     let edited = Hand::Rest(bob.clone()).changes(edit(id, seq, "secret!")).await;
+    let told = live
+        .hears("the edit", |event| match event {
+            Body::Message(entry) if entry.target_seq == seq => Some(entry),
+            _ => None,
+        })
+        .await;
+    assert_eq!((told.seq, told.text.as_str()), (edited.seq, ""), "live too");
+    assert!(told.marks.is_some_and(|marks| marks.hidden));
     for transport in TRANSPORTS {
         let cursors = vec![Cursor { conversation_id: id, seq: seq - 1 }];
         let page = ada.opens(transport).await.syncs(SyncRequest { cursors, ..SyncRequest::default() }).await;

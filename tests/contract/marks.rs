@@ -29,6 +29,12 @@ pub async fn what_a_user_hides_is_hidden_from_that_user(stores: &Stores) {
     found.sort_unstable();
     assert_eq!(found, [(7, 3), (7, 9), (8, 5)], "what lies between is not asked for");
     assert_eq!(marks.hidden_among(1, &[]).await, Ok(Vec::new()));
+    marks.hide(2, 7, &[3], 30).await.expect("hidden");
+    let mut hiders = marks.hiders(7, 3, 9).await.expect("read");
+    hiders.sort_unstable();
+    assert_eq!(hiders, [1, 2]);
+    assert_eq!(marks.hiders(7, 3, 1).await.map(|hiders| hiders.len()), Ok(1));
+    assert_eq!(marks.hiders(8, 3, 9).await, Ok(Vec::new()));
     // More conversations than one statement names.
     let wide: Vec<(u64, u64)> = (1..=300).map(|id| (id, 5)).collect();
     assert_eq!(marks.hidden_among(1, &wide).await, Ok(vec![(8, 5)]));

@@ -260,6 +260,7 @@ pass_on! { MarkStore:
     read hidden_since(user_id: u64, since_ms: u64, limit: u32) -> Vec<(u64, u64, u64)>;
     read hidden(user_id: u64, conversation_id: u64, from_seq: u64, limit: u32) -> Vec<u64>;
     read hidden_among(user_id: u64, messages: &[(u64, u64)]) -> Vec<(u64, u64)>;
+    read hiders(conversation_id: u64, seq: u64, limit: u32) -> Vec<u64>;
     write pin(pin: PinRecord) -> bool;
     write unpin(conversation_id: u64, seq: u64) -> bool;
     read pins(conversation_id: u64) -> Vec<PinRecord>;

@@ -1,13 +1,18 @@
 //! A room's cursors: kept in memory, stored by the node's cursor lane a batch at a time, and told to the others as
 //! receipts. The room never waits for that: whoever does is answered when the lane has.
 
+use std::collections::HashSet;
+
 use super::actor::{RoomMessage, RoomState, Waiter, done, room};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_reply;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::v1::{Message, Receipt, ServerFrame};
 use crate::protocol::{ConversationKind, MessageKind};
-use crate::storage::{CursorAdvance, StoreResult};
+use crate::storage::{CursorAdvance, StoreResult, veil_from_hider};
+
+/// Of so many who have hidden a message an edit is kept.
+const HIDERS_MAX: u32 = 10_000;
 
 /// Who waits for cursors to be stored.
 enum Reader {
@@ -264,16 +269,40 @@ impl RoomState {
         if message.kind() == MessageKind::Recall {
             self.recent.take_back(message.target_seq);
         }
-        let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
-        self.actors.fan_out(members, except_session_id, event, kind);
+        self.push(members, kind, message, except_session_id);
+    }
+
+    /// Sends a stored message to users. An edit comes without its words to those who have hidden what it changes, as it does
+    /// by sync; who they are is looked up off the room's own task, and sessions put what follows in order.
+    fn push(&self, user_ids: &[u64], kind: ConversationKind, message: Message, except_session_id: u64) {
+        if message.kind() != MessageKind::Edit {
+            let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
+            return self.actors.fan_out(user_ids, except_session_id, event, kind);
+        }
+        let (actors, user_ids) = (self.actors.clone(), user_ids.to_vec());
+        self.actors.inner.runtime.spawn(async move {
+            let marks = &actors.inner.stores.marks;
+            // While storage is away they get the words of what they don't show.
+            let found = marks.hiders(message.conversation_id, message.target_seq, HIDERS_MAX).await;
+            let hiders: HashSet<u64> = found.unwrap_or_default().into_iter().collect();
+            let (without, with): (Vec<u64>, Vec<u64>) =
+                user_ids.into_iter().partition(|user_id| hiders.contains(user_id));
+            let mut veiled = message.clone();
+            veil_from_hider(&mut veiled);
+            for (user_ids, message) in [(with, message), (without, veiled)] {
+                if !user_ids.is_empty() {
+                    let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message)) };
+                    actors.fan_out(&user_ids, except_session_id, event, kind);
+                }
+            }
+        });
     }
 
     /// Pushes what was stored since then again: sessions drop what they have had.
     pub(super) fn push_again(&self, since_ms: u64) {
         let Some(room) = &self.room else { return };
         for message in self.recent.since(since_ms) {
-            let event = ServerFrame { reply_to: 0, body: Some(Body::Message(message.clone())) };
-            self.actors.fan_out(&room.member_ids(), 0, event, room.conversation().kind);
+            self.push(&room.member_ids(), room.conversation().kind, message.clone(), 0);
         }
     }
 }

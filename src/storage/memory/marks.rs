@@ -46,6 +46,13 @@ impl MarkStore for MemoryStores {
         })
     }
 
+    async fn hiders(&self, conversation_id: u64, seq: u64, limit: u32) -> StoreResult<Vec<u64>> {
+        self.read(|state| {
+            let of = |key: &&(u64, u64, u64)| (key.1, key.2) == (conversation_id, seq);
+            state.hidden.keys().filter(of).map(|key| key.0).take(limit as usize).collect()
+        })
+    }
+
     async fn hidden_among(&self, user_id: u64, messages: &[(u64, u64)]) -> StoreResult<Vec<(u64, u64)>> {
         self.read(|state| {
             let is_hidden = |(id, seq): &&(u64, u64)| state.hidden.contains_key(&(user_id, *id, *seq));

@@ -110,6 +110,12 @@ impl MarkStore for SqlStores {
         self.rows(sql, values, |row| number(row, 0)).await
     }
 
+    async fn hiders(&self, conversation_id: u64, seq: u64, limit: u32) -> StoreResult<Vec<u64>> {
+        let sql = "SELECT user_id FROM hidden WHERE conversation_id = ? AND seq = ? LIMIT ?";
+        let values = vec![int(conversation_id).into(), int(seq).into(), i64::from(limit).into()];
+        self.rows(sql, values, |row| number(row, 0)).await
+    }
+
     async fn hidden_among(&self, user_id: u64, messages: &[(u64, u64)]) -> StoreResult<Vec<(u64, u64)>> {
         // By conversation and the range of the messages: users hide little.
         let mut ranges: Vec<(i64, i64, i64)> = Vec::new();

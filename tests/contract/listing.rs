@@ -316,6 +316,50 @@ async fn a_page_is_full_though_a_conversation_moved_up_while_it_was_read() {
     assert_eq!(page, [ids[3], ids[2]]);
 }
 
+/// Nodes of an older build change who is in a group without counting.
+async fn what_was_not_counted_is_counted_later(config: StorageConfig) {
+    let sql = opened(&config).await;
+    let stores = sql.stores();
+    let ids: [u64; 60] = rooms(&stores).await;
+    let database = sea_orm::Database::connect(&config.url).await.expect("it is there");
+    for (id, count) in [(ids[3], 7), (ids[55], 0)] {
+        let wrong = format!("UPDATE conversations SET member_count = {count} WHERE id = {id}");
+        database.execute_unprepared(&wrong).await.expect("it is written");
+    }
+    let gone =
+        format!("UPDATE members SET removed_at_ms = 5 WHERE conversation_id = {} AND user_id = 1", ids[9]);
+    database.execute_unprepared(&gone).await.expect("it is written");
+    database.close().await.expect("it closes");
+    let settler = Settler::start(sql.clone(), Duration::from_millis(20), 100);
+    let counts = async || {
+        let page = stores.conversations.conversations_of(ADA, 0, None, 100).await.expect("it is read");
+        let mut counts: Vec<(u64, u64)> =
+            page.iter().map(|row| (row.conversation.id, row.member_count)).collect();
+        counts.sort_unstable();
+        counts
+    };
+    let right: Vec<(u64, u64)> = ids.iter().map(|id| (*id, if *id == ids[9] { 1 } else { 2 })).collect();
+    let mended = async {
+        let mut pause = tokio::time::interval(LOOK);
+        while counts().await != right {
+            pause.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, mended).await.expect("all are counted");
+    settler.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_counts_members_again() {
+    let (_folder, config) = on_sqlite().await;
+    what_was_not_counted_is_counted_later(config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_counts_members_again() {
+    what_was_not_counted_is_counted_later(mysql_config(MariaDb::shared().await).await).await;
+}
+
 /// While it is updated node by node, some of them may not know that there is something to wake.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_in_use_settles_nothing_until_an_update_is_over() {

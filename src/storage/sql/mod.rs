@@ -26,11 +26,12 @@ mod messages;
 mod migration;
 mod people;
 mod pools;
+mod recount;
 mod retention;
 mod rooms;
 mod rows;
-mod search;
 mod sayings;
+mod search;
 mod settling;
 mod starts;
 

@@ -31,6 +31,8 @@ const SETTLED_MEMBERS_MAX: i64 = 200;
 const AT_ONCE: usize = 32;
 /// Memberships written in one transaction; one conversation may have more.
 const MEMBERS_AT_ONCE: i64 = 400;
+/// Steps of [`SqlStores::recount_next`] in a round.
+const RECOUNTS_A_ROUND: usize = 20;
 /// Conversations without a place in a list from which on its reader has those settled that are due. Fewer are no burden
 /// to the list, and are left to the sweep.
 const MANY: usize = 512;
@@ -64,6 +66,7 @@ impl Drop for Settler {
 
 async fn sweep(stores: SqlStores, interval: Duration, share: u32) {
     let mut behind = (0, 0);
+    let mut counted = 0;
     loop {
         // Nodes that were started together spread out.
         tokio::time::sleep(interval.mul_f64(rand::random_range(0.75..1.25))).await;
@@ -80,6 +83,21 @@ async fn sweep(stores: SqlStores, interval: Duration, share: u32) {
                     tracing::debug!(target: "rookery::storage", %error, "the order of lists could not be written down");
                     break;
                 }
+            }
+            tokio::time::sleep(rest(began.elapsed(), share)).await;
+        }
+        // What counts members goes on where it was; when it is through, it begins anew.
+        for _ in 0..RECOUNTS_A_ROUND {
+            let began = Instant::now();
+            match stores.recount_next(counted).await {
+                Ok(last) => counted = last.unwrap_or(0),
+                Err(error) => {
+                    tracing::debug!(target: "rookery::storage", %error, "members were not counted");
+                    break;
+                }
+            }
+            if counted == 0 {
+                break;
             }
             tokio::time::sleep(rest(began.elapsed(), share)).await;
         }

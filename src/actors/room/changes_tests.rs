@@ -206,3 +206,26 @@ fn in_a_direct_conversation_each_takes_back_their_own() {
     assert_eq!(asks(&mut room, 4, recall("b"), 9000), Err(ErrorCode::FailedPrecondition));
     assert_eq!(asks(&mut room, 4, recall("c"), 1050), Ok(()));
 }
+
+/// It is about to be removed: an entry about it would outlive it.
+#[test]
+fn nothing_is_done_to_what_is_too_old_though_it_is_still_there() {
+    let commands = || [edit("e"), recall("r"), react("x", "👍")];
+    // The group keeps messages for 60 s, all are kept for 30 s, or both: the shorter time holds.
+    for (own_s, all_ms, kept_ms) in [(60, 0, 60_000), (0, 30_000, 30_000), (60, 30_000, 30_000)] {
+        for command in commands() {
+            let mut room = room(1);
+            room.bounds.changes = ChangeRules {
+                edit_window_ms: 0,
+                recall_window_ms: 0,
+                retention_ms: all_ms,
+                ..room.bounds.changes
+            };
+            let rules = RoomRules { retention_seconds: own_s, ..RoomRules::default() };
+            room.put_conversation(ConversationRecord { rules, ..room.conversation().clone() });
+            let too_late = asks(&mut room, 1, command.clone(), 1000 + kept_ms);
+            assert_eq!(too_late, Err(ErrorCode::NotFound), "{command:?}");
+            assert_eq!(asks(&mut room, 1, command, 999 + kept_ms), Ok(()));
+        }
+    }
+}

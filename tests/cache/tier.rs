@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use rookery::config::CacheConfig;
 use rookery::storage::cache::keys::Key;
 use rookery::storage::cache::{Cache, Cached};
@@ -32,6 +35,18 @@ pub async fn eventually_some<T>(what: &str, mut ask: impl AsyncFnMut() -> Option
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// What decides a test that throws dice: `ROOKERY_CACHE_SEED`, else chance. It is printed.
+pub fn seed() -> u64 {
+    let named = std::env::var("ROOKERY_CACHE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = named.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    eprintln!("again with ROOKERY_CACHE_SEED={seed}");
+    seed
+}
+
+fn dice(seed: u64) -> Arc<Mutex<StdRng>> {
+    Arc::new(Mutex::new(StdRng::seed_from_u64(seed)))
 }
 
 /// What is cached here.
@@ -68,6 +83,7 @@ pub struct Side {
     pub database: Arc<Database>,
     /// How long the database takes to answer after it has read, in milliseconds at most.
     pub dawdles_ms: u64,
+    dice: Arc<Mutex<StdRng>>,
 }
 
 pub fn key(at: usize) -> Key {
@@ -83,7 +99,12 @@ pub fn config(url: &str) -> CacheConfig {
 impl Side {
     pub fn over(database: &Arc<Database>, config: &CacheConfig) -> Self {
         let cache = Cache::start(config).expect("the configuration is valid");
-        Self { cache, database: Arc::clone(database), dawdles_ms: 0 }
+        Self { cache, database: Arc::clone(database), dawdles_ms: 0, dice: dice(0) }
+    }
+
+    /// The database takes its time, by these dice.
+    pub fn dawdles(self, at_most_ms: u64, seed: u64) -> Self {
+        Self { dawdles_ms: at_most_ms, dice: dice(seed), ..self }
     }
 
     /// What the cache says; it must not be older than what was stored when this was asked.
@@ -93,7 +114,7 @@ impl Side {
             self.database.reads.fetch_add(1, Ordering::SeqCst);
             let version = self.database.stored[at].load(Ordering::SeqCst);
             if self.dawdles_ms > 0 {
-                let pause = rand::random_range(0..=self.dawdles_ms);
+                let pause = self.dice.lock().random_range(0..=self.dawdles_ms);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
             Ok(Version(version))

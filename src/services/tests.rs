@@ -12,7 +12,7 @@ use crate::actors::Actors;
 use crate::actors::session::{Handler, Session};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::protocol::v1::{ClientFrame, Message, Send, SyncRequest};
+use crate::protocol::v1::{ClientFrame, Cursor, Message, Send, SyncRequest};
 use crate::protocol::{ContactState, ErrorCode};
 use crate::storage::cache::{Cache, CachedStores};
 use crate::storage::memory::{Fault, MemoryStores};
@@ -389,6 +389,60 @@ async fn sync_tells_all_that_was_hidden_in_as_many_pages_as_it_takes() {
     assert!(page.hidden_more && page.hidden[0].seqs.last().is_some_and(|seq| seq % 3 == 2), "{page:?}");
     let request = SyncRequest { since: "1".to_owned(), ..SyncRequest::default() };
     assert!(messages.sync(ben, request, 1 << 20).await.expect("a page").hidden.is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_named_in_a_sync_comes_once_in_order_and_is_not_listed_again() {
+    let node = Node::start().await;
+    let (ann, ben, cat) = (node.user("ann").await, node.user("ben").await, node.user("cat").await);
+    let mut ids = Vec::new();
+    for other in [ben, cat] {
+        for at in 0..6 {
+            let (id, _) = node.says(other, ann, &format!("text {at}")).await;
+            if at == 0 {
+                ids.push(id);
+            }
+        }
+    }
+    let (third, _) = node.says(ben, cat, "not ann's").await;
+    let messages = &node.services.messages;
+    let cursor = |conversation_id, seq| Cursor { conversation_id, seq };
+    let all: Vec<(u64, u64)> =
+        (3..=6).map(|seq| (ids[1], seq)).chain((1..=6).map(|seq| (ids[0], seq))).collect();
+    for limit in 1..=11 {
+        let (mut came, mut at) = (Vec::new(), vec![cursor(ids[1], 2), cursor(ids[0], 4), cursor(ids[0], 0)]);
+        loop {
+            let request = SyncRequest { cursors: at.clone(), limit, ..SyncRequest::default() };
+            let page = messages.sync(ann, request, 1 << 20).await.expect("a page");
+            assert!(page.messages.len() <= limit as usize && !(page.more && page.messages.is_empty()));
+            for message in &page.messages {
+                came.push((message.conversation_id, message.seq));
+                at.retain(|cursor| cursor.conversation_id != message.conversation_id);
+                at.push(cursor(message.conversation_id, message.seq));
+            }
+            // In the order in which they were named first.
+            at.sort_by_key(|cursor| cursor.conversation_id != ids[1]);
+            if !page.more {
+                assert!(page.conversations.is_empty(), "both were named: {page:?}");
+                break;
+            }
+        }
+        assert_eq!(came, all, "limit {limit}");
+    }
+    let one = SyncRequest { cursors: vec![cursor(ids[0], 6)], ..SyncRequest::default() };
+    let page = messages.sync(ann, one, 1 << 20).await.expect("a page");
+    let listed: Vec<u64> = page.conversations.iter().map(|one| one.conversation_id).collect();
+    assert_eq!((page.messages.len(), listed), (0, vec![ids[1]]));
+    // Its token knows of both.
+    let next = SyncRequest { since: page.sync_token, ..SyncRequest::default() };
+    let page = messages.sync(ann, next, 1 << 20).await.expect("a page");
+    assert!(page.conversations.is_empty(), "{page:?}");
+    for (wrong, code) in [(third, ErrorCode::PermissionDenied), (999, ErrorCode::NotFound)] {
+        let request =
+            SyncRequest { cursors: vec![cursor(ids[0], 0), cursor(wrong, 0)], ..SyncRequest::default() };
+        assert_eq!(messages.sync(ann, request, 1 << 20).await.expect_err("refused").code, code);
+    }
     node.stop().await;
 }
 

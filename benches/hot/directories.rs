@@ -39,6 +39,7 @@ pub fn directory(nodes: usize, users: u64) -> Directory {
             incarnation: 1,
             device_name: String::new(),
             number: user_id,
+            ..SessionRecord::default()
         };
         directory.register(shard, Register { sessions: vec![record], ..Register::default() });
     }

@@ -314,7 +314,9 @@ section! {
         members_max: usize = 100_000;
         /// Most messages of one room in one transaction.
         group_messages: usize = 128;
-        /// How long one who asks to be let into a room waits between changes of what the request says; 0: not at all.
+        /// How often one who asks to be let into a room may say something else, or take it back, in `request_pause`.
+        request_changes: u32 = 5;
+        /// After as many changes he waits for this long; 0: not at all.
         #[serde(with = "humantime_serde")]
         request_pause: Duration = Duration::from_secs(60);
         /// Answers to sends that a room remembers for repeats; older ones are found in the database.
@@ -429,6 +431,9 @@ section! {
         devices_max: usize = 100;
         /// Which devices of a user may be signed in at once: `all`, `one_per_platform` or `single`. The newest stays.
         device_policy: String = DEVICE_POLICY_ALL.to_owned();
+        /// Whether a device's later connection closes its earlier one with 4409, on whichever nodes they are. Off, several live
+        /// side by side: the tabs of one browser, say.
+        one_connection: bool = false;
         /// What becomes of the messages of an account that is erased: `keep` (as from a deleted user) or `remove`.
         erase_messages: String = "keep".to_owned();
         /// Exports of users' own data at the same time; more are refused with `resource_exhausted`.

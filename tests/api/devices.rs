@@ -137,7 +137,7 @@ async fn a_crowd_of_sign_ins_leaves_one_device() {
 
 #[tokio::test]
 async fn a_devices_second_connection_replaces_the_first_on_whichever_node() {
-    let (first, second) = two_nodes(&[]).await;
+    let (first, second) = two_nodes(&[("accounts.one_connection", "true")]).await;
     let mut people = Vec::new();
     // Their shards are on both nodes.
     for _ in 0..4 {

@@ -9,14 +9,15 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use crate::redis::{Proxy, Redis};
-use crate::tier::{Database, PATIENCE, Side, Version, config, eventually, join, key, seed};
+use crate::tier::{Database, PATIENCE, Side, Version, config, eventually, join, key, patient, seed};
 
 const KEYS: usize = 16;
 
 /// Two connected sides that reach each other.
 async fn pair(redis: &Redis) -> (Side, Side) {
     let database = Database::new(KEYS);
-    let (a, b) = (Side::over(&database, &config(&redis.url())), Side::over(&database, &config(&redis.url())));
+    let config = patient(&redis.url());
+    let (a, b) = (Side::over(&database, &config), Side::over(&database, &config));
     join(&a, &b);
     a.is_connected().await;
     b.is_connected().await;
@@ -93,7 +94,7 @@ async fn cut_off_writer(missed_keys: usize) -> (Redis, Proxy, Side, Side, Arc<At
     let proxy = Proxy::to(redis.address()).await;
     let database = Database::new(KEYS);
     let config_of_a = rookery::config::CacheConfig { missed_keys, ..config(&proxy.url()) };
-    let (a, b) = (Side::over(&database, &config_of_a), Side::over(&database, &config(&redis.url())));
+    let (a, b) = (Side::over(&database, &config_of_a), Side::over(&database, &patient(&redis.url())));
     let cut = join(&a, &b);
     a.is_connected().await;
     b.is_connected().await;
@@ -175,7 +176,7 @@ async fn a_node_that_does_not_confirm_holds_a_write_up_until_its_memory_has_expi
     // Who confirms is not waited for, however long memory is trusted.
     let redis = Redis::start(&[]).await;
     let database = Database::new(KEYS);
-    let trusting = rookery::config::CacheConfig { local_ttl: 10 * PATIENCE, ..config(&redis.url()) };
+    let trusting = rookery::config::CacheConfig { local_ttl: 10 * PATIENCE, ..patient(&redis.url()) };
     let (a, b) = (Side::over(&database, &trusting), Side::over(&database, &trusting));
     join(&a, &b);
     a.is_connected().await;

@@ -96,6 +96,11 @@ pub fn config(url: &str) -> CacheConfig {
     CacheConfig { url: url.to_owned(), breaker_open_max, ..CacheConfig::default() }
 }
 
+/// For those to whom Redis always answers, however busy this machine is: nobody takes it for away.
+pub fn patient(url: &str) -> CacheConfig {
+    CacheConfig { redis_wait: Duration::from_secs(5), ..config(url) }
+}
+
 impl Side {
     pub fn over(database: &Arc<Database>, config: &CacheConfig) -> Self {
         let cache = Cache::start(config).expect("the configuration is valid");

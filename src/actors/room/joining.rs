@@ -2,7 +2,6 @@
 //! by none of them.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use tokio::time::Instant;
@@ -12,6 +11,7 @@ use super::describe::MANAGERS_TOLD_MAX;
 use super::members::{Changed, done, refused};
 use super::news::News;
 use crate::clock;
+use crate::config::RoomConfig;
 use crate::domain::limits::{INVITES_MAX, JOIN_REQUESTS_MAX};
 use crate::domain::permissions::Act;
 use crate::domain::{Error, Result};
@@ -23,36 +23,47 @@ fn joined(requested: bool) -> Changed {
     Ok(Some(room_reply::Reply::Join(JoinAnswer { requested })))
 }
 
-/// Those who have changed what their requests to join say, or have taken them back, and when. Each such change is a transaction
-/// that costs its asker nothing, so there is a pause between them. A room that starts anew knows of none, as it starts after
+/// Those who have lately changed what their requests to join say, or have taken them back. Each such change is a transaction
+/// that costs its asker nothing, so there is a pause after some. A room that starts anew knows of none, as it starts after
 /// a pause of its own.
 #[derive(Default)]
 pub(super) struct Askers {
-    changed: HashMap<u64, Instant, RandomState>,
+    changes: HashMap<u64, Changes, RandomState>,
+}
+
+struct Changes {
+    since: Instant,
+    count: u32,
 }
 
 impl Askers {
     /// Whether one may ask something new now.
-    fn may_ask(&self, user_id: u64, pause: Duration) -> Result<()> {
-        let left = self.changed.get(&user_id).map(|at| pause.saturating_sub(at.elapsed()));
+    fn may_ask(&self, user_id: u64, config: &RoomConfig) -> Result<()> {
+        let made = self.changes.get(&user_id).filter(|made| made.count >= config.request_changes);
+        let left = made.map(|made| config.request_pause.saturating_sub(made.since.elapsed()));
         match left.filter(|left| !left.is_zero()) {
             None => Ok(()),
             Some(left) => Err(Error::exhausted(
-                "you have changed your request just now; wait with the next change",
+                "you have changed your request often enough for now; wait with the next change",
                 left,
             )),
         }
     }
 
     /// One has changed or taken back a request.
-    fn note(&mut self, user_id: u64, pause: Duration) {
-        if self.changed.len() as u64 >= JOIN_REQUESTS_MAX {
-            self.changed.retain(|_, at| at.elapsed() < pause);
+    fn note(&mut self, user_id: u64, config: &RoomConfig) {
+        if self.changes.len() as u64 >= JOIN_REQUESTS_MAX {
+            self.changes.retain(|_, made| made.since.elapsed() < config.request_pause);
         }
         // Of more at a time, some wait less.
-        if (self.changed.len() as u64) < JOIN_REQUESTS_MAX {
-            self.changed.insert(user_id, Instant::now());
+        if self.changes.len() as u64 >= JOIN_REQUESTS_MAX && !self.changes.contains_key(&user_id) {
+            return;
         }
+        let made = self.changes.entry(user_id).or_insert(Changes { since: Instant::now(), count: 0 });
+        if made.since.elapsed() >= config.request_pause {
+            *made = Changes { since: Instant::now(), count: 0 };
+        }
+        made.count += 1;
     }
 }
 
@@ -96,8 +107,7 @@ impl RoomState {
         if asked.as_ref().is_some_and(|asked| asked.message == message) {
             return joined(true);
         }
-        let pause = self.actors.inner.config.room.request_pause;
-        self.askers.may_ask(by, pause)?;
+        self.askers.may_ask(by, &self.actors.inner.config.room)?;
         let request = JoinRequestRecord {
             conversation_id: self.conversation_id(),
             user_id: by,
@@ -115,7 +125,7 @@ impl RoomState {
         match self.store(by, conditions, writes, News::none().and_tell(managers)).await? {
             Some(_) => {
                 if asked.is_some() {
-                    self.askers.note(by, pause);
+                    self.askers.note(by, &self.actors.inner.config.room);
                 }
                 joined(true)
             }
@@ -139,7 +149,7 @@ impl RoomState {
             let writes = vec![RoomWrite::Unask(asker), RoomWrite::Touch(managers.clone())];
             let answer = self.store(by, conditions, writes, News::none().and_tell(managers)).await?;
             if withdraws && answer.is_some() {
-                self.askers.note(by, self.actors.inner.config.room.request_pause);
+                self.askers.note(by, &self.actors.inner.config.room);
             }
             return Ok(answer);
         }

@@ -256,6 +256,9 @@ async fn who_asks_the_same_again_changes_nothing() {
     let first = ask("let me in").await;
     assert_eq!(ask("let me in").await, first);
     assert_eq!(ask("please").await, first + 1);
+    for again in 2..6 {
+        assert_eq!(ask(&format!("please {again}")).await, first + again);
+    }
     // With the next change one waits, as with asking again after one has thought better of it.
     let changes = || database.changes.load(Ordering::Relaxed);
     let waits = async |message: &str| {
@@ -265,11 +268,11 @@ async fn who_asks_the_same_again_changes_nothing() {
         assert!((1..=60_000).contains(&error.retry_after_ms), "{error:?}");
     };
     waits("pretty please").await;
-    assert_eq!(ask("please").await, first + 1, "it says so already");
+    assert_eq!(ask("please 5").await, first + 5, "it says so already");
     let withdraw = Command::AnswerRequest(AnswerRequest { user_id: 9, accept: false });
     rooms.change(9, room, withdraw).await.expect("it is taken back");
     waits("let me in").await;
-    assert_eq!(changes(), first + 2);
+    assert_eq!(changes(), first + 6);
     // Others ask as they like.
     let join = Join { message: "me too".to_owned(), ..Join::default() };
     assert!(rooms.join(8, room, join).await.expect("it is kept"), "it was only asked");

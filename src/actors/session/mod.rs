@@ -432,7 +432,7 @@ impl Session {
             device_name: self.0.open.device_name.clone(),
             number: self.0.number.load(Ordering::Relaxed),
             // The line device of a user is that of all its line connections.
-            sole: self.0.open.transport != Transport::Line,
+            sole: actors.inner.config.accounts.one_connection && self.0.open.transport != Transport::Line,
             since_ms: self.0.since_ms,
         }
     }

@@ -38,6 +38,7 @@ pub async fn eventually_some<T>(what: &str, mut ask: impl AsyncFnMut() -> Option
 }
 
 /// What decides a test that throws dice: `ROOKERY_CACHE_SEED`, else chance. It is printed.
+#[expect(clippy::print_stderr, reason = "a failed test shows how to play it again")]
 pub fn seed() -> u64 {
     let named = std::env::var("ROOKERY_CACHE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = named.unwrap_or_else(|| u64::from(rand::random::<u32>()));

@@ -274,7 +274,7 @@ section! {
         /// time to try again. New ones are at the edge while the node is behind by a quarter of it, all of them from half
         /// of it on.
         #[serde(with = "humantime_serde")]
-        wait_max: Duration = Duration::from_millis(1500);
+        wait_max: Duration = Duration::from_secs(3);
         /// Most first messages that wait in one place: to learn who may write, for their conversation, for their room.
         starts_waiting: usize = 16_384;
     }

@@ -36,14 +36,12 @@ pub struct Linger {
 impl Linger {
     /// Waits of `limit` at most, for up to `enough` messages. To be called on a runtime.
     pub fn new(limit: Duration, enough_at_most: usize) -> Self {
-        let alarm = match Alarm::new() {
-            _ if limit.is_zero() => None,
-            Ok(alarm) => Some(alarm),
-            Err(error) => {
+        let alarm = (!limit.is_zero()).then(Alarm::new).and_then(|alarm| {
+            let warn = |error: &std::io::Error| {
                 tracing::warn!(%error, "there is no timer for writer.linger; messages don't wait for company");
-                None
-            }
-        };
+            };
+            alarm.inspect_err(warn).ok()
+        });
         Self { limit, enough_at_most, alarm, habit: Habit::new(limit), began_with: 0, enough: 0 }
     }
 

@@ -159,6 +159,8 @@ impl Gathering {
         for group in self.waiting.drain(..).chain(queued) {
             group.finish(Err(StoreError::Unavailable(away.to_owned())));
         }
+        // Else the node would be taken for behind, and refuse what alone could show that it is not.
+        self.overload.oldest_waits_since(None);
     }
 }
 

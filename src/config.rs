@@ -275,7 +275,8 @@ section! {
         /// of it on.
         #[serde(with = "humantime_serde")]
         wait_max: Duration = Duration::from_secs(3);
-        /// Most first messages that wait in one place: to learn who may write, for their conversation, for their room.
+        /// Most first messages and sign-ins that wait in one place: to learn who may write, for their conversation, for
+        /// their room, for their token.
         starts_waiting: usize = 16_384;
     }
 }

@@ -1,4 +1,5 @@
-//! Look-ups that a conversation's first message needs, many in one statement: a few lanes that take all that waits.
+//! Look-ups that a conversation's first message or a sign-in needs, many in one statement: a few lanes that take all
+//! that waits.
 //!
 //! Those that come while a lane is busy go together next. Where some came together, others will soon: the lane rests a
 //! moment for them, as a statement costs much and another key in it little. A lone one waits for nobody. What is cold has

@@ -35,11 +35,21 @@ pub enum Shed {
     Directs,
     /// Too many rooms wait to be loaded.
     Loads,
+    /// Too many wait for their token to be looked up.
+    SignIns,
 }
 
 impl Shed {
-    const ALL: [Self; 7] =
-        [Self::Threads, Self::Writers, Self::Room, Self::Group, Self::Relations, Self::Directs, Self::Loads];
+    const ALL: [Self; 8] = [
+        Self::Threads,
+        Self::Writers,
+        Self::Room,
+        Self::Group,
+        Self::Relations,
+        Self::Directs,
+        Self::Loads,
+        Self::SignIns,
+    ];
 
     /// The name of its counter.
     pub fn as_str(self) -> &'static str {
@@ -51,6 +61,7 @@ impl Shed {
             Self::Relations => "sheds_relations",
             Self::Directs => "sheds_directs",
             Self::Loads => "sheds_loads",
+            Self::SignIns => "sheds_sign_ins",
         }
     }
 }
@@ -155,7 +166,9 @@ impl Overload {
         let wait_ms = (self.wait_max.as_millis() as u64).max(1);
         Error {
             retry_after_ms: wait_ms / 2 + chance::bits() % wait_ms,
-            ..Error::unavailable("the server has too much to do; try again, with the same client_id")
+            ..Error::unavailable(
+                "the server has too much to do; try again later, a send with the same client_id",
+            )
         }
     }
 

@@ -289,3 +289,26 @@ fn is_ours(messages: &[Message], (key, seq, created_at_ms): &(ClientKey, u64, u6
             && message.client_id == key.client_id
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OverloadConfig;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_are_told_that_storage_is_away_keep_nobody_out_any_more() {
+        let overload = Arc::new(Overload::new(&OverloadConfig::default()));
+        let (queue, waiting) = mpsc::channel(8);
+        let linger = Duration::ZERO;
+        let mut gathering =
+            Gathering::new(&WriterConfig { linger, ..WriterConfig::default() }, waiting, &overload);
+        let writers = Writers { queue, overload: Arc::clone(&overload) };
+        let (done, mut told) = mpsc::unbounded_channel();
+        writers.append(Vec::new(), move |outcome| drop(done.send(outcome)));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(overload.admit().is_err(), "a group waits for a minute");
+        gathering.refuse_all("the database is away", 8);
+        assert!(matches!(told.recv().await, Some(Err(StoreError::Unavailable(_)))));
+        assert!(overload.admit().is_ok());
+    }
+}

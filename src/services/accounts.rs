@@ -67,7 +67,7 @@ impl Accounts {
     ) -> Result<Self> {
         let passwords = Passwords::new(&config)?;
         let tokens = TokenCache::new(&config);
-        let lookups = TokenLookups::new(store.clone());
+        let lookups = TokenLookups::new(store.clone(), presence.overload());
         Ok(Self { store, profiles, presence, passwords, tokens, lookups, forgetting, gate, people, config })
     }
 

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use super::MemoryStores;
 use super::state::State;
 use crate::domain::changes::is_change;
-use crate::protocol::{ConversationKind, JoinPolicy, MemberRole};
+use crate::protocol::{ConversationKind, MemberRole};
+use crate::storage::starts::new_direct;
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
     PREVIEW_BACK, RoomRules, Saying, StoreError, StoreResult,
@@ -125,18 +126,7 @@ impl ConversationStore for MemoryStores {
             if let Some(there) = find(state) {
                 return Ok((there, false));
             }
-            let record = ConversationRecord {
-                id: 0,
-                kind: ConversationKind::Direct,
-                name: String::new(),
-                description: String::new(),
-                avatar_file_id: 0,
-                owner_id: 0,
-                join_policy: JoinPolicy::Invite,
-                created_at_ms: now_ms,
-                updated_at_ms: now_ms,
-                rules: RoomRules::default(),
-            };
+            let record = new_direct(0, now_ms);
             let record = state.create(record, &[(key.0, MemberRole::Member), (key.1, MemberRole::Member)]);
             state.directs.insert(key, record.id);
             Ok((record, true))

@@ -21,7 +21,9 @@ mod news_tests;
 mod pins;
 mod readers;
 mod recent;
+mod sending;
 mod settings;
+mod settle;
 pub mod state;
 #[cfg(test)]
 mod storm_tests;

@@ -528,7 +528,8 @@ impl Device {
             ErrorCode::Unavailable | ErrorCode::DeadlineExceeded | ErrorCode::Internal
         );
         if may_be_stored || error.code() == ErrorCode::ResourceExhausted {
-            self.world.trace.note(format_args!("{} is told to repeat {client_id}", self.label));
+            let why = &error.message;
+            self.world.trace.note(format_args!("{} is told to repeat {client_id}: {why}", self.label));
             self.world.oracle.told_to_repeat(self.user_id, client_id, may_be_stored);
             let due = Instant::now() + Duration::from_millis(self.rng.range(20, 800));
             for outgoing in self.outgoing.iter_mut().filter(|outgoing| outgoing.client_id == client_id) {

@@ -12,7 +12,7 @@ use crate::protocol::ErrorCode;
 use crate::protocol::MessageKind;
 use crate::protocol::cluster::Join;
 use crate::protocol::cluster::room_request::Command;
-use crate::protocol::v1::{Cursor, Send};
+use crate::protocol::v1::{Cursor, React, Send};
 use crate::storage::memory::MemoryStores;
 
 /// Cursors that can't be stored hold up no send; whoever has read, or asks what was read, waits for them.
@@ -50,6 +50,40 @@ async fn no_send_waits_for_cursors_and_no_read_is_confirmed_before_they_are_stor
     assert_eq!(stored().await.map(|member| member.read_seq), Some(1));
     let described = described.await.expect("no panic").expect("a member is shown the conversation");
     assert_eq!(described.read_seq, 1);
+    node.cluster.shutdown().await;
+}
+
+/// Who repeats himself faster than a room asks storage again doesn't keep it from asking.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reactions_that_are_repeated_without_a_pause_are_taken_when_storage_is_back() {
+    let memory = MemoryStores::default();
+    let node = Node::start("reactor", &memory).await;
+    let (rooms, room) = (node.actors.rooms(), group(&memory, 1, vec![]).await);
+    let answers = Answers::default();
+    answers.post(&node, 1, room, 0);
+    answers.all(1).await;
+    let reacts = async || {
+        let react = React {
+            conversation_id: room,
+            target_seq: 1,
+            client_id: "a".to_owned(),
+            emoji: "👍".to_owned(),
+            remove: false,
+        };
+        let (reply, answer) = ReplyTo::channel();
+        rooms.post_entry(1, 1, room, Command::React(react), reply);
+        answer.await
+    };
+    node.away.store(true, Ordering::Relaxed);
+    assert_eq!(reacts().await.map_err(|error| error.code), Err(ErrorCode::Unavailable));
+    node.away.store(false, Ordering::Relaxed);
+    let taken = async {
+        while let Err(error) = reacts().await {
+            assert_eq!(error.code, ErrorCode::Unavailable);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("storage is asked again");
     node.cluster.shutdown().await;
 }
 

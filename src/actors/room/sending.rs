@@ -72,11 +72,16 @@ impl RoomState {
         let known = room.targets.knows(target_seq) || room.repeated(by, &entry.client_id).is_some();
         if !known && (1..=room.last_seq()).contains(&target_seq) {
             let log = self.actors.inner.stores.messages.clone();
+            // Only what storage itself says counts: else one refusal would prolong the next for ever.
             let found = match self.present() {
-                Ok(()) => log.after(self.conversation_id(), target_seq - 1, 1).await.map_err(Error::from),
+                Ok(()) => {
+                    let found = log.after(self.conversation_id(), target_seq - 1, 1).await;
+                    let found = found.map_err(Error::from);
+                    self.note(&found);
+                    found
+                }
                 Err(away) => Err(away),
             };
-            self.note(&found);
             match (found, &mut self.room) {
                 (Ok(found), Some(room)) => found.into_iter().for_each(|target| room.targets.learn(target)),
                 (Err(error), _) => return waiter.answer(Err(error)),

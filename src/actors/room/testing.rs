@@ -64,6 +64,9 @@ impl MessageStore for HeldLog {
         self.log.stored(keys).await
     }
     async fn after(&self, conversation_id: u64, after_seq: u64, limit: u32) -> StoreResult<Vec<Message>> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("away".to_owned()));
+        }
         self.log.after(conversation_id, after_seq, limit).await
     }
     async fn before(
@@ -146,7 +149,7 @@ pub struct Node {
     pub loads: Arc<AtomicUsize>,
     /// Groups of messages that have come to the log.
     pub groups: Arc<AtomicUsize>,
-    /// The log refuses them.
+    /// The log refuses them, and is not read.
     pub away: Arc<AtomicBool>,
     pub stores: Stores,
 }

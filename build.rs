@@ -68,8 +68,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.enum_attribute(".rookery.v1.ServerFrame.body", "#[allow(clippy::large_enum_variant)]");
     // What few messages have takes room in none of the others.
     config.boxed(".rookery.v1.Message.marks");
-    // Requests between nodes are forwarded and repeated without being copied.
-    config.bytes([".rookery.cluster.v1.Tell.request", ".rookery.cluster.v1.Ask.request"]);
+    // Requests between nodes are forwarded and repeated, and events passed on, without being copied.
+    config.bytes([
+        ".rookery.cluster.v1.Tell.request",
+        ".rookery.cluster.v1.Ask.request",
+        ".rookery.cluster.v1.Deliver.event",
+    ]);
     config.compile_fds(files)?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Actors;
+use super::frame::SharedFrame;
 use super::presence::actor::ShardMessage;
 use crate::cluster::{Address, Inbound, Kind, ReplyTo, Turn};
 use crate::domain::{Error, Result};
@@ -69,18 +70,12 @@ impl Inbound for Actors {
         use node_request::Command;
         let answer = match request.command {
             Some(Command::Deliver(deliver)) => {
-                let kind = deliver.conversation_kind();
-                if let Some(event) = deliver.event {
-                    let frame = std::sync::Arc::new(super::frame::SharedFrame::new(event, kind));
-                    self.inner.sessions.deliver(&deliver.user_ids, deliver.except_session_id, &frame);
-                }
+                let event = SharedFrame::of(&deliver);
+                self.inner.sessions.deliver(&deliver.user_ids, deliver.except_session_id, &event);
                 Ok(node_reply::Reply::Done(Done {}))
             }
             Some(Command::Route(deliver)) => {
-                let kind = deliver.conversation_kind();
-                if let Some(event) = deliver.event {
-                    self.route(&deliver.user_ids, deliver.except_session_id, event, kind, false);
-                }
+                self.route(&deliver.user_ids, deliver.except_session_id, SharedFrame::of(&deliver), false);
                 Ok(node_reply::Reply::Done(Done {}))
             }
             Some(Command::ListActors(query)) => Ok(node_reply::Reply::Actors(self.list(&query))),

@@ -49,7 +49,7 @@ use crate::config::Config;
 use crate::domain::{Error, Result};
 use crate::protocol::ConversationKind;
 use crate::protocol::cluster::{
-    CloseSessions, Connected, Deliver, Forget, Lookup, NodeReply, NodeRequest, PresenceRequest, PresenceSaid,
+    CloseSessions, Connected, Forget, Lookup, NodeReply, NodeRequest, PresenceRequest, PresenceSaid,
     Register, Reply, Request, SessionRecord, Unregister, node_request, presence_reply, presence_request,
     reply, request,
 };
@@ -320,23 +320,16 @@ impl Actors {
 
     /// Sends an event to the users' sessions, wherever they are. Never waits.
     fn fan_out(&self, user_ids: &[u64], except_session_id: u64, event: ServerFrame, kind: ConversationKind) {
-        self.route(user_ids, except_session_id, event, kind, true);
+        self.route(user_ids, except_session_id, SharedFrame::new(event, kind), true);
     }
 
     /// See [`Directory::routes`] for `may_forward`.
-    fn route(
-        &self,
-        user_ids: &[u64],
-        except_session_id: u64,
-        event: ServerFrame,
-        kind: ConversationKind,
-        may_forward: bool,
-    ) {
+    fn route(&self, user_ids: &[u64], except_session_id: u64, event: SharedFrame, may_forward: bool) {
         let inner = &self.inner;
         // Pushes of one conversation stay in order; those of different ones don't wait for each other.
-        let order_key = match &event.body {
-            Some(Body::Message(message)) => message.conversation_id,
-            _ => user_ids.first().copied().unwrap_or_default(),
+        let order_key = match event.message() {
+            Some(message) => message.conversation_id,
+            None => user_ids.first().copied().unwrap_or_default(),
         };
         let mut routes = inner.directory.routes(user_ids, except_session_id, &inner.name, may_forward);
         if !routes.everywhere.is_empty() {
@@ -346,23 +339,17 @@ impl Actors {
             }
             routes.here.append(&mut routes.everywhere);
         }
-        let deliver = |user_ids: Vec<u64>| Deliver {
-            user_ids,
-            except_session_id,
-            event: Some(event.clone()),
-            conversation_kind: kind as i32,
+        let tell = |node: &str, command| {
+            self.cluster().tell_node_keyed(node, order_key, NodeRequest { command: Some(command) });
         };
         for (node, user_ids) in routes.shards {
-            let request = node_request::Command::Route(deliver(user_ids));
-            self.cluster().tell_node_keyed(&node, order_key, NodeRequest { command: Some(request) });
+            tell(&node, node_request::Command::Route(event.deliver(user_ids, except_session_id)));
         }
         for (node, user_ids) in routes.nodes {
-            let request = node_request::Command::Deliver(deliver(user_ids));
-            self.cluster().tell_node_keyed(&node, order_key, NodeRequest { command: Some(request) });
+            tell(&node, node_request::Command::Deliver(event.deliver(user_ids, except_session_id)));
         }
         if !routes.here.is_empty() {
-            let frame = Arc::new(SharedFrame::new(event, kind));
-            inner.sessions.deliver(&routes.here, except_session_id, &frame);
+            inner.sessions.deliver(&routes.here, except_session_id, &event);
         }
     }
 }

@@ -1,13 +1,11 @@
 //! The live sessions of this node, by number and by user.
 
-use std::sync::Arc;
-
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::Session;
-use crate::actors::frame::SharedFrame;
+use crate::actors::frame::{InLog, SharedFrame};
 use crate::protocol::codec::Format;
 
 /// See the module's header.
@@ -71,24 +69,26 @@ impl SessionTable {
     }
 
     /// Hands an event to every session of the users that is here: a push into each outbox, no mailbox between.
-    pub fn deliver(&self, user_ids: &[u64], except_session_id: u64, frame: &Arc<SharedFrame>) {
+    pub fn deliver(&self, user_ids: &[u64], except_session_id: u64, frame: &SharedFrame) {
         let message = frame.message();
         for user_id in user_ids {
             let Some(sessions) = self.by_user.get(user_id) else { continue };
             for session in sessions.iter().filter(|session| session.id() != except_session_id) {
                 // The line protocol has no word for a user's own messages from elsewhere.
                 let own_on_a_line = session.format() == Format::Line
-                    && message.is_some_and(|(_, _, sender_id)| sender_id == *user_id);
+                    && message.is_some_and(|message| message.sender_id == *user_id);
                 if own_on_a_line {
                     continue;
                 }
                 let Some(bytes) = frame.bytes(session.format()) else { continue };
                 match message {
-                    Some((conversation_id, seq, sender_id)) if session.format() != Format::Line => {
+                    Some(InLog { conversation_id, seq, sender_id }) if session.format() != Format::Line => {
                         session.outbox().message(conversation_id, seq, sender_id == *user_id, bytes);
                     }
                     // A line connection is not told of its own sends' seqs, so that it has no order to wait for.
-                    Some((conversation_id, seq, _)) => session.outbox().line(conversation_id, seq, bytes),
+                    Some(InLog { conversation_id, seq, .. }) => {
+                        session.outbox().line(conversation_id, seq, bytes);
+                    }
                     None => session.outbox().event(bytes),
                 }
             }

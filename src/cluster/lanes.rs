@@ -1,11 +1,11 @@
 //! One lane to one peer: gathers items into envelopes, numbers them, and holds them back when the peer is slow. Pure.
 //!
-//! An item leaves at once when nothing is unacknowledged or the last envelope left a while ago; else it waits until
-//! an envelope is full, the peer acknowledges, or [`FLUSH_AFTER`] has passed. The receiver acknowledges by the next
-//! envelope that it sends itself; without one, by an empty envelope after [`ACK_AFTER`] or [`ACK_EVERY`] envelopes.
-//! At most [`CREDIT_ENVELOPES`] are unacknowledged, and no more bytes than so many full envelopes hold: casts into
-//! `ractor_cluster` are queued without bound, so what a stopped peer can pile up has to be bounded here. What waits for
-//! credit is bounded by items and by bytes.
+//! An item leaves in the link's next turn when nothing is unacknowledged or the last envelope left a while ago, together
+//! with what has come by then; else it waits until an envelope is full, the peer acknowledges, or [`FLUSH_AFTER`] has
+//! passed. The receiver acknowledges by the next envelope that it sends itself; without one, by an empty envelope after
+//! [`ACK_AFTER`] or [`ACK_EVERY`] envelopes. At most [`CREDIT_ENVELOPES`] are unacknowledged, and no more bytes than so
+//! many full envelopes hold: casts into `ractor_cluster` are queued without bound, so what a stopped peer can pile up has
+//! to be bounded here. What waits for credit is bounded by items and by bytes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -60,6 +60,16 @@ pub enum Wake {
     Ack,
 }
 
+impl Wake {
+    /// In how long.
+    pub fn after(self) -> Duration {
+        match self {
+            Self::Flush => FLUSH_AFTER,
+            Self::Ack => ACK_AFTER,
+        }
+    }
+}
+
 /// The state of one lane of one link, both directions.
 #[derive(Debug)]
 pub struct Lane {
@@ -74,6 +84,8 @@ pub struct Lane {
     consumed: u64,
     told: u64,
     consumed_at: Option<Instant>,
+    /// When it is looked at again as things stand; `None`: not until it asks for it.
+    armed: Option<Wake>,
 }
 
 impl Lane {
@@ -90,6 +102,7 @@ impl Lane {
             consumed: 0,
             told: 0,
             consumed_at: None,
+            armed: None,
         }
     }
 
@@ -171,8 +184,28 @@ impl Lane {
         Some(envelope)
     }
 
-    /// When to call [`Lane::next`] again.
-    pub fn wake(&self) -> Option<Wake> {
+    /// Whether an envelope is full, so that waiting for the link's turn would bring it nothing.
+    pub fn is_full(&self) -> bool {
+        self.queue.len() >= self.limits.envelope_items || self.queue_bytes >= self.limits.envelope_bytes
+    }
+
+    /// Whether it has to be looked at earlier than [`Lane::arm`] said.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let sooner = match (self.wake(), self.armed) {
+            (Some(wake), Some(armed)) => wake < armed,
+            (wake, None) => wake.is_some(),
+            (None, Some(_)) => false,
+        };
+        sooner || self.may_send(now) || self.must_ack(now)
+    }
+
+    /// When to call [`Lane::next`] again. Who asks does so then.
+    pub fn arm(&mut self) -> Option<Wake> {
+        self.armed = self.wake();
+        self.armed
+    }
+
+    fn wake(&self) -> Option<Wake> {
         if !self.queue.is_empty() && self.has_credit() {
             Some(Wake::Flush)
         } else {
@@ -184,8 +217,7 @@ impl Lane {
         !self.queue.is_empty()
             && self.has_credit()
             && (self.unacked() == 0
-                || self.queue.len() >= self.limits.envelope_items
-                || self.queue_bytes >= self.limits.envelope_bytes
+                || self.is_full()
                 || self.last_sent.is_none_or(|at| now.duration_since(at) >= FLUSH_AFTER))
     }
 
@@ -340,6 +372,32 @@ mod tests {
         assert_eq!((ack.lane_seq, ack.acked_seq, ack.items.len()), (0, 1, 0));
         lane.on_acked(1);
         assert!(lane.next(now).is_some());
+    }
+
+    #[test]
+    fn a_lane_asks_to_be_looked_at_only_where_that_is_earlier_than_agreed() {
+        let now = Instant::now();
+        let mut lane = Lane::new(LIMITS);
+        assert!(!lane.is_due(now));
+        lane.push(item(1), 10).expect("there is room");
+        assert!(lane.is_due(now), "nothing is on its way");
+        assert!(lane.next(now).is_some() && lane.arm().is_none());
+        lane.push(item(2), 10).expect("there is room");
+        assert!(lane.is_due(now), "nobody would look");
+        assert_eq!(lane.arm(), Some(Wake::Flush));
+        lane.push(item(3), 10).expect("there is room");
+        assert!(!lane.is_due(now), "it goes with the one before");
+        assert!(lane.is_due(now + FLUSH_AFTER));
+        lane.on_acked(1);
+        assert!(lane.is_due(now));
+        assert!(lane.next(now).is_some() && lane.arm().is_none());
+        assert_eq!(lane.on_received(1, now), Received::Next);
+        assert!(lane.is_due(now));
+        assert_eq!(lane.arm(), Some(Wake::Ack));
+        assert_eq!(lane.on_received(2, now), Received::Next);
+        assert!(!lane.is_due(now));
+        lane.push(item(4), 10).expect("there is room");
+        assert!(lane.is_due(now), "it gathers for less time than an acknowledgement waits");
     }
 
     #[test]

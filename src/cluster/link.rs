@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::inbox::Inbox;
-use super::lanes::{ACK_AFTER, FLUSH_AFTER, Full, Lane, LaneLimits, Received, Wake};
+use super::lanes::{Full, Lane, LaneLimits, Received, Wake};
 use super::refusals::Refusals;
 use super::stream::Socket;
 use super::transport::{Lanes, Session};
@@ -83,7 +83,6 @@ impl Link {
     /// Gives the link the peer's lanes; what waited leaves.
     pub fn attach(&self, lanes: Box<dyn Lanes>) {
         if self.peer_lanes.set(lanes).is_ok() {
-            self.pump_all();
             self.flush.notify_one();
         }
     }
@@ -224,32 +223,34 @@ impl Link {
     /// Sends what has gathered, and acknowledges what has come, when their time has come. Runs until it is dropped.
     pub async fn keep_flushing(self: Arc<Self>) {
         loop {
-            match self.wake() {
+            match self.pump_all() {
                 None => self.flush.notified().await,
-                Some(Wake::Flush) => tokio::time::sleep(FLUSH_AFTER).await,
-                Some(Wake::Ack) => {
-                    // Something may gather meanwhile, and then there is less time.
-                    let _ = tokio::time::timeout(ACK_AFTER, self.flush.notified()).await;
+                Some(wake) => {
+                    // Something may be due earlier: then this is told.
+                    let _ = tokio::time::timeout(wake.after(), self.flush.notified()).await;
                 }
             }
-            self.pump_all();
         }
     }
 
-    fn wake(&self) -> Option<Wake> {
-        self.lanes.iter().filter_map(|lane| lane.lock().wake()).min()
+    /// Sends what may be sent, and says when to look again.
+    fn pump_all(&self) -> Option<Wake> {
+        let pump = |(number, lane): (usize, &Mutex<Lane>)| {
+            let mut lane = lane.lock();
+            self.send(number, &mut lane);
+            lane.arm()
+        };
+        self.lanes.iter().enumerate().filter_map(pump).min()
     }
 
-    fn pump_all(&self) {
-        for (number, lane) in self.lanes.iter().enumerate() {
-            self.send(number, &mut lane.lock());
-        }
-    }
-
-    /// Sends what may be sent, and has the flushing task look after the rest.
+    /// Sends what fills an envelope. The rest is the flushing task's, whose turn comes behind whatever is ready now: what
+    /// that has to send goes together.
     fn pump(&self, number: usize, lane: &mut Lane) {
-        self.send(number, lane);
-        if lane.wake().is_some() {
+        let now = Instant::now();
+        if lane.is_full() {
+            self.send(number, lane);
+        }
+        if lane.is_due(now) {
             self.flush.notify_one();
         }
     }
@@ -318,6 +319,7 @@ mod tests {
         assert!(!link.push_answer(0, answer(2, 900)));
         assert!(link.queued_bytes() < 1200, "{}", link.queued_bytes());
         link.attach(Box::new(sent.clone()));
+        link.pump_all();
         let sent = sent.0.lock();
         let answers: Vec<Answer> = sent
             .iter()
@@ -333,6 +335,30 @@ mod tests {
         assert_eq!(error.code, crate::protocol::ErrorCode::Unavailable);
         assert!(error.retry_after_ms > 0);
         assert_eq!((answers[1].attempt, answers[1].refusal), (1, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_pushed_in_one_turn_leaves_together_and_what_fills_an_envelope_at_once() {
+        let (link, sent) = (Arc::new(link()), Sent::default());
+        link.attach(Box::new(sent.clone()));
+        let flusher = tokio::spawn(Arc::clone(&link).keep_flushing());
+        let (sizes, push) = (
+            || sent.0.lock().iter().map(|envelope| envelope.items.len()).collect::<Vec<_>>(),
+            || link.push_over(0, item::Item::Answer(answer(1, 1))),
+        );
+        (0..3).for_each(|_| push());
+        assert!(sizes().is_empty(), "their turn has not come");
+        tokio::task::yield_now().await;
+        assert_eq!(sizes(), [3]);
+        (0..64).for_each(|_| push());
+        assert_eq!(sizes(), [3, 64], "no more would go with it");
+        push();
+        tokio::task::yield_now().await;
+        assert_eq!(sizes(), [3, 64], "nothing is acknowledged yet");
+        // A timer's grain is as long.
+        tokio::time::sleep(2 * Wake::Flush.after()).await;
+        assert_eq!(sizes(), [3, 64, 1]);
+        flusher.abort();
     }
 
     #[tokio::test]

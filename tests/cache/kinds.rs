@@ -31,6 +31,7 @@ async fn a_cluster_serves_like_one_server() {
         assert_eq!((a.reads(at).await, b.reads(at).await), (1, 1));
     }
     assert!(b.counts("/redis_hits") >= 40);
+    assert_eq!(b.reads_together(40).await, [1; 40]);
     assert_eq!(a.breaker(), "closed");
 }
 

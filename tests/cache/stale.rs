@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -35,6 +36,31 @@ async fn what_one_node_writes_the_other_sees_at_once() {
         assert_eq!((a.reads(1).await, b.reads(1).await), (version, version));
     }
     assert!(a.counts("/redis/fills") + b.counts("/redis/fills") > 0, "Redis took part");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wanted_together_is_asked_for_and_stored_together() {
+    const MANY: usize = 150;
+    let redis = Redis::start(&[]).await;
+    let database = Database::new(MANY);
+    let sides = [(); 2].map(|()| Side::over(&database, &patient(&redis.url())));
+    let [a, b] = &sides;
+    join(a, b);
+    a.is_connected().await;
+    b.is_connected().await;
+    let versions = join_all((0..MANY).map(|at| a.writes(at))).await;
+    assert_eq!((a.reads_together(MANY).await, database.reads.load(Ordering::SeqCst)), (versions.clone(), 1));
+    eventually("all are stored", || a.counts("/redis/fills") == MANY as u64).await;
+    let asked = b.counts("/redis/requests");
+    assert_eq!(b.reads_together(MANY).await, versions);
+    assert_eq!((b.counts("/redis_hits"), b.counts("/redis/requests")), (MANY as u64, asked + 1));
+    // One that was written is found by its token, the others by their values.
+    let version = a.writes(100).await;
+    let again = Side::over(&database, &patient(&redis.url()));
+    again.is_connected().await;
+    assert_eq!(again.reads_together(MANY).await[100], version);
+    assert_eq!((again.counts("/redis_hits"), again.counts("/misses")), (MANY as u64 - 1, 1));
+    assert_eq!(database.reads.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

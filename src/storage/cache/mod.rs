@@ -43,7 +43,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use self::counters::count;
+use self::counters::{add, count};
 use self::keys::{Key, NEGATIVE_TTL};
 use self::local::{Loaded, Local, jittered};
 use self::remote::{LookUp, Remote, Token};
@@ -130,17 +130,18 @@ impl Cache {
         let since = Instant::now();
         let mut from_redis = false;
         let found = inner.local.get_or_load(&key.name, async {
-            let token = match self.look_up(&key).await {
-                Ok(value) => {
+            let token = match self.look_up(&[&key]).await.pop() {
+                Some(Ok(value)) => {
                     from_redis = true;
                     return Ok(loaded(Arc::new(value), since));
                 }
-                Err(token) => token,
+                Some(Err(token)) => token,
+                None => None,
             };
             count(&inner.counters.misses);
             count(&inner.counters.loads);
             let value = Arc::new(load.await?);
-            self.fill(&key, token, &*value);
+            self.fill(vec![(&key, token, Arc::clone(&value))]);
             Ok(loaded(value, since))
         });
         let (value, was_here) = found.await?;
@@ -160,74 +161,83 @@ impl Cache {
     ) -> StoreResult<Vec<Arc<T>>> {
         let inner = &self.inner;
         let since = Instant::now();
-        let asks = keys.iter().map(|key| async {
-            // Before anything is read elsewhere: a write from here on makes what is read unfit to be kept.
-            let generation = inner.local.generation(&key.name);
-            if let Some(value) = inner.local.get::<T>(&key.name).await {
+        // Before anything is read elsewhere: a write from here on makes what is read unfit to be kept.
+        let generations: Vec<u64> = keys.iter().map(|key| inner.local.generation(&key.name)).collect();
+        let mut values: Vec<Option<Arc<T>>> = Vec::with_capacity(keys.len());
+        for key in keys {
+            let value = inner.local.get(&key.name).await;
+            if value.is_some() {
                 count(&inner.counters.local_hits);
                 inner.counters.hit_latency.note(since.elapsed());
-                return (generation, Ok(value));
             }
-            match self.look_up::<T>(key).await {
+            values.push(value);
+        }
+        let absent: Vec<usize> = (0..keys.len()).filter(|at| values[*at].is_none()).collect();
+        let asked: Vec<&Key> = absent.iter().map(|at| &keys[*at]).collect();
+        let mut missing = Vec::new();
+        for (at, found) in absent.into_iter().zip(self.look_up::<T>(&asked).await) {
+            match found {
                 Ok(value) => {
                     let value = Arc::new(value);
                     count(&inner.counters.redis_hits);
                     inner.counters.hit_latency.note(since.elapsed());
-                    inner.local.insert(&key.name, generation, loaded(Arc::clone(&value), since)).await;
-                    (generation, Ok(value))
+                    let kept = loaded(Arc::clone(&value), since);
+                    inner.local.insert(&keys[at].name, generations[at], kept).await;
+                    values[at] = Some(value);
                 }
-                Err(token) => (generation, Err(token)),
+                Err(token) => missing.push((at, token)),
             }
-        });
-        let found = futures_util::future::join_all(asks).await;
-        let missing: Vec<usize> =
-            found.iter().enumerate().filter(|(_, (_, found))| found.is_err()).map(|(at, _)| at).collect();
-        let mut read = Vec::new();
+        }
         if !missing.is_empty() {
-            inner.counters.misses.fetch_add(missing.len() as u64, std::sync::atomic::Ordering::Relaxed);
+            add(&inner.counters.misses, missing.len() as u64);
             count(&inner.counters.loads);
-            read = load(&missing).await?;
+            let places: Vec<usize> = missing.iter().map(|(at, _)| *at).collect();
+            let mut read = Vec::with_capacity(missing.len());
+            for ((at, token), value) in missing.into_iter().zip(load(&places).await?) {
+                let value = Arc::new(value);
+                read.push((&keys[at], token, Arc::clone(&value)));
+                let kept = loaded(Arc::clone(&value), since);
+                inner.local.insert(&keys[at].name, generations[at], kept).await;
+                values[at] = Some(value);
+            }
+            self.fill(read);
         }
-        let mut read = read.into_iter();
-        let mut values = Vec::with_capacity(keys.len());
-        for (key, (generation, found)) in keys.iter().zip(found) {
-            let value = match found {
-                Ok(value) => value,
-                Err(token) => {
-                    let value = Arc::new(read.next().expect("one value for each that was missing"));
-                    self.fill(key, token, &*value);
-                    inner.local.insert(&key.name, generation, loaded(Arc::clone(&value), since)).await;
-                    value
-                }
-            };
-            values.push(value);
-        }
-        Ok(values)
+        Ok(values.into_iter().map(|value| value.expect("one value for each that was missing")).collect())
     }
 
-    async fn look_up<T: Cached>(&self, key: &Key) -> Result<T, Option<Token>> {
-        let Some(remote) = &self.inner.remote else { return Err(None) };
-        match remote.look_up(&key.name).await {
+    /// What Redis has, in the order of the keys, or leave to store what is not there.
+    async fn look_up<T: Cached>(&self, keys: &[&Key]) -> Vec<Result<T, Option<Token>>> {
+        let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        let Some(remote) = self.inner.remote.as_ref().filter(|_| !names.is_empty()) else {
+            return names.iter().map(|_| Err(None)).collect();
+        };
+        let read = |(answer, name): (LookUp, &str)| {
+            match answer {
             LookUp::Hit(json) => serde_json::from_str(&json).map_err(|error| {
-                tracing::debug!(target: "rookery::cache", key = key.name, %error, "a value in Redis can't be read");
+                tracing::debug!(target: "rookery::cache", key = name, %error, "a value in Redis can't be read");
                 None
             }),
             LookUp::Miss(token) => Err(token),
         }
+        };
+        remote.look_up(&names).await.into_iter().zip(names).map(read).collect()
     }
 
-    fn fill<T: Cached>(&self, key: &Key, token: Option<Token>, value: &T) {
-        let (Some(remote), Some(token)) = (&self.inner.remote, token) else { return };
-        if value.rows() > LIST_MAX {
-            return;
-        }
-        let ttl = if value.is_absence() { key.ttl.min(NEGATIVE_TTL) } else { key.ttl };
-        match serde_json::to_string(value) {
-            Ok(json) => remote.fill(key, token, json, ttl),
-            Err(error) => {
-                tracing::warn!(target: "rookery::cache", key = key.name, %error, "a value can't be written as JSON");
+    /// Stores in Redis what was read after a look-up, where it gave leave to.
+    fn fill<T: Cached>(&self, read: Vec<(&Key, Option<Token>, Arc<T>)>) {
+        let Some(remote) = &self.inner.remote else { return };
+        let encode = |(key, token, value): (_, Option<Token>, Arc<T>)| {
+            let (key, token): (&Key, _) = (key, token.filter(|_| value.rows() <= LIST_MAX)?);
+            let ttl = if value.is_absence() { key.ttl.min(NEGATIVE_TTL) } else { key.ttl };
+            match serde_json::to_string(&*value) {
+                Ok(json) => Some((key, token, json, ttl)),
+                Err(error) => {
+                    tracing::warn!(target: "rookery::cache", key = key.name, %error, "a value can't be written as JSON");
+                    None
+                }
             }
-        }
+        };
+        remote.fill(read.into_iter().filter_map(encode).collect());
     }
 
     /// Makes every node forget these keys. Returns when they have, or when their memory of them has expired.

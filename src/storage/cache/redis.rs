@@ -5,6 +5,7 @@
 //! wanted: what comes after a break may be another server, or the same one with an old memory, so the tier has to look
 //! before it trusts it (see `remote`). The crate's connection manager would go on over the break unseen.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -24,23 +25,48 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a token lives that lets a reader store what it reads: longer than any read that is worth keeping.
 const LEASE_TTL: Duration = Duration::from_secs(10);
 
-/// KEYS: value, token. ARGV: how a value of this epoch begins, a new token, its lifetime in ms. Answers {1, value} or
-/// {0, token}; an empty token: what is read must not be stored (Redis is full).
-const LOOK_UP: &str = r"
-local value = redis.pcall('GET', KEYS[1])
-if type(value) == 'string' and string.sub(value, 1, #ARGV[1]) == ARGV[1] then return {1, value} end
-local token = redis.call('GET', KEYS[2])
-if token then return {0, token} end
-local stored = redis.pcall('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
-if stored.err then return {0, ''} end
-return {0, ARGV[2]}";
+/// Most keys of one script; others go beside it. Redis does nothing else meanwhile.
+const KEYS_TOGETHER: usize = 64;
 
-/// KEYS: value, token. ARGV: the token given, the value, its lifetime in ms. Stores unless a write came in between.
-const FILL: &str = r"
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-local stored = redis.pcall('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-if stored.err then return 0 end
-return 1";
+/// KEYS: value and token of each. ARGV: how a value of this epoch begins, a new token, its lifetime in ms. Answers {1, value}
+/// or {0, token} for each; an empty token: what is read must not be stored (Redis is full).
+static LOOK_UP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local found = {}
+for at = 1, #KEYS, 2 do
+  local value = redis.pcall('GET', KEYS[at])
+  if type(value) == 'string' and string.sub(value, 1, #ARGV[1]) == ARGV[1] then
+    found[#found + 1] = {1, value}
+  else
+    local token = redis.call('GET', KEYS[at + 1])
+    if not token then
+      local stored = redis.pcall('SET', KEYS[at + 1], ARGV[2], 'PX', ARGV[3])
+      if stored.err then token = '' else token = ARGV[2] end
+    end
+    found[#found + 1] = {0, token}
+  end
+end
+return found",
+    )
+});
+
+/// KEYS: value and token of each. ARGV: the token given, the value, its lifetime in ms of each. Stores those that no write came
+/// in between of, and answers how many.
+static FILL: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+local count, given = 0, 1
+for at = 1, #KEYS, 2 do
+  if redis.call('GET', KEYS[at + 1]) == ARGV[given] then
+    local stored = redis.pcall('SET', KEYS[at], ARGV[given + 1], 'PX', ARGV[given + 2])
+    if not stored.err then count = count + 1 end
+  end
+  given = given + 3
+end
+return count",
+    )
+});
 
 /// What goes wrong with Redis.
 pub type Failure = RedisError;
@@ -53,6 +79,18 @@ pub enum Found {
     Value(String),
     /// Nothing. The token lets the reader store what it reads elsewhere, unless a write deletes it first.
     Token(String),
+}
+
+/// A value to be stored.
+pub struct Filling {
+    /// Its key.
+    pub key: String,
+    /// The leave to store it.
+    pub token: String,
+    /// The value, as it is stored.
+    pub value: String,
+    /// How long it lives.
+    pub ttl: Duration,
 }
 
 /// Where Redis is.
@@ -283,27 +321,54 @@ impl Connection {
         self.ask(&redis::cmd("PING")).await
     }
 
-    /// The value of an epoch, or a token to store one.
-    pub async fn look_up(&mut self, key: &str, head: &str, token: &str) -> RedisResult<Found> {
-        let script = Script::new(LOOK_UP);
-        let mut call = script.key(key);
-        call.key(token_key(key)).arg(head).arg(token).arg(LEASE_TTL.as_millis() as u64);
-        let (is_value, text): (i64, String) = match self {
-            Self::Server(connection) => call.invoke_async(connection).await?,
-            Self::Cluster(connection) => call.invoke_async(connection).await?,
-        };
-        Ok(if is_value == 1 { Found::Value(text) } else { Found::Token(text) })
+    /// For each key the value of an epoch, or a token to store one: `token`, where no other reader has left his.
+    pub async fn look_up(&self, keys: &[String], head: &str, token: &str) -> RedisResult<Vec<Found>> {
+        let calls = keys.chunks(self.keys_together()).map(|keys| {
+            let mut call = LOOK_UP.prepare_invoke();
+            for key in keys {
+                call.key(key).key(token_key(key));
+            }
+            call.arg(head).arg(token).arg(LEASE_TTL.as_millis() as u64);
+            let mut connection = self.clone();
+            async move {
+                match &mut connection {
+                    Self::Server(connection) => call.invoke_async::<Vec<(i64, String)>>(connection).await,
+                    Self::Cluster(connection) => call.invoke_async(connection).await,
+                }
+            }
+        });
+        let found = futures_util::future::try_join_all(calls).await?.into_iter().flatten();
+        let found: Vec<Found> = found
+            .map(|(is_value, text)| if is_value == 1 { Found::Value(text) } else { Found::Token(text) })
+            .collect();
+        if found.len() != keys.len() {
+            let what = "a look-up answers another number of keys than was asked for";
+            return Err(RedisError::from((redis::ErrorKind::UnexpectedReturnType, what)));
+        }
+        Ok(found)
     }
 
-    /// Stores a value for the holder of a token; whether it was.
-    pub async fn fill(&mut self, key: &str, token: &str, value: &str, ttl: Duration) -> RedisResult<bool> {
-        let script = Script::new(FILL);
-        let mut call = script.key(key);
-        call.key(token_key(key)).arg(token).arg(value).arg(ttl.as_millis() as u64);
-        match self {
-            Self::Server(connection) => call.invoke_async(connection).await,
-            Self::Cluster(connection) => call.invoke_async(connection).await,
-        }
+    /// Stores values for the holders of tokens; how many were.
+    pub async fn fill(&self, filling: &[Filling]) -> RedisResult<u64> {
+        let calls = filling.chunks(self.keys_together()).map(|filling| {
+            let mut call = FILL.prepare_invoke();
+            for Filling { key, token, value, ttl } in filling {
+                call.key(key).key(token_key(key)).arg(token).arg(value).arg(ttl.as_millis() as u64);
+            }
+            let mut connection = self.clone();
+            async move {
+                match &mut connection {
+                    Self::Server(connection) => call.invoke_async::<u64>(connection).await,
+                    Self::Cluster(connection) => call.invoke_async(connection).await,
+                }
+            }
+        });
+        Ok(futures_util::future::try_join_all(calls).await?.into_iter().sum())
+    }
+
+    /// A cluster keeps each key in a place of its own.
+    fn keys_together(&self) -> usize {
+        if matches!(self, Self::Server(_)) { KEYS_TOGETHER } else { 1 }
     }
 
     /// Deletes values, and with them the tokens of those who are reading old ones.

@@ -18,11 +18,11 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use super::breaker::{Breaker, Limits};
-use super::counters::{CacheCounters, count};
+use super::counters::{CacheCounters, add, count};
 use super::keys::Key;
 use super::local::jittered;
 use super::missed::Missed;
-use super::redis::{Connection, Found, Outcome, Target};
+use super::redis::{Connection, Filling, Found, Outcome, Target};
 use crate::config::{CacheConfig, ConfigError};
 
 /// How often the task looks whether something is due.
@@ -31,7 +31,7 @@ const TICK: Duration = Duration::from_millis(50);
 const EPOCH_CHECK: Duration = Duration::from_secs(1);
 /// How long anything may take that no request waits for.
 const BACKGROUND_WAIT: Duration = Duration::from_millis(500);
-/// Values on their way to Redis at once; further ones are not stored.
+/// Look-ups whose values are on their way to Redis at once; those of further ones are not stored.
 const FILLS_AT_ONCE: usize = 64;
 /// Keys deleted at once on the way back.
 const MISSED_BATCH: usize = 200;
@@ -117,54 +117,48 @@ impl Remote {
         Ok(Some(Self { shared }))
     }
 
-    /// Asks Redis, within the bound.
-    pub async fn look_up(&self, name: &str) -> LookUp {
+    /// Asks Redis for all of these at once, within the bound; the answers in their order.
+    pub async fn look_up(&self, names: &[&str]) -> Vec<LookUp> {
         let shared = &self.shared;
-        let key = shared.key(name);
-        let Some(mut link) = shared.link_for(&key) else { return LookUp::Miss(None) };
+        let mut answers: Vec<LookUp> = names.iter().map(|_| LookUp::Miss(None)).collect();
+        let mut keys: Vec<String> = names.iter().map(|name| shared.key(name)).collect();
+        let Some((link, places)) = shared.usable(&keys) else { return answers };
+        let keys: Vec<String> = places.iter().map(|at| std::mem::take(&mut keys[*at])).collect();
         let token = format!("{:016x}", rand::random::<u64>());
         count(&shared.counters.redis_requests);
         let asked = Instant::now();
-        let answer = timeout(shared.wait, link.connection.look_up(&key, &link.head, &token)).await;
-        if let Ok(Ok(_)) = answer {
+        let found = timeout(shared.wait, link.connection.look_up(&keys, &link.head, &token)).await;
+        if let Ok(Ok(_)) = found {
             shared.counters.redis_latency.note(asked.elapsed());
         }
-        match shared.settle(&link, answer) {
-            Some(Found::Value(text)) => {
-                let value = text.strip_prefix(&*link.head).and_then(|text| text.strip_suffix('}'));
-                match value.and_then(|text| text.strip_prefix("\"value\":")) {
-                    Some(value) => LookUp::Hit(value.to_owned()),
-                    None => LookUp::Miss(None),
-                }
-            }
-            Some(Found::Token(token)) if !token.is_empty() => LookUp::Miss(Some(Token { link, token })),
-            Some(Found::Token(_)) => {
-                count(&shared.counters.fills_refused);
-                LookUp::Miss(None)
-            }
-            None => LookUp::Miss(None),
+        for (at, found) in places.into_iter().zip(shared.settle(&link, found).unwrap_or_default()) {
+            answers[at] = shared.read(&link, found);
         }
+        answers
     }
 
-    /// Stores what the holder of a token has read, without anybody waiting for it.
-    pub fn fill(&self, key: &Key, token: Token, json: String, ttl: Duration) {
+    /// Stores what the holders of tokens of one look-up have read, without anybody waiting for it.
+    pub fn fill(&self, read: Vec<(&Key, Token, String, Duration)>) {
         let shared = Arc::clone(&self.shared);
+        let Some((_, Token { link, .. }, ..)) = read.first() else { return };
         let Ok(permit) = Arc::clone(&shared.fills).try_acquire_owned() else {
-            count(&shared.counters.fills_refused);
-            return;
+            return add(&shared.counters.fills_refused, read.len() as u64);
         };
-        let key = shared.key(&key.name);
+        let link = link.clone();
+        let filling: Vec<Filling> = read
+            .into_iter()
+            .map(|(key, Token { token, .. }, json, ttl)| {
+                let value = format!("{}\"value\":{json}}}", link.head);
+                Filling { key: shared.key(&key.name), token, value, ttl: jittered(ttl) }
+            })
+            .collect();
         tokio::spawn(async move {
             let _permit = permit;
-            let Token { mut link, token } = token;
             count(&shared.counters.redis_requests);
-            let value = format!("{}\"value\":{json}}}", link.head);
-            let stored = link.connection.fill(&key, &token, &value, jittered(ttl));
-            let stored = timeout(BACKGROUND_WAIT, stored).await;
-            match shared.settle(&link, stored) {
-                Some(true) => count(&shared.counters.fills),
-                _ => count(&shared.counters.fills_refused),
-            }
+            let stored = timeout(BACKGROUND_WAIT, link.connection.fill(&filling)).await;
+            let stored = shared.settle(&link, stored).unwrap_or(0);
+            add(&shared.counters.fills, stored);
+            add(&shared.counters.fills_refused, (filling.len() as u64).saturating_sub(stored));
         });
     }
 
@@ -229,10 +223,30 @@ impl Shared {
         self.key("cache:epoch")
     }
 
-    fn link_for(&self, key: &str) -> Option<Link> {
+    /// A connection, and the places of the keys that may be used; `None`: nothing is to be asked.
+    fn usable(&self, keys: &[String]) -> Option<(Link, Vec<usize>)> {
         let gate = self.gate.lock();
-        let usable = gate.breaker.is_closed() && !gate.missed.holds(key);
-        gate.link.clone().filter(|_| usable)
+        let link = gate.link.clone().filter(|_| gate.breaker.is_closed())?;
+        let places: Vec<usize> = (0..keys.len()).filter(|at| !gate.missed.holds(&keys[*at])).collect();
+        (!places.is_empty()).then_some((link, places))
+    }
+
+    /// What an answer says.
+    fn read(&self, link: &Link, found: Found) -> LookUp {
+        match found {
+            Found::Value(text) => {
+                let value = text.strip_prefix(&*link.head).and_then(|text| text.strip_suffix('}'));
+                match value.and_then(|text| text.strip_prefix("\"value\":")) {
+                    Some(value) => LookUp::Hit(value.to_owned()),
+                    None => LookUp::Miss(None),
+                }
+            }
+            Found::Token(token) if token.is_empty() => {
+                count(&self.counters.fills_refused);
+                LookUp::Miss(None)
+            }
+            Found::Token(token) => LookUp::Miss(Some(Token { link: link.clone(), token })),
+        }
     }
 
     /// Counts an answer, or its absence.

@@ -15,6 +15,8 @@ use crate::protocol::{ConversationKind, line};
 pub struct SharedFrame {
     message: Option<InLog>,
     conversation_kind: ConversationKind,
+    /// As another node has sent it: part of all that came with it. A socket that waits for its reader must not hold that.
+    passed: Option<Bytes>,
     /// `None`: another node sent what is no frame.
     frame: OnceLock<Option<ServerFrame>>,
     json: OnceLock<Option<Bytes>>,
@@ -56,13 +58,14 @@ impl SharedFrame {
             sender_id: deliver.sender_id,
         });
         let shared = Self::unknown(message, deliver.conversation_kind());
-        Self { proto: OnceLock::from(deliver.event.clone()), ..shared }
+        Self { passed: Some(deliver.event.clone()), ..shared }
     }
 
     fn unknown(message: Option<InLog>, conversation_kind: ConversationKind) -> Self {
         Self {
             message,
             conversation_kind,
+            passed: None,
             frame: OnceLock::new(),
             json: OnceLock::new(),
             proto: OnceLock::new(),
@@ -77,7 +80,7 @@ impl SharedFrame {
         Deliver {
             user_ids,
             except_session_id,
-            event: self.proto(),
+            event: self.passed.clone().unwrap_or_else(|| self.proto()),
             conversation_kind: self.conversation_kind as i32,
             conversation_id: message.conversation_id,
             seq: message.seq,
@@ -102,14 +105,17 @@ impl SharedFrame {
 
     fn frame(&self) -> Option<&ServerFrame> {
         let decode = || {
-            let decoded = codec::decode_cluster_shared(self.proto.get()?.clone());
+            let decoded = codec::decode_cluster(self.passed.as_ref()?);
             decoded.inspect_err(|error| tracing::warn!(%error, "an event of another node can't be read")).ok()
         };
         self.frame.get_or_init(decode).as_ref()
     }
 
     fn proto(&self) -> Bytes {
-        let encode = || self.frame().map(|frame| codec::encode(frame, Format::Proto)).unwrap_or_default();
+        let encode = || match &self.passed {
+            Some(passed) => Bytes::copy_from_slice(passed),
+            None => self.frame().map(|frame| codec::encode(frame, Format::Proto)).unwrap_or_default(),
+        };
         self.proto.get_or_init(encode).clone()
     }
 
@@ -118,7 +124,7 @@ impl SharedFrame {
     }
 
     fn prefixed(&self) -> Bytes {
-        let Some(proto) = self.proto.get() else {
+        let Some(proto) = self.passed.as_ref().or_else(|| self.proto.get()) else {
             return self.frame().map(|frame| codec::encode(frame, Format::ProtoPrefixed)).unwrap_or_default();
         };
         let mut out = BytesMut::with_capacity(PREFIX_BYTES + proto.len());
@@ -173,6 +179,17 @@ mod tests {
         }
         let place = SharedFrame::new(message(), ConversationKind::Direct).message();
         assert_eq!(place, Some(InLog { conversation_id: 7, seq: 41, sender_id: 5 }));
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_does_not_hold_what_came_with_it() {
+        let event = SharedFrame::new(message(), ConversationKind::Direct).proto();
+        let envelope = Bytes::from([event.as_ref(), &[0; 9000]].concat());
+        let event = envelope.slice(..event.len());
+        let shared = SharedFrame::of(&Deliver { event, seq: 41, ..Deliver::default() });
+        let waiting = FORMATS.map(|format| shared.bytes(format));
+        drop(shared);
+        assert!(waiting.iter().all(Option::is_some) && envelope.is_unique());
     }
 
     #[test]

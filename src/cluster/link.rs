@@ -197,9 +197,11 @@ impl Link {
         self.lanes.iter().map(|lane| lane.lock().queued_bytes() as u64).sum()
     }
 
-    /// Whether a lane has sent all it was given.
-    pub fn is_idle(&self, lane: usize) -> bool {
-        self.lanes[lane].lock().queued() == 0
+    /// Sends what may be sent on a lane; whether that was all it was given.
+    pub fn send_all(&self, lane: usize) -> bool {
+        let mut state = self.lanes[lane].lock();
+        self.send(lane, &mut state);
+        state.queued() == 0
     }
 
     /// The last heartbeat's round trip.

@@ -24,7 +24,7 @@ use crate::protocol::codec;
 /// Begins every frame of the preamble.
 const MAGIC: [u8; 4] = *b"RKRY";
 /// Grows when nodes of two versions can't understand each other's envelopes.
-pub const LINK_VERSION: u16 = 2;
+pub const LINK_VERSION: u16 = 3;
 /// What a record of TLS begins with, by RFC 8446.
 const TLS_ALERT: u8 = 21;
 const TLS_HANDSHAKE: u8 = 22;

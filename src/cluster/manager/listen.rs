@@ -79,8 +79,8 @@ impl Manager {
         let lane = self.routing.control_lane();
         for slot in self.slots.all() {
             let (Phase::Ready, Some(link)) = (slot.phase, &slot.link) else { continue };
-            // What waits already says as much as another heartbeat would.
-            if to(&slot.info.name) && link.is_idle(lane) {
+            // What can't leave yet says as much as another heartbeat would.
+            if to(&slot.info.name) && link.send_all(lane) {
                 let silent_ms = slot.detector.silence().as_millis() as u32;
                 let beat = Heartbeat { silent_ms, ..self.routing.heartbeat() };
                 link.note_asked(beat.sent_at_us);

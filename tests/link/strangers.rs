@@ -20,7 +20,7 @@ fn another_link_version_is_refused_and_said_by_whoever_dials_and_whoever_is_dial
     // The node dials: what answers is of another version.
     let (mut dialled, _) = later.accept().expect("the node dials its seed");
     dialled.write_all(OTHER_VERSION).expect("the node reads");
-    let words = ["WARN", "refused", "link version 2, the other 99", "releases that agree"];
+    let words = ["WARN", "refused", "link version", "the other 99", "releases that agree"];
     within(Duration::from_secs(10), "the dialer says what is wrong", || {
         nodes.get("a").log_has(&[&words[..], &["address=", &seed]].concat())
     });
@@ -35,7 +35,7 @@ fn another_link_version_is_refused_and_said_by_whoever_dials_and_whoever_is_dial
     // Closed with something unread, it may end by a reset.
     let _ = dialer.read_to_end(&mut answer);
     let text = String::from_utf8_lossy(&answer);
-    assert!(text.contains("link version 2, the other 99"), "{text:?}");
+    assert!(text.contains("the other 99"), "{text:?}");
     assert!(nodes.get("a").counter("links_refused") >= 2);
 }
 

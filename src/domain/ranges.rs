@@ -26,6 +26,13 @@ impl SeqRanges {
         self.0.insert(first, last);
     }
 
+    /// Forgets the lowest ranges, so that no more than these are left.
+    pub fn keep_newest(&mut self, ranges: usize) {
+        while self.0.len() > ranges {
+            self.0.pop_first();
+        }
+    }
+
     /// Whether `seq` is in the set.
     pub fn contains(&self, seq: u64) -> bool {
         self.0.range(..=seq).next_back().is_some_and(|(_, &end)| end >= seq)
@@ -89,6 +96,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn the_lowest_ranges_are_forgotten_first() {
+        let mut ranges: SeqRanges = "1-2,4-4,6-9".parse().expect("it is one");
+        ranges.keep_newest(3);
+        assert_eq!(ranges.to_string(), "1-2,4-4,6-9");
+        ranges.keep_newest(1);
+        assert_eq!(ranges.to_string(), "6-9");
+    }
 
     proptest! {
         #[test]

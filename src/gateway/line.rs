@@ -15,7 +15,8 @@ use super::connection::{LiveSession, Peer};
 use super::error::error_line;
 use super::home::waker;
 use super::listener::{Accepted, Bound, Stopping, linger, start as listen, stopped};
-use crate::actors::session::{OutFrame, Socket, Transport};
+use crate::actors::session::{Socket, Transport};
+use crate::domain::ranges::SeqRanges;
 use crate::domain::{Error, Result};
 use crate::protocol::codec::Format;
 use crate::protocol::line::{self, Command, msg_id};
@@ -32,8 +33,10 @@ const SIGN_IN_FACTOR: u32 = 30;
 const WRONG_PASSWORDS_MAX: u32 = 20;
 /// Lines written live are stored as given within this time.
 const GIVEN_FLUSH: Duration = Duration::from_millis(250);
-/// Conversations of which a connection remembers what a PULL read.
-const PULLED_MAX: usize = 4096;
+/// Conversations of which a connection remembers what it has written.
+const WRITTEN_MAX: usize = 4096;
+/// Ranges of seqs that it remembers of one: the newest.
+const WRITTEN_RANGES_MAX: usize = 64;
 /// Friends that GETFRIENDS names at most.
 const FRIENDS_MAX: usize = 5000;
 /// Contacts read at a time.
@@ -86,10 +89,27 @@ struct SignedIn {
     session: LiveSession,
     wake: Arc<Notify>,
     cut: Arc<Notify>,
-    /// Per conversation, the seq up to which a PULL on this connection has read: what of it comes live too is dropped.
-    pulled: HashMap<u64, u64>,
+    /// Per conversation, what PULLs on this connection have read and what was written live: what comes again is dropped. A
+    /// conversation's new owner pushes young messages once more, as it can't know who had them.
+    written: HashMap<u64, SeqRanges>,
     /// When what was noted as given is to be stored.
     flush_at: Option<Instant>,
+}
+
+impl SignedIn {
+    /// Notes what is written of a conversation; whether the last of it is new.
+    fn writes(&mut self, conversation_id: u64, first_seq: u64, last_seq: u64) -> bool {
+        if self.written.len() >= WRITTEN_MAX && !self.written.contains_key(&conversation_id) {
+            return true;
+        }
+        let written = self.written.entry(conversation_id).or_default();
+        let is_new = !written.contains(last_seq);
+        if first_seq <= last_seq {
+            written.insert(first_seq, last_seq);
+            written.keep_newest(WRITTEN_RANGES_MAX);
+        }
+        is_new
+    }
 }
 
 /// What the connection waits for.
@@ -232,7 +252,7 @@ impl Connection {
         // Whatever came while it was opened is looked at without being woken.
         wake.notify_one();
         self.wrong_passwords = 0;
-        self.signed_in = Some(SignedIn { session, wake, cut, pulled: HashMap::new(), flush_at: None });
+        self.signed_in = Some(SignedIn { session, wake, cut, written: HashMap::new(), flush_at: None });
         Ok(format!("+OK uid={}", identity.user_id))
     }
 
@@ -255,6 +275,9 @@ impl Connection {
         };
         // One's own messages are never given.
         self.note_given(sent.conversation_id, sent.seq);
+        if let Some(signed_in) = &mut self.signed_in {
+            signed_in.writes(sent.conversation_id, sent.seq, sent.seq);
+        }
         Ok(msg_id(sent.conversation_id, sent.seq))
     }
 
@@ -275,9 +298,7 @@ impl Connection {
         self.say("+OK pull_done").await?;
         if let Some(signed_in) = &mut self.signed_in {
             for (conversation_id, seq) in pull.read_up_to() {
-                if signed_in.pulled.len() < PULLED_MAX || signed_in.pulled.contains_key(&conversation_id) {
-                    signed_in.pulled.insert(conversation_id, seq);
-                }
+                signed_in.writes(conversation_id, 1, seq);
             }
         }
         if let Err(error) = pull.done().await {
@@ -290,17 +311,13 @@ impl Connection {
     async fn write_live(&mut self) -> Result<(), Over> {
         let batch = self.edge.config.gateway.write_batch_bytes;
         loop {
-            let Some(signed_in) = &self.signed_in else { return Ok(()) };
+            let Some(signed_in) = &mut self.signed_in else { return Ok(()) };
             let drained = signed_in.session.outbox().drain(batch);
             let own = signed_in.session.user_id();
-            let given = |frame: &OutFrame| {
-                frame.message.is_some_and(|(conversation_id, seq)| {
-                    signed_in.pulled.get(&conversation_id).is_some_and(|pulled| seq <= *pulled)
-                })
-            };
             let mut bytes = BytesMut::new();
             for frame in &drained.frames {
-                if !frame.bytes.is_empty() && line::sender_of(&frame.bytes) != Some(own) && !given(frame) {
+                let is_new = frame.message.is_none_or(|(id, seq)| signed_in.writes(id, seq, seq));
+                if is_new && !frame.bytes.is_empty() && line::sender_of(&frame.bytes) != Some(own) {
                     bytes.put_slice(&frame.bytes);
                     bytes.put_u8(b'\n');
                 }

@@ -4,7 +4,7 @@ use rookery::client::Transport;
 use serde_json::json;
 
 use crate::line_client::Line;
-use crate::world::World;
+use crate::world::{World, eventually, items};
 
 fn texts(lines: &[Line]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
@@ -78,6 +78,27 @@ async fn what_was_given_live_is_not_given_again_even_after_a_reconnect() {
         ben = world.logs_in(&name).await;
         assert_eq!(texts(&ben.pulls().await), [format!("missed {turn}")]);
     }
+    assert!(ben.pulls().await.is_empty());
+}
+
+/// A room that starts anew pushes young messages again, as its last owner may have died before it did.
+#[tokio::test]
+async fn what_a_room_pushes_again_is_given_once() {
+    let world = World::with(&[("room.idle_timeout", "50ms")]);
+    let (mut ann, mut ben) = (world.registers("ann").await, world.registers("ben").await);
+    let mut given = Vec::new();
+    for turn in 0..2 {
+        ann.sends(ben.uid, &format!("live {turn}")).await;
+        let line = ben.hears().await;
+        let rooms = format!("/admin/v1/actors?kind=room&key={}", line.id >> 24);
+        given.push(line.text);
+        eventually("the room has left memory", async || {
+            let list = world.operator_gets(&rooms).await.is(200);
+            items(&list).is_empty().then_some(())
+        })
+        .await;
+    }
+    assert_eq!(given, ["live 0", "live 1"]);
     assert!(ben.pulls().await.is_empty());
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::world::{Answer, World, eventually, items, number};
 
 impl World {
-    async fn operator_gets(&self, path: &str) -> Answer {
+    pub async fn operator_gets(&self, path: &str) -> Answer {
         Answer::of(path, self.operator_request(Method::GET, path)).await
     }
 }

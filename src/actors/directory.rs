@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::presence::state::Shard;
+use super::reach::Detours;
 use crate::cluster::{Address, NodeState, View, ViewNode};
 use crate::protocol::cluster::{Register, SessionRecord};
 
@@ -43,6 +44,7 @@ pub struct Directory {
     live: RwLock<BTreeSet<(String, u64)>>,
     /// All nodes of the last view: incarnation, and whether it is down.
     known: RwLock<BTreeMap<String, (u64, bool)>>,
+    detours: RwLock<Arc<Detours>>,
     rebuild_window: Duration,
     observer: OnceLock<Observer>,
 }
@@ -71,6 +73,7 @@ impl Directory {
             places: RwLock::new((0..shards).map(|_| Place::Nowhere).collect()),
             live: RwLock::new(BTreeSet::new()),
             known: RwLock::new(BTreeMap::new()),
+            detours: RwLock::default(),
             rebuild_window,
             observer: OnceLock::new(),
         }
@@ -94,6 +97,23 @@ impl Directory {
     /// Where every shard lives now.
     pub fn places(&self) -> Arc<[Place]> {
         Arc::clone(&self.places.read())
+    }
+
+    /// Whether the last view that was taken up has a node of that name that may hold sessions.
+    pub fn is_live(&self, name: &str) -> bool {
+        self.known.read().get(name).is_some_and(|(_, down)| !down)
+    }
+
+    /// The nodes that owners of shards don't reach, by the name of the owner.
+    pub fn detours(&self) -> Arc<Detours> {
+        Arc::clone(&self.detours.read())
+    }
+
+    /// Takes up who does not reach whom.
+    pub fn take_detours(&self, detours: Detours) {
+        if **self.detours.read() != detours {
+            *self.detours.write() = Arc::new(detours);
+        }
     }
 
     /// Takes up a new view: opens the slots that are ours now, drops those that are not, forgets sessions of nodes

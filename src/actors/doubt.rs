@@ -1,4 +1,4 @@
-//! What may have gone wrong when links are lost and made: which pushes may not have reached everybody, and since when
+//! What may have gone wrong when links are lost and made, here or between two other nodes: which pushes may not have reached everybody, and since when
 //! another activation may have changed what rooms here remember. Pure: links in, what to do out.
 //!
 //! Pushes are told at most once, so those under way are lost with their link, and so is all that is meant for a node
@@ -6,8 +6,9 @@
 //! open then) and when it is there again. Links are told apart by their numbers, so that one that is lost and made
 //! between two looks is seen.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+use super::reach::Ways;
 
 /// Rooms push again at most this often, milliseconds; what happens meanwhile is done together.
 const PUSH_EVERY_MS: u64 = 1000;
@@ -15,16 +16,16 @@ const PUSH_EVERY_MS: u64 = 1000;
 const READ_AGAIN_MS: u64 = 2000;
 /// Rooms that move push again for this long after a change, milliseconds.
 const DOUBT_MS: u64 = 5000;
-/// Most lost nodes remembered, and how long, milliseconds: after that, what was missed is left to sync.
+/// Most lost links remembered, and how long, milliseconds: after that, what was missed is left to sync.
 const LOST_MAX: usize = 1024;
 const LOST_FOR_MS: u64 = 24 * 3600 * 1000;
 
 /// The links as they were, and what is still to be done.
 #[derive(Debug, Default)]
 pub struct Doubt {
-    links: BTreeMap<String, u64>,
-    /// When a node's link was found lost.
-    lost: BTreeMap<String, u64>,
+    ways: Ways,
+    /// When a link was found lost.
+    lost: Ways,
     push_since_ms: Option<u64>,
     pushed_at_ms: u64,
     read_again_at_ms: Option<u64>,
@@ -43,37 +44,38 @@ pub struct Found {
 }
 
 impl Doubt {
-    /// With these links, by node.
-    pub fn new(links: BTreeMap<String, u64>) -> Self {
-        Self { links, ..Self::default() }
+    /// With these links.
+    pub fn new(ways: Ways) -> Self {
+        Self { ways, ..Self::default() }
     }
 
     /// Compares with the links there are now. `window`: how long before a loss pushes may have been lost already.
-    pub fn look(&mut self, links: BTreeMap<String, u64>, now_ms: u64, window: Duration) -> Found {
+    pub fn look(&mut self, ways: Ways, now_ms: u64, window: Duration) -> Found {
         let before = |at_ms: u64| at_ms.saturating_sub(window.as_millis() as u64);
         let mut since: Option<u64> = None;
         let mut changed = false;
-        for (name, epoch) in &self.links {
-            if links.get(name) != Some(epoch) {
-                changed = true;
-                self.lost.entry(name.clone()).or_insert(now_ms);
+        for (way, number) in &self.ways {
+            if ways.get(way) != Some(number) {
+                changed |= is_own(way);
+                self.lost.entry(way.clone()).or_insert(now_ms);
                 since = earlier(since, before(now_ms));
             }
         }
-        for (name, epoch) in &links {
-            if self.links.get(name) != Some(epoch) {
-                changed = true;
+        for (way, number) in &ways {
+            if self.ways.get(way) != Some(number) {
+                changed |= is_own(way);
                 // A node that never was linked has missed nothing.
-                if let Some(lost_at_ms) = self.lost.remove(name) {
+                if let Some(lost_at_ms) = self.lost.remove(way) {
                     since = earlier(since, before(lost_at_ms));
                 }
             }
         }
         self.lost.retain(|_, lost_at_ms| now_ms.saturating_sub(*lost_at_ms) < LOST_FOR_MS);
         while self.lost.len() > LOST_MAX {
-            self.lost.pop_first();
+            // This node's own come first.
+            self.lost.pop_last();
         }
-        self.links = links;
+        self.ways = ways;
         let mut found = Found { members: changed, ..Found::default() };
         if changed {
             self.read_again_at_ms = Some(now_ms + READ_AGAIN_MS);
@@ -96,6 +98,11 @@ impl Doubt {
     }
 }
 
+/// Whether it is a link of this node. Only at its ends may rooms be active twice.
+fn is_own((of, _): &(String, String)) -> bool {
+    of.is_empty()
+}
+
 fn earlier(so_far: Option<u64>, at_ms: u64) -> Option<u64> {
     Some(so_far.map_or(at_ms, |so_far| so_far.min(at_ms)))
 }
@@ -106,8 +113,8 @@ mod tests {
 
     const WINDOW: Duration = Duration::from_secs(10);
 
-    fn links(links: &[(&str, u64)]) -> BTreeMap<String, u64> {
-        links.iter().map(|(name, epoch)| ((*name).to_owned(), *epoch)).collect()
+    fn links(links: &[(&str, u64)]) -> Ways {
+        links.iter().map(|(to, number)| ((String::new(), (*to).to_owned()), *number)).collect()
     }
 
     #[test]
@@ -134,6 +141,22 @@ mod tests {
         assert_eq!(doubt.look(links(&[("a", 3)]), 60_300, WINDOW).push_since_ms, None);
         assert_eq!(doubt.look(links(&[("a", 3)]), 61_300, WINDOW).push_since_ms, Some(50_300));
         assert_eq!(doubt.look(links(&[("a", 3)]), 62_400, WINDOW).push_since_ms, None);
+    }
+
+    #[test]
+    fn what_others_lose_is_pushed_again_and_no_membership_is_read_for_it() {
+        let own = links(&[("a", 1), ("b", 2)]);
+        let with = |number| {
+            let mut ways = own.clone();
+            ways.insert(("a".to_owned(), "b".to_owned()), number);
+            ways
+        };
+        let mut doubt = Doubt::new(own.clone());
+        assert_eq!(doubt.look(with(5), 50_000, WINDOW), Found::default(), "it was not lost before");
+        let lost = Found { members: false, push_since_ms: Some(50_000), in_doubt_since_ms: Some(50_000) };
+        assert_eq!(doubt.look(own.clone(), 60_000, WINDOW), lost);
+        assert_eq!(doubt.look(with(6), 90_000, WINDOW), lost);
+        assert_eq!(doubt.look(with(7), 100_000, WINDOW).push_since_ms, Some(90_000));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod inbound;
 mod linger;
 pub mod overload;
 pub mod presence;
+pub mod reach;
 pub mod rebalance;
 pub mod registry;
 pub mod room;
@@ -342,7 +343,11 @@ impl Actors {
         let tell = |node: &str, command| {
             self.cluster().tell_node_keyed(node, order_key, NodeRequest { command: Some(command) });
         };
+        let detours = inner.directory.detours();
         for (node, user_ids) in routes.shards {
+            for unreached in detours.get(&*node).into_iter().flatten() {
+                routes.nodes.entry(unreached.clone()).or_default().extend(&user_ids);
+            }
             tell(&node, node_request::Command::Route(event.deliver(user_ids, except_session_id)));
         }
         for (node, user_ids) in routes.nodes {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::doubt::Doubt;
 use super::presence::actor::ShardMessage;
+use super::reach::Reach;
 use super::room::actor::RoomMessage;
 use super::{Actors, presence_request_of};
 use crate::actors::directory::Place;
@@ -36,7 +37,7 @@ async fn run(actors: Actors) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut announced_at = Instant::now();
-    let mut doubt = Doubt::new(actors.cluster().links());
+    let mut doubt = Doubt::new(reach(&actors).ways());
     loop {
         tokio::select! {
             biased;
@@ -44,9 +45,10 @@ async fn run(actors: Actors) {
                 if changed.is_err() {
                     return;
                 }
+                let moved = take_view(&actors);
                 // Before rooms are told to move: they push again what they had better not take with them.
                 let relinked = look_at_links(&actors, &mut doubt);
-                let moved = take_view(&actors);
+                retire_foreign_rooms(&actors);
                 announce(&actors, if relinked { all_shards(&actors) } else { moved.into_iter().collect() });
             }
             _ = rounds.tick() => {
@@ -66,11 +68,23 @@ async fn run(actors: Actors) {
     }
 }
 
+/// This node's links, but for those to nodes that it has not taken up yet, and those of others.
+fn reach(actors: &Actors) -> Reach {
+    let mut own = actors.cluster().links();
+    own.retain(|name, _| actors.inner.directory.is_live(name));
+    Reach { own, others: actors.cluster().reached_by_others() }
+}
+
 /// After a link or a node was lost or has come back: rooms read their membership again, and push again what may not have
 /// reached everybody. Says whether sessions are to be announced to all shards, as their owners may have forgotten them.
 fn look_at_links(actors: &Actors, doubt: &mut Doubt) -> bool {
     let inner = &actors.inner;
-    let found = doubt.look(actors.cluster().links(), clock::now_ms(), inner.config.room.repush_window);
+    let reach = reach(actors);
+    // What is pushed again goes by these.
+    inner.directory.take_detours(reach.detours());
+    let found = doubt.look(reach.ways(), clock::now_ms(), inner.config.room.repush_window);
+    // What others push again because of this comes to a directory that has taken the view.
+    actors.cluster().say_reached(reach.own);
     if found.members {
         inner.doubts.fetch_add(1, Ordering::Relaxed);
     }
@@ -107,7 +121,6 @@ fn take_view(actors: &Actors) -> Vec<u64> {
             inner.shards.end(address, ShardMessage::Stop);
         }
     }
-    retire_foreign_rooms(actors);
     if !moved.is_empty() {
         tracing::info!(view = view.version, shards = moved.len(), "presence shards have moved");
     }

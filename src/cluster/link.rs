@@ -1,6 +1,7 @@
 //! A link to a peer: its socket, its lanes, and what is known of its other end. A new connection is a new link; nothing
 //! of an old one passes over to it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub struct Link {
     pub rooms: AtomicU64,
     /// What the peer has said to the manager.
     pub inbox: Inbox,
+    /// The nodes that the peer reaches, by its last word, with the numbers of its links.
+    reached: Mutex<Arc<BTreeMap<String, u64>>>,
     /// The peer's heartbeats so far, and for how long, in milliseconds, it had heard nothing at the last one.
     report: Mutex<(u64, u32)>,
     /// When the last heartbeat that was answered (or, before that, the first) was sent, in microseconds of this process.
@@ -69,6 +72,7 @@ impl Link {
             sessions: AtomicU64::new(0),
             rooms: AtomicU64::new(0),
             inbox: Inbox::default(),
+            reached: Mutex::default(),
             report: Mutex::default(),
             answered_us: AtomicU64::new(0),
             my_incarnation,
@@ -176,6 +180,16 @@ impl Link {
             0 => Duration::ZERO,
             answered_us => Duration::from_micros(now_us.saturating_sub(answered_us)),
         }
+    }
+
+    /// The peer says which nodes it reaches.
+    pub fn set_reached(&self, reached: BTreeMap<String, u64>) {
+        *self.reached.lock() = Arc::new(reached);
+    }
+
+    /// The nodes that the peer reaches, with the numbers of its links to them.
+    pub fn reached(&self) -> Arc<BTreeMap<String, u64>> {
+        self.reached.lock().clone()
     }
 
     /// An envelope has come: takes its acknowledgement, and says whether its items are to be taken.

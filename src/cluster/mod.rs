@@ -286,6 +286,17 @@ impl Cluster {
         self.routing.links().iter().map(|link| (link.peer.name.clone(), link.epoch)).collect()
     }
 
+    /// Tells the others which nodes the actors here reach, by which links: those that they have taken up. Others send
+    /// round this node what they would have sent by it to nodes that it does not reach.
+    pub fn say_reached(&self, links: BTreeMap<String, u64>) {
+        self.routing.say_reached(links);
+    }
+
+    /// What each linked node has said by [`Cluster::say_reached`] last, by its name.
+    pub fn reached_by_others(&self) -> BTreeMap<String, Arc<BTreeMap<String, u64>>> {
+        self.routing.links().iter().map(|link| (link.peer.name.clone(), link.reached())).collect()
+    }
+
     /// The nodes with their live figures, by name.
     pub fn nodes(&self) -> Vec<NodeView> {
         let load = self.routing.inbound().map_or((0, 0), |inbound| inbound.load());

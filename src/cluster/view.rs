@@ -40,6 +40,7 @@ impl NodeInfo {
             tcp_address: self.tcp_address.clone(),
             line_address: self.line_address.clone(),
             admin_address: self.admin_address.clone(),
+            link: 0,
         }
     }
 

@@ -18,10 +18,10 @@ use crate::checker::Target;
 use crate::device::{Device, send_to, sign_in};
 use crate::mariadb_server::MariaDb;
 use crate::people::{self, People};
-use crate::world::{Cluster, folder, seed, within};
+use crate::world::{Cluster, VIEW_TIMEOUT, eventually, folder, seed, within};
 
 const NODES: usize = 3;
-const USERS: usize = 6;
+const USERS: usize = 12;
 /// Rooms of all users, of which each node must own one at least.
 const ROOMS_MAX: usize = 30;
 /// How long a send may take to be acknowledged again on a side that serves: `cluster.down_after`, and slack for a slow
@@ -184,6 +184,28 @@ async fn both_sides_of_a_partition_serve_and_become_whole_again() {
         world.cluster.see_each_other(&[0]).await;
         world.cluster.see_each_other(&[1, 2]).await;
         world.all_serve(&[0, 1, 2], SERVES_AGAIN).await;
+        world.heals().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_by_a_node_that_cannot_reach_another_goes_there_straight_as_well() {
+    within(TEST_TIMEOUT, "a cut between two of three nodes", async {
+        let mut world = World::on_sqlite().await;
+        world.cut(Place::Node(0), Place::Node(1), Way::Both).await;
+        for (at, other) in [(0, 1), (1, 0)] {
+            let (admin, name) = (world.cluster.admin(at), world.cluster.node(other).name().to_owned());
+            eventually(VIEW_TIMEOUT, "the node beyond the cut is down", || async {
+                let states = admin.states().await.ok()?;
+                (states.get(&name).map(String::as_str) == Some("down")).then_some(())
+            })
+            .await;
+        }
+        // Users' shards are spread over all nodes, so some of those at one end of the cut are at the other.
+        let room = Target::Conversation(world.rooms[2]);
+        let sent = world.devices[2].send(room, "by the third", "by the third").await;
+        world.people.reaches_all_live(&world.devices, world.rooms[2], sent.seq).await;
         world.heals().await;
     })
     .await;

@@ -1,5 +1,6 @@
 //! Users, their groups and their devices, and the traffic between them.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -196,7 +197,6 @@ impl People {
 
     /// In calm, a message to each group reaches each member with a live device, live.
     pub async fn all_are_reached_live(&self, devices: &[Arc<Device>]) {
-        let live: std::collections::BTreeSet<u64> = devices.iter().map(|device| device.user_id).collect();
         let sending = self.groups.iter().enumerate().map(|(number, (id, members))| async move {
             let sender =
                 members.iter().find_map(|at| devices.get(*at)).expect("somebody of each group is live");
@@ -204,17 +204,19 @@ impl People {
             (*id, sent.seq)
         });
         for (id, seq) in join_all(sending).await {
-            let wanted: std::collections::BTreeSet<u64> =
-                self.checker.members(id).intersection(&live).copied().collect();
-            let mut missing = wanted.clone();
-            let what = format!("seq {seq} of conversation {id} is pushed to all of {wanted:?}");
-            eventually(LIVE_TIMEOUT, what, || {
-                missing = wanted.difference(&self.checker.users_with(id, seq)).copied().collect();
-                let reached = missing.is_empty();
-                async move { reached.then_some(()) }
-            })
-            .await;
+            self.reaches_all_live(devices, id, seq).await;
         }
+    }
+
+    /// A message of a group reaches each member with a live device, live.
+    pub async fn reaches_all_live(&self, devices: &[Arc<Device>], id: u64, seq: u64) {
+        let live: BTreeSet<u64> = devices.iter().map(|device| device.user_id).collect();
+        let wanted: BTreeSet<u64> = self.checker.members(id).intersection(&live).copied().collect();
+        let what = format!("seq {seq} of conversation {id} is pushed to all of {wanted:?}");
+        eventually(LIVE_TIMEOUT, what, || async {
+            wanted.is_subset(&self.checker.users_with(id, seq)).then_some(())
+        })
+        .await;
     }
 
     /// Every user syncs from 0 through some node of `homes`, and the checker gives its verdict.

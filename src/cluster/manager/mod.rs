@@ -85,6 +85,8 @@ pub enum Event {
     },
     /// The peer of a link has said something, which is in the link's inbox.
     Talk(Arc<Link>),
+    /// The nodes that this one's actors reach are others, or by other links: the others are to know.
+    Reached,
     /// An actor that all links need has died and was made anew: links made before are of no use.
     Reset(&'static str),
     /// This node leaves. Told when the others know.
@@ -196,6 +198,8 @@ impl Manager {
             Event::SessionEnded { epoch } => self.on_ended(epoch),
             Event::Dialed { address, outcome } => self.on_dialed(&address, outcome),
             Event::Talk(from) => self.on_talk(&from),
+            // With the next tick, so that what changes together is told together.
+            Event::Reached => self.next_gossip = Instant::now(),
             Event::Reset(what) => {
                 tracing::error!(target: "rookery::cluster", "the {what} has died; all links are made anew");
                 for name in self.slots.all().map(|slot| slot.info.name.clone()).collect::<Vec<_>>() {

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::{LEAVE_MAX, Manager};
 use crate::cluster::link::Link;
-use crate::cluster::membership::Event as Member;
-use crate::cluster::view::{NodeInfo, NodeState};
-use crate::protocol::cluster::{Gossip, Leaving, item::Item};
+use crate::cluster::membership::Event as Told;
+use crate::cluster::view::{NodeInfo, NodeState, ViewNode};
+use crate::protocol::cluster::{Gossip, Leaving, Member, item::Item};
 
 impl Manager {
     pub(super) fn on_talk(&mut self, from: &Link) {
@@ -33,12 +33,14 @@ impl Manager {
         // It may come before this side has seen that the link is ready.
         let own = gossip.members.iter().find(|member| member.name == from.peer.name);
         slot.said = own.map_or(slot.said, |member| member.state().into());
+        let reached = gossip.members.iter().filter(|member| member.link > 0);
+        from.set_reached(reached.map(|member| (member.name.clone(), member.link)).collect());
         for member in gossip.members {
             let (info, state) = NodeInfo::from_member(member);
             if info.name == from.peer.name {
-                self.apply(Member::Said { name: info.name, incarnation: info.incarnation, state });
+                self.apply(Told::Said { name: info.name, incarnation: info.incarnation, state });
             } else if info.name != self.routing.name() {
-                self.apply(Member::Heard { info, leaving: state == NodeState::Leaving });
+                self.apply(Told::Heard { info, leaving: state == NodeState::Leaving });
             }
         }
     }
@@ -49,7 +51,7 @@ impl Manager {
         if let Some(slot) = self.slots.by_epoch(from.epoch) {
             slot.said = NodeState::Leaving;
         }
-        self.apply(Member::Said { name, incarnation, state: NodeState::Leaving });
+        self.apply(Told::Said { name, incarnation, state: NodeState::Leaving });
         let confirmed = Leaving { incarnation, confirmed: true };
         from.push_over(self.routing.control_lane(), Item::Leaving(confirmed));
     }
@@ -75,13 +77,12 @@ impl Manager {
     }
 
     pub(super) fn gossip_to(&self, link: &Link) {
-        let view = self.membership.view();
-        let members = view
-            .nodes
-            .iter()
-            .filter(|node| node.state != NodeState::Down)
-            .map(|node| node.info.to_member(node.state))
-            .collect();
+        let (view, reached) = (self.membership.view(), self.routing.reached());
+        let member = |node: &ViewNode| {
+            let link = reached.get(&node.info.name).copied().unwrap_or_default();
+            Member { link, ..node.info.to_member(node.state) }
+        };
+        let members = view.nodes.iter().filter(|node| node.state != NodeState::Down).map(member).collect();
         // A peer that does not take it is found out by its silence, and gossip is repeated.
         let _ = link.push(self.routing.control_lane(), Item::Gossip(Gossip { members }));
     }

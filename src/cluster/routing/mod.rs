@@ -89,6 +89,8 @@ pub struct Routing {
     view: RwLock<Arc<View>>,
     views: watch::Sender<Arc<View>>,
     routes: RwLock<Routes>,
+    /// The nodes that this one's actors reach, with the numbers of the links.
+    reached: Mutex<Arc<BTreeMap<String, u64>>>,
     sweep: Notify,
     events: mpsc::UnboundedSender<Event>,
     /// What happened so far.
@@ -147,6 +149,7 @@ impl Routing {
             view: RwLock::new(view.clone()),
             views: watch::Sender::new(view),
             routes: RwLock::new(Routes::default()),
+            reached: Mutex::default(),
             sweep: Notify::new(),
             events,
             counters: Counters::default(),
@@ -207,6 +210,21 @@ impl Routing {
     /// All ready links.
     pub fn links(&self) -> Vec<Arc<Link>> {
         self.routes.read().ready.values().cloned().collect()
+    }
+
+    /// The nodes that this one's actors reach, with the numbers of the links.
+    pub fn reached(&self) -> Arc<BTreeMap<String, u64>> {
+        self.reached.lock().clone()
+    }
+
+    /// See [`crate::cluster::Cluster::say_reached`].
+    pub fn say_reached(&self, reached: BTreeMap<String, u64>) {
+        let mut said = self.reached.lock();
+        if **said != reached {
+            *said = Arc::new(reached);
+            // The manager is gone only when the node is stopping.
+            let _ = self.events.send(Event::Reached);
+        }
     }
 
     /// Questions to other nodes that wait for an answer.

@@ -40,8 +40,8 @@ pub enum Place {
 pub struct Directory {
     slots: Vec<RwLock<Option<Slot>>>,
     places: RwLock<Arc<[Place]>>,
-    /// The nodes of the last view that may hold sessions, by name and incarnation.
-    live: RwLock<BTreeSet<(String, u64)>>,
+    /// The nodes of the last view that may hold sessions: name, incarnation, and whether there has been a link to it.
+    live: RwLock<BTreeSet<(String, u64, bool)>>,
     /// All nodes of the last view: incarnation, and whether it is down.
     known: RwLock<BTreeMap<String, (u64, bool)>>,
     detours: RwLock<Arc<Detours>>,
@@ -117,15 +117,15 @@ impl Directory {
     }
 
     /// Takes up a new view: opens the slots that are ours now, drops those that are not, forgets sessions of nodes
-    /// that are gone. A node that is new in the view may bring sessions for any slot, so all of them are incomplete
-    /// again. Returns the shards whose place changed, or whose owner has become reachable or ceased to be: it may have
+    /// that are gone. A node that is new in the view, or reached for the first time, may bring sessions for any slot, so
+    /// all of them are incomplete again. Returns the shards whose place changed, or whose owner has become reachable or ceased to be: it may have
     /// forgotten us meanwhile.
     pub fn take_view(&self, view: &View, own_name: &str) -> Vec<u64> {
-        let live: BTreeSet<(String, u64)> = view
+        let live: BTreeSet<(String, u64, bool)> = view
             .nodes
             .iter()
             .filter(|node| node.state != NodeState::Down && node.info.name != own_name)
-            .map(|node| (node.info.name.clone(), node.info.incarnation))
+            .map(|node| (node.info.name.clone(), node.info.incarnation, node.state != NodeState::Joining))
             .collect();
         let known = |node: &ViewNode| {
             (node.info.name.clone(), (node.info.incarnation, node.state == NodeState::Down))
@@ -462,6 +462,25 @@ mod tests {
         assert_eq!(nodes(1, 0), ["left", "right"]);
         assert_eq!(nodes(1, 10), ["right"], "his other device hears of it");
         assert!(nodes(2, 20).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_reached_for_the_first_time_has_time_to_announce_its_sessions() {
+        const WINDOW: Duration = Duration::from_secs(4);
+        let directory = Directory::new(8, WINDOW);
+        let is_complete = |state, incarnation| {
+            directory.take_view(&view(state, incarnation), "here");
+            let places = directory.places();
+            let here = places.iter().position(|place| *place == Place::Here).expect("some are here");
+            directory.counts(here as u64).is_some_and(|(_, _, complete)| complete)
+        };
+        assert!(!is_complete(NodeState::Joining, 5), "it was heard of");
+        tokio::time::advance(WINDOW).await;
+        assert!(is_complete(NodeState::Joining, 5));
+        assert!(!is_complete(NodeState::Up, 5), "it was long out of reach");
+        tokio::time::advance(WINDOW).await;
+        assert!(is_complete(NodeState::Up, 5) && is_complete(NodeState::Suspect, 5));
+        assert!(is_complete(NodeState::Down, 5) && !is_complete(NodeState::Up, 5));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Links by the node whose they are (empty: this one) and the node they lead to. Numbers are never used twice.
+/// Links by the node whose they are (empty: this one) and the node they lead to. A process gives no number twice.
 pub type Ways = BTreeMap<(String, String), u64>;
 
 /// Nodes, by the name of a node that does not reach them: what it routes has to go to them as well.

@@ -37,7 +37,7 @@ async fn run(actors: Actors) {
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut announced_at = Instant::now();
-    let mut doubt = Doubt::new(reach(&actors).ways());
+    let mut links = Links::new(&actors);
     loop {
         tokio::select! {
             biased;
@@ -47,12 +47,12 @@ async fn run(actors: Actors) {
                 }
                 let moved = take_view(&actors);
                 // Before rooms are told to move: they push again what they had better not take with them.
-                let relinked = look_at_links(&actors, &mut doubt);
+                let relinked = look_at_links(&actors, &mut links);
                 retire_foreign_rooms(&actors);
                 announce(&actors, if relinked { all_shards(&actors) } else { moved.into_iter().collect() });
             }
             _ = rounds.tick() => {
-                let relinked = look_at_links(&actors, &mut doubt);
+                let relinked = look_at_links(&actors, &mut links);
                 actors.sessions().sweep();
                 passivate_idle_rooms(&actors);
                 retire_foreign_rooms(&actors);
@@ -68,6 +68,19 @@ async fn run(actors: Actors) {
     }
 }
 
+/// Which links there were at the last look, and what is still to be done about those that changed.
+struct Links {
+    reach: Reach,
+    doubt: Doubt,
+}
+
+impl Links {
+    fn new(actors: &Actors) -> Self {
+        let reach = reach(actors);
+        Self { doubt: Doubt::new(reach.ways()), reach }
+    }
+}
+
 /// This node's links, but for those to nodes that it has not taken up yet, and those of others.
 fn reach(actors: &Actors) -> Reach {
     let mut own = actors.cluster().links();
@@ -77,14 +90,19 @@ fn reach(actors: &Actors) -> Reach {
 
 /// After a link or a node was lost or has come back: rooms read their membership again, and push again what may not have
 /// reached everybody. Says whether sessions are to be announced to all shards, as their owners may have forgotten them.
-fn look_at_links(actors: &Actors, doubt: &mut Doubt) -> bool {
+fn look_at_links(actors: &Actors, links: &mut Links) -> bool {
     let inner = &actors.inner;
     let reach = reach(actors);
-    // What is pushed again goes by these.
-    inner.directory.take_detours(reach.detours());
-    let found = doubt.look(reach.ways(), clock::now_ms(), inner.config.room.repush_window);
+    // Of many nodes there are many pairs.
+    let ways = (reach != links.reach).then(|| {
+        // What is pushed again goes by these.
+        inner.directory.take_detours(reach.detours());
+        links.reach = reach;
+        links.reach.ways()
+    });
+    let found = links.doubt.look(ways, clock::now_ms(), inner.config.room.repush_window);
     // What others push again because of this comes to a directory that has taken the view.
-    actors.cluster().say_reached(reach.own);
+    actors.cluster().say_reached(&links.reach.own);
     if found.members {
         inner.doubts.fetch_add(1, Ordering::Relaxed);
     }

@@ -59,11 +59,12 @@ impl Vitals {
         self.depth.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// A message was taken out to be handled.
+    /// A message was taken out to be handled. Who sees by the depth that it was sees the rest as well: an actor must not be
+    /// taken for idle that has just had something to do.
     pub fn handle(&self, now_ms: u64) {
-        self.depth.fetch_sub(1, Ordering::Relaxed);
         self.handled.fetch_add(1, Ordering::Relaxed);
         self.last_active_ms.store(now_ms, Ordering::Relaxed);
+        self.depth.fetch_sub(1, Ordering::Release);
     }
 
     /// When it last took a message, Unix milliseconds.
@@ -78,7 +79,7 @@ impl Vitals {
 
     /// Messages that wait.
     pub fn depth(&self) -> u64 {
-        self.depth.load(Ordering::Relaxed)
+        self.depth.load(Ordering::Acquire)
     }
 
     /// What was open to another node is about to be put into the mailbox. Counted while the registry's entry is held, so

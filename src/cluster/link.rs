@@ -184,7 +184,11 @@ impl Link {
 
     /// The peer says which nodes it reaches.
     pub fn set_reached(&self, reached: BTreeMap<String, u64>) {
-        *self.reached.lock() = Arc::new(reached);
+        let mut said = self.reached.lock();
+        // What stays the same is seen to do so at once.
+        if **said != reached {
+            *said = Arc::new(reached);
+        }
     }
 
     /// The nodes that the peer reaches, with the numbers of its links to them.

@@ -288,7 +288,7 @@ impl Cluster {
 
     /// Tells the others which nodes the actors here reach, by which links: those that they have taken up. Others send
     /// round this node what they would have sent by it to nodes that it does not reach.
-    pub fn say_reached(&self, links: BTreeMap<String, u64>) {
+    pub fn say_reached(&self, links: &BTreeMap<String, u64>) {
         self.routing.say_reached(links);
     }
 

@@ -89,8 +89,8 @@ struct SignedIn {
     session: LiveSession,
     wake: Arc<Notify>,
     cut: Arc<Notify>,
-    /// Per conversation, what PULLs on this connection have read and what was written live: what comes again is dropped. A
-    /// conversation's new owner pushes young messages once more, as it can't know who had them.
+    /// Per conversation, what PULLs on this connection have read and what was written live: what comes again is dropped. After
+    /// a link was lost, and by a conversation's new owner, young messages are pushed once more: nobody knows who had them.
     written: HashMap<u64, SeqRanges>,
     /// When what was noted as given is to be stored.
     flush_at: Option<Instant>,

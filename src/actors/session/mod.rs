@@ -369,8 +369,11 @@ impl Session {
     /// next frame starts another.
     fn passivate_if_idle(&self, now_ms: u64, idle_ms: u64) {
         let vitals = &self.0.vitals;
+        if vitals.depth() > 0 {
+            return;
+        }
         let idle_ms = idle_ms.min(vitals.handled().saturating_mul(EARNED_MS));
-        if vitals.depth() > 0 || now_ms.saturating_sub(vitals.last_active_ms()) < idle_ms {
+        if now_ms.saturating_sub(vitals.last_active_ms()) < idle_ms {
             return;
         }
         let mut seat = self.0.seat.lock();

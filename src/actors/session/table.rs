@@ -70,28 +70,39 @@ impl SessionTable {
 
     /// Hands an event to every session of the users that is here: a push into each outbox, no mailbox between.
     pub fn deliver(&self, user_ids: &[u64], except_session_id: u64, frame: &SharedFrame) {
-        let message = frame.message();
-        for user_id in user_ids {
-            let Some(sessions) = self.by_user.get(user_id) else { continue };
-            for session in sessions.iter().filter(|session| session.id() != except_session_id) {
-                // The line protocol has no word for a user's own messages from elsewhere.
-                let own_on_a_line = session.format() == Format::Line
-                    && message.is_some_and(|message| message.sender_id == *user_id);
-                if own_on_a_line {
-                    continue;
-                }
-                let Some(bytes) = frame.bytes(session.format()) else { continue };
-                match message {
-                    Some(InLog { conversation_id, seq, sender_id }) if session.format() != Format::Line => {
-                        session.outbox().message(conversation_id, seq, sender_id == *user_id, bytes);
-                    }
-                    // A line connection is not told of its own sends' seqs, so that it has no order to wait for.
-                    Some(InLog { conversation_id, seq, .. }) => {
-                        session.outbox().line(conversation_id, seq, bytes);
-                    }
-                    None => session.outbox().event(bytes),
-                }
+        // Of a large room's members, when an event goes to every node, few may be here.
+        if user_ids.len() > self.by_user.len() && user_ids.is_sorted() {
+            for user in self.by_user.iter().filter(|user| user_ids.binary_search(user.key()).is_ok()) {
+                give(*user.key(), user.value(), except_session_id, frame);
             }
+            return;
+        }
+        for user_id in user_ids {
+            if let Some(sessions) = self.by_user.get(user_id) {
+                give(*user_id, &sessions, except_session_id, frame);
+            }
+        }
+    }
+}
+
+/// Hands an event to the sessions of a user.
+fn give(user_id: u64, sessions: &[Session], except_session_id: u64, frame: &SharedFrame) {
+    let message = frame.message();
+    for session in sessions.iter().filter(|session| session.id() != except_session_id) {
+        // The line protocol has no word for a user's own messages from elsewhere.
+        let own_on_a_line =
+            session.format() == Format::Line && message.is_some_and(|message| message.sender_id == user_id);
+        if own_on_a_line {
+            continue;
+        }
+        let Some(bytes) = frame.bytes(session.format()) else { continue };
+        match message {
+            Some(InLog { conversation_id, seq, sender_id }) if session.format() != Format::Line => {
+                session.outbox().message(conversation_id, seq, sender_id == user_id, bytes);
+            }
+            // A line connection is not told of its own sends' seqs, so that it has no order to wait for.
+            Some(InLog { conversation_id, seq, .. }) => session.outbox().line(conversation_id, seq, bytes),
+            None => session.outbox().event(bytes),
         }
     }
 }

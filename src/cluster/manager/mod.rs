@@ -37,7 +37,8 @@ const GOSSIP_EVERY: Duration = Duration::from_secs(5);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// What the manager is told. The queue needs no bound of its own, as each sender has one: an inbox rings once until it is
-/// emptied, a handshake or a dial waits for an answer before it sends again, a session of a link sends three.
+/// emptied, a handshake or a dial waits for an answer before it sends again, a session of a link sends three,
+/// and the actors one for each look at their links.
 pub enum Event {
     /// A preamble asks for a link.
     Claim {

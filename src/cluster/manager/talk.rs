@@ -71,19 +71,29 @@ impl Manager {
     }
 
     pub(super) fn gossip_to_all(&self) {
+        let gossip = self.gossip();
         for link in self.routing.links() {
-            self.gossip_to(&link);
+            self.tell(&link, gossip.clone());
         }
     }
 
     pub(super) fn gossip_to(&self, link: &Link) {
+        self.tell(link, self.gossip());
+    }
+
+    fn gossip(&self) -> Gossip {
         let (view, reached) = (self.membership.view(), self.routing.reached());
         let member = |node: &ViewNode| {
             let link = reached.get(&node.info.name).copied().unwrap_or_default();
             Member { link, ..node.info.to_member(node.state) }
         };
-        let members = view.nodes.iter().filter(|node| node.state != NodeState::Down).map(member).collect();
+        Gossip {
+            members: view.nodes.iter().filter(|node| node.state != NodeState::Down).map(member).collect(),
+        }
+    }
+
+    fn tell(&self, link: &Link, gossip: Gossip) {
         // A peer that does not take it is found out by its silence, and gossip is repeated.
-        let _ = link.push(self.routing.control_lane(), Item::Gossip(Gossip { members }));
+        let _ = link.push(self.routing.control_lane(), Item::Gossip(gossip));
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Held, PASSED_ON, Routing, question};
+use super::Routing;
+use super::questions::{Held, PASSED_ON, question};
 use crate::cluster::address::Address;
 use crate::cluster::inbox::Words;
 use crate::cluster::lanes::Received;

@@ -3,16 +3,25 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::questions::PASSED_ON;
 use super::*;
+use crate::cluster::gate::Turn;
 use crate::cluster::lanes::LaneLimits;
 use crate::cluster::network::{Connection, Cut};
+use crate::cluster::placement;
+use crate::cluster::reply::ReplyTo;
 use crate::cluster::stream::LinkStream;
-use crate::cluster::view::{NodeInfo, ViewNode};
-use crate::protocol::cluster::{Answer, Envelope, Item as EnvelopeItem, RoomRequest, answer, room_request};
+use crate::cluster::view::{NodeInfo, NodeState, ViewNode};
+use crate::protocol::cluster::{
+    Answer, Ask, Envelope, Item as EnvelopeItem, NodeReply, NodeRequest, Reply, Request, RoomRequest, answer,
+    item::Item, request, room_request,
+};
+use crate::protocol::codec;
 
 const ROOM: Address = Address { kind: crate::cluster::Kind::Room, key: 7 };
 

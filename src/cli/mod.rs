@@ -30,7 +30,7 @@ pub enum Command {
     /// fault makes the command fail. With --rate (open loop) a message's time counts from when it was due, so that a
     /// slow server can't hide its delay; without it, each user writes when it is answered (closed loop). Talks to
     /// loopback addresses only.
-    Load(Box<load::LoadArgs>),
+    Load(Box<load::args::LoadArgs>),
     /// Look at a running cluster, and drain its nodes
     Admin(admin::AdminArgs),
     /// Show and check the configuration

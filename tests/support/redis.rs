@@ -1,17 +1,14 @@
-//! A private Redis for tests: own folder, own port on loopback, and a proxy before it that can make it slow.
-//!
-//! Like `mariadb.rs`, the server runs under a small shell that waits on a pipe held by the test process: however that
-//! process ends, the pipe closes, and the shell kills the server and removes the folder. Test binaries take this file
-//! in by `#[path]`.
+//! A private Redis for tests: own folder, own port on loopback, and a proxy before it that can make it slow. It ends with
+//! the test process. Test binaries take this file in by `#[path]`.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::io::BufReader;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rookery::cli::load::launch::kept::{Kept, free_port, program};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -20,26 +17,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Starts tried, as the port found may be taken by another in between.
 const STARTS: usize = 3;
 
-/// Runs the server (all arguments behind the first) and prints its process id. The end of its input kills the server
-/// and removes the folder; a line "keep" leaves the folder.
-const KEEPER: &str = r#"
-folder="$1"; shift
-"$@" >>"$folder/server.log" 2>&1 </dev/null &
-server=$!
-echo "$server"
-exec >/dev/null 2>&1
-read -r word
-kill -9 "$server"
-wait "$server"
-[ "$word" = keep ] || rm -rf "$folder"
-"#;
-
 /// A server and its folder.
 pub struct Redis {
-    folder: PathBuf,
+    kept: Kept,
     port: u16,
-    keeper: Child,
-    server_pid: u32,
     arguments: Vec<String>,
     password: String,
 }
@@ -52,23 +33,15 @@ impl Redis {
         let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
         let password = arguments.iter().position(|word| word == "--requirepass");
         let password = password.map_or_else(String::new, |at| arguments[at + 1].clone());
+        let mut server = Self { kept: Kept::on(folder), port: 0, arguments, password };
         for _ in 0..STARTS {
-            let port = free_port();
-            let (keeper, server_pid) = launch(&folder, port, &arguments);
-            let mut server = Self {
-                folder: folder.clone(),
-                port,
-                keeper,
-                server_pid,
-                arguments: arguments.clone(),
-                password: password.clone(),
-            };
+            server.port = free_port("127.0.0.1").expect("a free port");
+            server.launch();
             if server.answers().await {
                 return server;
             }
-            server.kill();
         }
-        panic!("Redis did not start; see {}", folder.join("server.log").display());
+        panic!("Redis did not start; see {}", server.kept.folder().join("server.log").display());
     }
 
     /// A sentinel with this file, which it writes to.
@@ -88,33 +61,39 @@ impl Redis {
 
     /// Ends the server as a power cut would, and waits until it is gone.
     pub fn kill(&mut self) {
-        if let Some(mut input) = self.keeper.stdin.take() {
-            std::io::Write::write_all(&mut input, b"keep\n").expect("the keeper reads");
-        }
-        self.keeper.wait().expect("the keeper ends");
+        self.kept.kill().expect("the server ends");
     }
 
     /// Starts it again on its port and its folder, and waits until it answers.
     pub async fn restart(&mut self) {
-        let (keeper, server_pid) = launch(&self.folder, self.port, &self.arguments);
-        self.keeper = keeper;
-        self.server_pid = server_pid;
+        self.launch();
         assert!(self.answers().await, "Redis did not come back");
     }
 
     /// Stops the server's process without ending it: connections stay open and silent.
     pub fn freeze(&self) {
-        self.signal("-STOP");
+        self.kept.freeze().expect("the server runs");
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.signal("-CONT");
+        self.kept.thaw().expect("the server runs");
     }
 
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.server_pid.to_string()]).status();
-        assert!(done.expect("kill runs").success(), "the server's process is there");
+    fn launch(&mut self) {
+        let redis = program(&["redis-server"], "redis-server").unwrap_or_else(|error| panic!("{error:#}"));
+        // A configuration file comes first.
+        let (file, arguments) = match self.arguments.split_first() {
+            Some((first, others)) if first.starts_with('@') => (Some(&first[1..]), others),
+            _ => (None, &self.arguments[..]),
+        };
+        let mut server = Command::new(redis);
+        server
+            .args(file)
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--dir"])
+            .arg(self.kept.folder())
+            .args(arguments);
+        self.kept.launch(&server).unwrap_or_else(|error| panic!("{error:#}"));
     }
 
     /// What a command answers, as the protocol has it; an error begins with `-`.
@@ -148,21 +127,12 @@ impl Redis {
             if self.asks(&["PING"]).await.is_ok_and(|answer| answer == "PONG") {
                 return true;
             }
-            let is_there = Command::new("kill").args(["-0", &self.server_pid.to_string()]).status();
-            if !is_there.expect("kill runs").success() {
+            if !self.kept.is_running() {
                 return false;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         false
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        drop(self.keeper.wait());
-        drop(std::fs::remove_dir_all(&self.folder));
     }
 }
 
@@ -261,37 +231,4 @@ async fn pass_on(
             return;
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").port()
-}
-
-/// Starts the keeper and the server; the server's process id.
-fn launch(folder: &std::path::Path, port: u16, arguments: &[String]) -> (Child, u32) {
-    // A configuration file comes first.
-    let (file, arguments) = match arguments.split_first() {
-        Some((first, others)) if first.starts_with('@') => (Some(first[1..].to_owned()), others),
-        _ => (None, arguments),
-    };
-    let mut keeper = Command::new("sh")
-        .args(["-c", KEEPER, "keeper"])
-        .arg(folder)
-        .arg("redis-server")
-        .args(file)
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .arg("--dir")
-        .arg(folder)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh runs");
-    let mut line = String::new();
-    let output = keeper.stdout.take().expect("it is a pipe");
-    BufReader::new(output).read_line(&mut line).expect("the keeper says the process id");
-    let server_pid = line.trim().parse().expect("a process id is a number");
-    (keeper, server_pid)
 }

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use clap::{Args as _, FromArgMatches as _};
 
+use super::args::{LoadArgs, RUNS_MAX, Scenario};
+use super::launch::LaunchArgs;
 use super::launch::{Plan, key_and_value};
 use super::machine;
 use super::report::files::Comparison;
 use super::report::series::Series;
 use super::runs::run_once;
-use super::{LaunchArgs, LoadArgs, RUNS_MAX, Scenario};
 
 /// Runs of each side without --runs.
 const RUNS: usize = 5;
@@ -169,7 +170,7 @@ impl Scenario {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::read;
+    use super::super::args::tests::read;
     use super::*;
 
     fn compared(words: &[&str]) -> anyhow::Result<Vec<Side>> {
@@ -196,7 +197,7 @@ mod tests {
         assert_eq!((old.plan.database.as_str(), new.plan.database.as_str()), ("mariadb", "mariadb"));
         assert_ne!(old.plan.binary, new.plan.binary);
         assert_ne!(old.args.transport, new.args.transport);
-        assert!(matches!(new.args.scenario, Scenario::Direct(super::super::PairArgs { pairs: 3, .. })));
+        assert!(matches!(new.args.scenario, Scenario::Direct(super::super::args::PairArgs { pairs: 3, .. })));
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::args::{LoadArgs, RUNS_MAX, Scenario};
 use super::compare::{self, CompareArgs};
 use super::launch::{self, Launched, Plan};
 use super::report::series::{self, Pairing, Series};
 use super::report::{Report, files, growth, page};
-use super::{LoadArgs, RUNS_MAX, Scenario, machine, scenarios};
+use super::{machine, scenarios};
 use crate::cli::descriptors;
 
 /// Runs the command. An error if deliveries were lost, doubled or out of order.
@@ -151,7 +152,7 @@ fn show(reports: &[PathBuf], title: Option<&str>, html: Option<&Path>) -> anyhow
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::read;
+    use super::super::args::tests::read;
     use super::*;
 
     #[test]

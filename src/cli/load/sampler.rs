@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
+use super::args::{LoadArgs, SECONDS_MAX};
 use super::measure::{Recorder, Tick};
 use super::process::{Counts, Usage};
 use super::report::{Process, Report, Sample, Second};
-use super::{LoadArgs, SECONDS_MAX};
 
 /// Time between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -174,7 +174,7 @@ impl Sampler {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::read;
+    use super::super::args::tests::read;
     use super::*;
 
     #[tokio::test(start_paused = true)]

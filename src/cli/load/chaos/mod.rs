@@ -144,8 +144,8 @@ impl ChaosArgs {
         if !self.fault_seconds.is_finite() || !(0.1..=60.0).contains(&self.fault_seconds) {
             bail!("--fault-seconds must be 0.1 to 60");
         }
-        if self.text_bytes == 0 || self.text_bytes > super::PAYLOAD_MAX {
-            bail!("--text-bytes must be 1 to {}", super::PAYLOAD_MAX);
+        if self.text_bytes == 0 || self.text_bytes > super::args::PAYLOAD_MAX {
+            bail!("--text-bytes must be 1 to {}", super::args::PAYLOAD_MAX);
         }
         self.set.iter().try_for_each(|pair| key_and_value(pair).map(drop))
     }

@@ -12,11 +12,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 mod fill;
 pub mod folder;
+pub mod kept;
 pub mod mariadb;
 
 use self::folder::Folder;
 use self::mariadb::{MariaDb, Size};
-use super::{LoadArgs, Scenario};
+use super::args::{LoadArgs, Scenario};
 use crate::cli::up::{ClusterOptions, LocalCluster, Output};
 
 /// Most nodes of a run; each is a process with threads of its own.

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use tokio::sync::Barrier;
 use tokio::time::Instant;
 
+use super::super::args::{BacklogArgs, Pace};
 use super::super::checker::{self, Inbox, Written};
 use super::super::lean::{Destination, Inlet};
 use super::super::people::{self, Online};
 use super::super::report::Report;
-use super::super::{BacklogArgs, Pace};
 use super::play::{Cast, Circle};
 use super::{Costs, Run, announce, frame, progress, wait_until};
 use crate::client::ClientError;

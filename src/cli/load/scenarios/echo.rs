@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use anyhow::Context as _;
 use tokio::time::timeout;
 
+use super::super::DRAIN;
+use super::super::args::EchoArgs;
 use super::super::lean::{IDLE_TAG, Incoming, Inlet};
 use super::super::measure::Recorder;
 use super::super::people;
 use super::super::report::Report;
-use super::super::{DRAIN, EchoArgs};
 use super::{Run, announce, count_close};
 use crate::client::Close;
 

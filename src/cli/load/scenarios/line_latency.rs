@@ -10,13 +10,14 @@ use anyhow::{Context as _, bail};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::super::DRAIN;
+use super::super::args::LineLatencyArgs;
 use super::super::checker::{self, Stamp, Written};
 use super::super::lean::{Destination, Incoming, Inlet};
 use super::super::measure::{Recorder, Stopwatch};
 use super::super::people;
 use super::super::receiver::{Player, Receiver};
 use super::super::report::{Operation, Report};
-use super::super::{DRAIN, LineLatencyArgs};
 use super::{Run, announce, count_close, wait_until};
 use crate::client::Close;
 use crate::config::StorageConfig;

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::super::MixedArgs;
+use super::super::args::MixedArgs;
 use super::super::checker::Written;
 use super::super::lean::pacer::Pacer;
 use super::super::people::{self, Person};

@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::args::{LoadArgs, Scenario};
 use super::checker::Verdict;
 use super::lean::pool::Pool;
 use super::measure::Recorder;
 use super::report::Report;
 use super::sampler::Costs;
-use super::{LoadArgs, Scenario};
 use crate::client::Close;
 
 /// How often it is looked whether what is waited for has come.

@@ -1,9 +1,9 @@
 //! Pairs of users; one of each writes to the other.
 
+use super::super::args::{Pace, PairArgs};
 use super::super::lean::Destination;
 use super::super::people;
 use super::super::report::Report;
-use super::super::{Pace, PairArgs};
 use super::play::{Circle, play};
 use super::{Run, announce};
 

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::super::DRAIN;
+use super::super::args::Pace;
 use super::super::checker::{Verdict, Written};
 use super::super::lean::Destination;
 use super::super::lean::pacer::Pacer;
@@ -17,7 +19,6 @@ use super::super::people::Online;
 use super::super::receiver::{Player, Receiver};
 use super::super::report::Report;
 use super::super::sender::{State, Writer};
-use super::super::{DRAIN, Pace};
 use super::{Run, count_close, wait_until};
 use crate::client::Close;
 

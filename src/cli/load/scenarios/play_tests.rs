@@ -3,7 +3,7 @@
 use clap::{Args as _, FromArgMatches as _};
 
 use super::*;
-use crate::cli::load::LoadArgs;
+use crate::cli::load::args::LoadArgs;
 use crate::cli::load::lean::pool::Pool;
 use crate::cli::load::lean::{self, Credentials, Framing};
 use crate::cli::load::measure::Recorder;

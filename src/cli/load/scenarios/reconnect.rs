@@ -7,10 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::super::args::{Pace, ReconnectArgs, SECONDS_MAX};
 use super::super::lean::Destination;
 use super::super::people;
 use super::super::report::{Operation, Report};
-use super::super::{Pace, ReconnectArgs, SECONDS_MAX};
 use super::member::{Member, Membership, Parting, Scene};
 use super::play::{Cast, Circle};
 use super::{Run, announce, rooms, wait_until};

@@ -4,10 +4,10 @@
 use anyhow::Context as _;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::super::args::{LoadArgs, RoomArgs};
 use super::super::lean::Destination;
 use super::super::people::{self, Person};
 use super::super::report::Report;
-use super::super::{LoadArgs, RoomArgs};
 use super::play::{Circle, play};
 use super::{Run, announce};
 

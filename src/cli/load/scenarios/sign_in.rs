@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::super::SignInArgs;
+use super::super::args::SignInArgs;
 use super::super::lean::{self, Framing};
 use super::super::measure::Recorder;
 use super::super::people::{self, Person};

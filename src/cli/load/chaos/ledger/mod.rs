@@ -1,7 +1,12 @@
 //! The judge: all that was acknowledged and delivered, to whom, when, and what of it breaks a promise.
 //!
 //! It believes nobody: devices tell it what they wrote and read, and the database's logs are compared with that. It keeps a
-//! few bytes for each message, so that runs of hours fit.
+//! few bytes for each message, so that runs of hours fit. What is said of each message is in [`claims`], the comparison with
+//! the logs in [`log`], and how long things took to work again in [`recovery`].
+
+mod claims;
+mod log;
+mod recovery;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
@@ -12,16 +17,16 @@ use tokio::time::Instant;
 
 use crate::client::ClientError;
 use crate::domain::ranges::SeqRanges;
-use crate::protocol::{ErrorCode, MessageKind, v1};
+use crate::protocol::{ErrorCode, v1};
+
+use recovery::Watch;
+
+pub use log::Row;
 
 /// Violations that are kept in words; all are counted.
 const VIOLATIONS_KEPT: usize = 200;
 /// A push later than this behind the answer to its sender is late.
 pub const LATE: Duration = Duration::from_secs(1);
-/// A send that late behind the last one that failed, and answered at once, does not say since when sends work.
-const IN_TIME: Duration = Duration::from_millis(750);
-/// One that had to wait so long does.
-const WAITED: Duration = Duration::from_millis(200);
 /// Messages of one room whose live delivery is under watch.
 const RECENT_MAX: usize = 10_000;
 /// Kinds of refusals that are told apart.
@@ -148,28 +153,6 @@ pub struct Counts {
     pub broken: BTreeMap<Broken, u64>,
 }
 
-/// Until when, after a moment, a room could not be sent to from a node.
-#[derive(Clone, Copy, Debug)]
-struct Watch {
-    since_us: u64,
-    /// Whether the answer to a send of before counts.
-    any_send: bool,
-    /// Until when a send is known to have had no `sent`.
-    failed_us: u64,
-    /// When the first one with an answer was posted, and when the answer came.
-    answered: Option<(u64, u64)>,
-}
-
-impl Watch {
-    /// How long it took. `None`: nobody sent in time to tell.
-    fn took_us(&self) -> Option<u64> {
-        let (posted, acked) = self.answered?;
-        let in_time = posted.saturating_sub(self.failed_us) <= micros(IN_TIME);
-        let had_to_wait = acked.saturating_sub(posted) >= micros(WAITED);
-        (in_time || had_to_wait).then(|| acked.saturating_sub(self.since_us))
-    }
-}
-
 #[derive(Debug, Default)]
 struct State {
     round: usize,
@@ -193,41 +176,9 @@ pub struct Ledger {
     state: Mutex<State>,
 }
 
-/// A row of a log, as the database has it.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// Its place.
-    pub seq: u64,
-    /// Whose it is.
-    pub sender_id: u64,
-    /// Its name.
-    pub client_id: String,
-    /// Whether the server wrote it.
-    pub is_system: bool,
-}
-
-impl From<&v1::Message> for Row {
-    fn from(message: &v1::Message) -> Self {
-        Self {
-            seq: message.seq,
-            sender_id: message.sender_id,
-            client_id: message.client_id.clone(),
-            is_system: message.kind == MessageKind::System as i32,
-        }
-    }
-}
-
 /// The `client_id` of a device's message.
 pub fn client_id(device: usize, number: u32) -> String {
     format!("d{device}-{number}")
-}
-
-fn author_of(row: &Row) -> Option<Author> {
-    if row.is_system {
-        return Some(Author::System);
-    }
-    let (device, number) = row.client_id.strip_prefix('d')?.split_once('-')?;
-    Some(Author::Device { device: device.parse().ok()?, number: number.parse().ok()? })
 }
 
 impl Ledger {
@@ -487,160 +438,6 @@ impl Ledger {
         self.state().devices.iter().filter(|device| device.connection.is_none()).count()
     }
 
-    /// From `since_us` on, times the first answer to a send to each of these rooms from each of these nodes; `any_send`:
-    /// also to one that was posted before.
-    pub fn watch(&self, since_us: u64, any_send: bool, pairs: impl IntoIterator<Item = (usize, usize)>) {
-        let watch = Watch { since_us, any_send, failed_us: since_us, answered: None };
-        self.state().watches = pairs.into_iter().map(|pair| (pair, watch)).collect();
-    }
-
-    /// The pairs under watch that have had no answer.
-    pub fn unanswered_pairs(&self) -> Vec<(usize, usize)> {
-        let state = self.state();
-        let waiting = state.watches.iter().filter(|(_, watch)| watch.answered.is_none());
-        let mut pairs: Vec<(usize, usize)> = waiting.map(|(pair, _)| *pair).collect();
-        pairs.sort_unstable();
-        pairs
-    }
-
-    /// Pairs under watch of which nothing can be said.
-    pub fn unmeasured(&self) -> usize {
-        self.state().watches.values().filter(|watch| watch.took_us().is_none()).count()
-    }
-
-    /// The times found, in milliseconds, ascending.
-    pub fn watched_ms(&self) -> Vec<f64> {
-        let state = self.state();
-        let mut found: Vec<f64> =
-            state.watches.values().filter_map(Watch::took_us).map(|us| us as f64 / 1000.0).collect();
-        found.sort_by(f64::total_cmp);
-        found
-    }
-
-    /// Whether every room has answered a send that was posted after `since_us`.
-    pub fn all_rooms_answer_since(&self, since_us: u64) -> bool {
-        self.state().rooms.iter().all(|room| room.answered_post_us >= since_us)
-    }
-
-    /// Whether every device that is signed in has had a push, from each of its rooms, of a message posted after `since_us`.
-    pub fn all_get_pushes_since(&self, since_us: u64) -> bool {
-        let state = self.state();
-        state.rooms.iter().enumerate().all(|(at, room)| {
-            room.devices.iter().map(|device| &state.devices[*device]).all(|device| {
-                device.connection.is_none()
-                    || device.pushed_post_us.get(&at).is_some_and(|posted| *posted >= since_us)
-            })
-        })
-    }
-
-    /// When the last message was acknowledged that a live connection missed or got late; now, if one waits too long.
-    pub fn trouble_us(&self) -> u64 {
-        let now = self.now_us();
-        let state = self.state();
-        let waits = |recent: &Recent| {
-            !recent.waiting.is_empty() && now.saturating_sub(recent.acked_us) > micros(LATE)
-        };
-        if state.rooms.iter().any(|room| room.recent.iter().any(waits)) { now } else { state.trouble_us }
-    }
-
-    /// Which devices wait too long for a push, at most five of them: what to say when live delivery does not recover.
-    pub fn who_waits(&self) -> String {
-        let now = self.now_us();
-        let state = self.state();
-        let mut words = Vec::new();
-        for room in &state.rooms {
-            for recent in &room.recent {
-                let late = now.saturating_sub(recent.acked_us);
-                let shown = if late > micros(LATE) { 5_usize.saturating_sub(words.len()) } else { 0 };
-                for device in recent.waiting.iter().take(shown) {
-                    let node = state.devices[*device].connection.as_ref().map_or(0, |c| c.node + 1);
-                    words.push(format!(
-                        "device {device} at n{node} has not had {} of room {} for {} ms",
-                        recent.seq,
-                        room.id,
-                        late / 1000
-                    ));
-                }
-            }
-        }
-        words.join("; ")
-    }
-
-    /// Where each log has been compared up to.
-    pub fn verified(&self) -> Vec<(u64, u64)> {
-        self.state().rooms.iter().map(|room| (room.id, room.verified)).collect()
-    }
-
-    /// Compares further rows of a log, in the order of their seqs, with all that was told so far.
-    pub fn verify(&self, room_id: u64, rows: &[Row]) {
-        let mut state = self.state();
-        let Some(room) = state.by_id.get(&room_id).copied() else { return };
-        for row in rows {
-            let expected = state.rooms[room].verified + 1;
-            if row.seq != expected {
-                let text = format!("room {room_id}: the log has seq {} where {expected} belongs", row.seq);
-                state.broken(Broken::Gap, text);
-            }
-            state.take_row(room, row, "in the log");
-            state.rooms[room].verified = row.seq;
-        }
-    }
-
-    /// The highest seq of a room that somebody was told of. To be taken before its log is read.
-    pub fn told_up_to(&self, room_id: u64) -> u64 {
-        let state = self.state();
-        state.by_id.get(&room_id).map_or(0, |room| state.rooms[*room].claims.len() as u64)
-    }
-
-    /// A log has been read to its end, and it was told that there are messages up to `told`.
-    pub fn log_reaches(&self, room_id: u64, told: u64) {
-        let mut state = self.state();
-        let Some(room) = state.by_id.get(&room_id).copied() else { return };
-        let verified = state.rooms[room].verified;
-        for seq in verified + 1..=told {
-            if let Some(claim) = state.claim_at(room, seq) {
-                let how = if claim.acked { "acknowledged" } else { "delivered" };
-                let text = format!("room {room_id}: seq {seq} was {how}, and the log ends at {verified}");
-                state.broken(Broken::Lost, text);
-            }
-        }
-    }
-
-    /// Reads a whole log anew: whether a row differs from what was there before.
-    pub fn verify_again(&self, room_id: u64, rows: &[Row]) {
-        let mut state = self.state();
-        let Some(room) = state.by_id.get(&room_id).copied() else { return };
-        let verified = state.rooms[room].verified;
-        if (rows.len() as u64) < verified {
-            let text = format!("room {room_id}: the log had {verified} rows and now has {}", rows.len());
-            state.broken(Broken::Lost, text);
-        }
-        for (at, row) in rows.iter().enumerate() {
-            if row.seq != at as u64 + 1 {
-                let text =
-                    format!("room {room_id}: the final log has seq {} where {} belongs", row.seq, at + 1);
-                return state.broken(Broken::Gap, text);
-            }
-            state.take_row(room, row, "in the final log");
-        }
-    }
-
-    /// Devices of members that lack something of the logs as compared so far: (device, room, seq).
-    pub fn lacking(&self) -> Vec<(usize, usize, u64)> {
-        let state = self.state();
-        let mut lacking = Vec::new();
-        for (at, room) in state.rooms.iter().enumerate() {
-            for device in &room.devices {
-                let seen = state.devices[*device].seen.get(&at);
-                let missing = seen.map_or(1, |seen| seen.first_missing_after(0));
-                if missing <= room.verified {
-                    lacking.push((*device, at, missing));
-                }
-            }
-        }
-        lacking
-    }
-
     /// Sends that have no `sent` yet.
     pub fn waiting_sends(&self) -> usize {
         let state = self.state();
@@ -663,158 +460,6 @@ impl Ledger {
     }
 }
 
-impl State {
-    fn broken(&mut self, what: Broken, text: String) {
-        *self.counts.broken.entry(what).or_default() += 1;
-        if self.violations.len() < VIOLATIONS_KEPT {
-            self.violations.push(Violation { round: self.round, what, text });
-        }
-    }
-
-    /// A send has no `sent` as yet.
-    fn failed(&mut self, device: usize, number: u32, now: u64) {
-        let Device { connection, sendings, .. } = &self.devices[device];
-        let (Some(connection), Some(sending)) = (connection, sendings.get(number as usize)) else { return };
-        if let Some(watch) = self.watches.get_mut(&(sending.room as usize, connection.node)) {
-            watch.failed_us = now;
-        }
-    }
-
-    /// When the message at this seq was first posted; 0: not known.
-    fn posted_us_of(&self, room: usize, seq: u64) -> u64 {
-        match self.claim_at(room, seq).map(|claim| claim.author) {
-            Some(Author::Device { device, number }) => self
-                .devices
-                .get(device as usize)
-                .and_then(|device| device.sendings.get(number as usize))
-                .map_or(0, |sending| sending.first_posted_us),
-            _ => 0,
-        }
-    }
-
-    fn claim_at(&self, room: usize, seq: u64) -> Option<Claim> {
-        let at = usize::try_from(seq.checked_sub(1)?).ok()?;
-        self.rooms[room].claims.get(at).copied().flatten()
-    }
-
-    /// Somebody says who wrote a seq. Gives whether this is its first acknowledgement.
-    fn claim(&mut self, room: usize, seq: u64, author: Author, acked: bool, how: &str) -> bool {
-        let id = self.rooms[room].id;
-        let at = usize::try_from(seq.saturating_sub(1)).unwrap_or(usize::MAX);
-        let (verified, before) = (self.rooms[room].verified, self.claim_at(room, seq));
-        match before {
-            Some(claim) if claim.author != author => {
-                let text = format!("room {id}: seq {seq} is by {:?}, and {how} by {author:?}", claim.author);
-                self.broken(if claim.acked || acked { Broken::Lost } else { Broken::Gap }, text);
-                return false;
-            }
-            None if seq <= verified => {
-                let text = format!("room {id}: seq {seq} was {how} and is not in the log");
-                self.broken(Broken::Lost, text);
-            }
-            _ => {}
-        }
-        if let Author::Device { device, number } = author {
-            let known = self
-                .devices
-                .get_mut(device as usize)
-                .and_then(|device| device.sendings.get_mut(number as usize));
-            let Some(sending) = known else {
-                self.broken(Broken::Gap, format!("room {id}: seq {seq} is by {author:?}, who never sent it"));
-                return false;
-            };
-            let (first_room, first_seq) = (sending.room as usize, sending.seq);
-            if sending.seq == 0 {
-                sending.seq = seq;
-            }
-            if first_room != room || (first_seq != 0 && first_seq != seq) {
-                let text =
-                    format!("room {id}: {author:?} is at seq {first_seq}, and {how} at seq {seq} as well");
-                self.broken(Broken::Doubled, text);
-            }
-        }
-        let claims = &mut self.rooms[room].claims;
-        if claims.len() <= at {
-            claims.resize(at + 1, None);
-        }
-        let was_acked = before.is_some_and(|claim| claim.acked);
-        claims[at] = Some(Claim { author, acked: acked || was_acked });
-        acked && !was_acked
-    }
-
-    fn take_row(&mut self, room: usize, row: &Row, how: &str) {
-        let id = self.rooms[room].id;
-        let Some(author) = author_of(row) else {
-            return self.broken(Broken::Gap, format!("room {id}: nobody sent {row:?}, which was {how}"));
-        };
-        if let Author::Device { device, .. } = author
-            && self.devices.get(device as usize).is_none_or(|device| device.user_id != row.sender_id)
-        {
-            self.broken(Broken::Gap, format!("room {id}: {row:?} was {how} under a wrong sender"));
-        }
-        self.claim(room, row.seq, author, false, how);
-    }
-
-    fn take(&mut self, device: usize, room: usize, row: &Row, how: &str) {
-        self.take_row(room, row, how);
-        if !self.rooms[room].devices.contains(&device) {
-            let text = format!("room {}: device {device} was given what is not its own", self.rooms[room].id);
-            self.broken(Broken::Protocol, text);
-        }
-    }
-
-    /// Whether the device did not have it.
-    fn mark_seen(&mut self, device: usize, room: usize, seq: u64) -> bool {
-        let seen = self.devices[device].seen.entry(room).or_default();
-        let new = !seen.contains(seq);
-        seen.insert(seq, seq);
-        new
-    }
-
-    /// Something came on a connection: seqs rise.
-    fn comes(&mut self, device: usize, room: usize, seq: u64, how: &str) {
-        let id = self.rooms[room].id;
-        let Some(connection) = &mut self.devices[device].connection else { return };
-        let node = connection.node + 1;
-        let last = connection.last.entry(room).or_default();
-        if *last >= seq {
-            let what = if *last == seq { Broken::Doubled } else { Broken::OutOfOrder };
-            let text = format!(
-                "room {id}: device {device} at n{node} got seq {seq} ({how}) behind seq {last} on one connection"
-            );
-            self.broken(what, text);
-        }
-        if let Some(connection) = &mut self.devices[device].connection {
-            let last = connection.last.entry(room).or_default();
-            *last = (*last).max(seq);
-        }
-    }
-
-    /// A message is acknowledged: which connections should have it live, or get it?
-    fn expect_pushes(&mut self, sender: usize, room: usize, seq: u64, posted_us: u64, now: u64) {
-        let mut waiting = Vec::new();
-        for device in self.rooms[room].devices.iter().filter(|device| **device != sender) {
-            // One that signed in after the message was posted may have been too late.
-            let connection = self.devices[*device].connection.as_ref().filter(|c| c.since_us < posted_us);
-            let Some(connection) = connection else { continue };
-            let pushed = connection.pushed.get(&room);
-            if pushed.is_some_and(|pushed| pushed.contains(seq)) {
-                continue;
-            }
-            if connection.last.get(&room).is_some_and(|last| *last > seq) {
-                self.counts.holes += 1;
-                self.trouble_us = self.trouble_us.max(now);
-                continue;
-            }
-            waiting.push(*device);
-        }
-        let recent = &mut self.rooms[room].recent;
-        if !waiting.is_empty() && recent.len() < RECENT_MAX {
-            recent.push_back(Recent { seq, acked_us: now, waiting });
-        }
-    }
-}
-
 impl Room {
     fn forget(&mut self) {
         self.recent.retain(|recent| !recent.waiting.is_empty());
@@ -830,5 +475,4 @@ fn id(device: usize) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "ledger_tests.rs"]
 mod tests;

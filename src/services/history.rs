@@ -1,6 +1,7 @@
 //! Pages of a conversation's history: backwards, forwards, around a message, and from a time on.
 
-use super::messages::{FRAME_MARGIN_BYTES, Messages, json_bytes, takes};
+use super::json_size::{FRAME_MARGIN_BYTES, json_bytes, takes};
+use super::messages::Messages;
 use crate::domain::limits::HISTORY_PAGE_MAX;
 use crate::domain::{Error, Result};
 use crate::protocol::v1::{HistoryPage, HistoryRequest, Message};

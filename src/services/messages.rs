@@ -1,9 +1,6 @@
-//! Sending, syncing and reading history, for every edge.
+//! Sending, and what all that has to do with messages needs: stores, rooms, the gate. For every edge.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use quick_cache::UnitWeighter;
@@ -17,15 +14,11 @@ use crate::actors::room::Rooms;
 use crate::clock;
 use crate::cluster::ReplyTo;
 use crate::config::Config;
-use crate::domain::limits::{
-    ATTACHMENTS_MAX, EXPIRES_IN_MAX_S, MENTIONS_MAX, SYNC_CURSORS_MAX, check_client_id,
-};
+use crate::domain::limits::{ATTACHMENTS_MAX, EXPIRES_IN_MAX_S, MENTIONS_MAX, check_client_id};
 use crate::domain::{Error, Result};
 use crate::protocol::MessageKind;
 use crate::protocol::v1::server_frame::Body;
-use crate::protocol::v1::{
-    Conversation, HistoryPage, HistoryRequest, Message, Reaction, Send, Sent, SyncPage, SyncRequest,
-};
+use crate::protocol::v1::{Conversation, HistoryPage, HistoryRequest, Send, Sent};
 use crate::storage::starts::new_direct_row;
 use crate::storage::{MemberRecord, Stores};
 
@@ -58,29 +51,12 @@ pub struct Messages {
     /// `None` until [`Messages::behind`].
     pub(super) gate: Option<Gate>,
     text_bytes_max: usize,
-    list_page_max: u32,
-    sync_page: u32,
+    pub(super) list_page_max: u32,
+    pub(super) sync_page: u32,
 }
 
 /// Direct conversations remembered in the process.
 const DIRECTS_REMEMBERED: u64 = 200_000;
-/// How far a `sync_token` lies back, so that what was being stored while it was made is listed next time.
-const SYNC_OVERLAP: Duration = Duration::from_secs(20);
-/// Conversations that a `sync_token` names; more that changed of late are told again.
-const SYNC_TOLD_MAX: usize = 100;
-/// What a message's JSON takes beside its texts, names and lists, in bytes: rounded up.
-const MESSAGE_JSON_BYTES: usize = 420;
-/// The same for an attachment, beside its name.
-const ATTACHMENT_JSON_BYTES: usize = 160;
-/// The same for a reaction, beside its emoji and users.
-const REACTION_JSON_BYTES: usize = 64;
-/// The same for a message's marks.
-const MARKS_JSON_BYTES: usize = 240;
-/// The same for a conversation, beside its texts and last message.
-const CONVERSATION_JSON_BYTES: usize = 1000;
-/// Room in a frame for what stands around its lists.
-pub(super) const FRAME_MARGIN_BYTES: usize = 1024;
-
 impl Messages {
     /// Messages over these stores and rooms.
     pub fn new(config: &Config, stores: Stores, rooms: Rooms, events: Events) -> Self {
@@ -183,42 +159,6 @@ impl Messages {
         self.gate.as_ref().is_none_or(|gate| gate.admits_now(by, conversation_id, to_user_id))
     }
 
-    /// A page of sync, no larger than `max_bytes` in JSON.
-    pub async fn sync(&self, by: u64, request: SyncRequest, max_bytes: usize) -> Result<SyncPage> {
-        if request.cursors.len() > SYNC_CURSORS_MAX {
-            return Err(Error::invalid(
-                "cursors",
-                format!(
-                    "{} cursors are too many; send at most {SYNC_CURSORS_MAX} in one sync",
-                    request.cursors.len()
-                ),
-            ));
-        }
-        let token = SyncToken::parse(&request.since)?;
-        let began_ms = Page::parse(&request.page)?.map_or(0, |page| page.began_ms);
-        let mut next = token.next(clock::now_ms(), began_ms);
-        let mut room = max_bytes.saturating_sub(FRAME_MARGIN_BYTES);
-        let limit = match request.limit {
-            0 => self.sync_page,
-            limit => limit.min(self.sync_page),
-        };
-        let (messages, more) = self.messages_after(by, &request, limit as usize, &mut room).await?;
-        let mut page = SyncPage { messages, more, ..SyncPage::default() };
-        self.veil(by, page.messages.iter_mut().collect()).await?;
-        // While messages remain the client asks again anyway: the list comes with the last of them.
-        if !more || !request.page.is_empty() {
-            if request.page.is_empty() && token.since_ms != 0 {
-                self.add_hidden(by, token.since_ms, &mut page, &mut next.since_ms, &mut room).await?;
-            }
-            let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
-            let list = List { by, token: &token, limit: self.list_page_max, except: &named };
-            let (conversations, next_page) = self.list(list, &request.page, room, &mut next).await?;
-            (page.conversations, page.next_page) = (conversations, next_page);
-        }
-        page.sync_token = next.to_string();
-        Ok(page)
-    }
-
     /// A page of history, oldest first, no larger than `max_bytes` in JSON.
     pub async fn history(&self, by: u64, request: HistoryRequest, max_bytes: usize) -> Result<HistoryPage> {
         let mut page = self.history_page(by, request, max_bytes).await?;
@@ -231,18 +171,6 @@ impl Messages {
         let mut conversation = self.rooms.describe(by, conversation_id).await?;
         self.veil(by, conversation.last_message.iter_mut().collect()).await?;
         Ok(conversation)
-    }
-
-    /// The conversation list of `by`, newest first; `cursor` is an earlier answer's second part (empty: from the top).
-    pub async fn conversations(
-        &self,
-        by: u64,
-        cursor: &str,
-        limit: u32,
-    ) -> Result<(Vec<Conversation>, String)> {
-        let limit = if limit == 0 { self.list_page_max } else { limit.min(self.list_page_max) };
-        let list = List { by, token: &SyncToken::default(), limit, except: &HashSet::new() };
-        self.list(list, cursor, usize::MAX, &mut SyncToken::default()).await
     }
 
     /// The direct conversation of two different users, created if need be (whether it was). `not_found`: no such user.
@@ -386,233 +314,6 @@ impl Messages {
             ))),
         }
     }
-
-    async fn messages_after(
-        &self,
-        by: u64,
-        request: &SyncRequest,
-        limit: usize,
-        room: &mut usize,
-    ) -> Result<(Vec<Message>, bool)> {
-        let mut places: Vec<(u64, u64)> = Vec::with_capacity(request.cursors.len());
-        let mut named: HashMap<u64, usize> = HashMap::with_capacity(request.cursors.len());
-        for cursor in &request.cursors {
-            // Of one that is named twice, nothing is told twice.
-            match named.entry(cursor.conversation_id) {
-                Entry::Occupied(at) => places[*at.get()].1 = places[*at.get()].1.min(cursor.seq),
-                Entry::Vacant(place) => {
-                    place.insert(places.len());
-                    places.push((cursor.conversation_id, cursor.seq));
-                }
-            }
-        }
-        let ids: Vec<u64> = places.iter().map(|(id, _)| *id).collect();
-        let mut found = HashMap::with_capacity(ids.len());
-        if !ids.is_empty() {
-            let members = self.stores.conversations.memberships(by, &ids).await?;
-            found.extend(members.into_iter().map(|member| (member.conversation_id, member)));
-        }
-        let mut tails = Vec::with_capacity(places.len());
-        for (id, seq) in places {
-            let first_seq = match found.get(&id) {
-                Some(member) if member.removed_at_ms == 0 => member.first_seq,
-                // One who has left learns so from the list, and gets nothing more.
-                Some(_) => continue,
-                None => self.member(by, id).await?.first_seq,
-            };
-            tails.push((id, seq.max(first_seq.saturating_sub(1))));
-        }
-        if tails.is_empty() {
-            return Ok((Vec::new(), false));
-        }
-        let mut messages = self.stores.messages.tails(&tails, limit as u32 + 1).await?;
-        // The first message always fits: a frame holds the longest one.
-        let fitting = messages
-            .iter()
-            .enumerate()
-            .take_while(|(at, message)| *at < limit && (takes(room, json_bytes(message)) || *at == 0))
-            .count();
-        let more = fitting < messages.len();
-        messages.truncate(fitting);
-        Ok((messages, more))
-    }
-
-    async fn list(
-        &self,
-        list: List<'_>,
-        page: &str,
-        mut room: usize,
-        next_token: &mut SyncToken,
-    ) -> Result<(Vec<Conversation>, String)> {
-        let List { by, token, limit, except } = list;
-        let before = Page::parse(page)?.map(|page| (page.activity_ms, page.id));
-        let store = &self.stores.conversations;
-        let rows = store.list_sparing(by, token.since_ms, before, limit + 1, except).await?;
-        let mut conversations = Vec::new();
-        let mut last: Option<(u64, u64)> = None;
-        let mut more = false;
-        for (at, row) in rows.into_iter().enumerate() {
-            let place = row.place();
-            let state = (place.conversation_id, place.changed_ms, place.last_seq);
-            // What the client knows takes no room.
-            let conversation =
-                if token.told.contains(&state) { None } else { row.whole().map(Conversation::from) };
-            let bytes = conversation.as_ref().map_or(0, conversation_bytes);
-            if at == limit as usize || (!takes(&mut room, bytes) && last.is_some()) {
-                more = true;
-                break;
-            }
-            last = Some((place.activity_ms, place.conversation_id));
-            next_token.tell(state);
-            conversations.extend(conversation);
-        }
-        let previews = conversations.iter_mut().filter_map(|row| row.last_message.as_mut());
-        self.veil(by, previews.collect()).await?;
-        let next = match last {
-            Some((activity_ms, id)) if more => format!("{activity_ms}-{id}-{}", next_token.since_ms),
-            _ => String::new(),
-        };
-        Ok((conversations, next))
-    }
-}
-
-/// At least the length of a conversation's JSON.
-fn conversation_bytes(conversation: &Conversation) -> usize {
-    CONVERSATION_JSON_BYTES
-        + escaped_bytes(&conversation.name)
-        + escaped_bytes(&conversation.description)
-        + escaped_bytes(&conversation.announcement)
-        + conversation.draft.as_ref().map_or(0, |draft| escaped_bytes(&draft.text))
-        + conversation.last_message.as_ref().map_or(0, json_bytes)
-}
-
-/// What a page of the list is asked for.
-struct List<'a> {
-    by: u64,
-    token: &'a SyncToken,
-    limit: u32,
-    except: &'a HashSet<u64>,
-}
-
-/// What a `sync_token` says: everything that changed before `since_ms` was told, and of what changed later, the
-/// conversations in `told` as (id, activity, last seq). The time lies back by [`SYNC_OVERLAP`], since a message is
-/// given its time before it is stored; the list keeps what is known already from being told again.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct SyncToken {
-    since_ms: u64,
-    told: HashSet<(u64, u64, u64)>,
-}
-
-impl SyncToken {
-    fn parse(text: &str) -> Result<Self> {
-        if text.is_empty() {
-            return Ok(Self::default());
-        }
-        let (since, told) = text.split_once(';').unwrap_or((text, ""));
-        let states = told.split(',').filter(|state| !state.is_empty()).take(SYNC_TOLD_MAX);
-        let parsed: Option<HashSet<_>> = states
-            .map(|state| {
-                let mut parts = state.split('.').map(|part| part.parse::<u64>().ok());
-                Some((parts.next()??, parts.next()??, parts.next()??))
-            })
-            .collect();
-        match (since.parse(), parsed) {
-            (Ok(since_ms), Some(told)) => Ok(Self { since_ms, told }),
-            _ => Err(Error::invalid(
-                "since",
-                "since is not a sync_token; send it as it was given, or leave it out",
-            )),
-        }
-    }
-
-    /// The one after this, for a page read at `now_ms` whose list's first page tells changes from `began_ms` on (0: it is
-    /// the first): what moves up while a client reads on from page to page is behind none of them.
-    fn next(&self, now_ms: u64, began_ms: u64) -> Self {
-        let lately = now_ms.saturating_sub(SYNC_OVERLAP.as_millis() as u64);
-        let from_ms = if began_ms == 0 { lately } else { lately.min(began_ms) };
-        Self { since_ms: from_ms.max(self.since_ms), told: HashSet::new() }
-    }
-
-    /// Notes that the client is told of a conversation's state, if the next sync would find it again.
-    fn tell(&mut self, state: (u64, u64, u64)) {
-        if state.1 >= self.since_ms && self.told.len() < SYNC_TOLD_MAX {
-            self.told.insert(state);
-        }
-    }
-}
-
-impl std::fmt::Display for SyncToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.since_ms)?;
-        for (at, (id, activity_ms, seq)) in self.told.iter().enumerate() {
-            write!(f, "{}{id}.{activity_ms}.{seq}", if at == 0 { ';' } else { ',' })?;
-        }
-        Ok(())
-    }
-}
-
-/// Where a page of the list begins: behind this conversation in its order.
-#[derive(Debug, PartialEq, Eq)]
-struct Page {
-    activity_ms: u64,
-    id: u64,
-    /// From when on the first page's `sync_token` tells changes; 0: there is none.
-    began_ms: u64,
-}
-
-impl Page {
-    fn parse(page: &str) -> Result<Option<Self>> {
-        if page.is_empty() {
-            return Ok(None);
-        }
-        let numbers: Option<Vec<u64>> = page.split('-').map(|part| part.parse().ok()).collect();
-        match numbers.as_deref() {
-            Some([activity_ms, id]) => Ok(Some(Self { activity_ms: *activity_ms, id: *id, began_ms: 0 })),
-            Some([activity_ms, id, began_ms]) => {
-                Ok(Some(Self { activity_ms: *activity_ms, id: *id, began_ms: *began_ms }))
-            }
-            _ => {
-                Err(Error::invalid("page", "the page or cursor is not one that was given; start without it"))
-            }
-        }
-    }
-}
-
-/// Takes `bytes` out of `room`; whether they fitted.
-pub(super) fn takes(room: &mut usize, bytes: usize) -> bool {
-    match room.checked_sub(bytes) {
-        Some(left) => {
-            *room = left;
-            true
-        }
-        None => false,
-    }
-}
-
-/// At least the length of a message's JSON.
-pub(super) fn json_bytes(message: &Message) -> usize {
-    let attachments: usize = message
-        .attachments
-        .iter()
-        .map(|file| ATTACHMENT_JSON_BYTES + escaped_bytes(&file.name) + escaped_bytes(&file.mime))
-        .sum();
-    MESSAGE_JSON_BYTES
-        + escaped_bytes(&message.text)
-        + escaped_bytes(&message.client_id)
-        + escaped_bytes(&message.emoji)
-        + attachments
-        + message.mentions.len() * 20
-        + message.marks.as_ref().map_or(0, |_| MARKS_JSON_BYTES)
-        + message.reactions.iter().map(reaction_bytes).sum::<usize>()
-}
-
-fn reaction_bytes(reaction: &Reaction) -> usize {
-    REACTION_JSON_BYTES + escaped_bytes(&reaction.emoji) + reaction.user_ids.len() * 20
-}
-
-/// The length of a string in JSON: control characters take up to six bytes, quotes and backslashes two.
-fn escaped_bytes(text: &str) -> usize {
-    text.bytes().map(|byte| if byte < 0x20 { 6 } else { 1 + usize::from(matches!(byte, b'"' | b'\\')) }).sum()
 }
 
 /// Finds the direct conversations of pairs, the first of each being the one who writes, and makes those there are not.
@@ -640,43 +341,4 @@ fn meetings(overload: &Arc<Overload>, stores: &Stores) -> Gather<(u64, u64), Mee
             Ok(answers)
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_keeps_when_the_first_one_was_read() {
-        let page = |activity_ms, id, began_ms| Some(Page { activity_ms, id, began_ms });
-        assert_eq!(Page::parse("7-8-9").ok(), Some(page(7, 8, 9)));
-        assert_eq!(Page::parse("7-8").ok(), Some(page(7, 8, 0)));
-        assert_eq!(Page::parse("").ok(), Some(None));
-        for wrong in ["7", "x-8", "7-8-", "7-8-9-1"] {
-            assert!(Page::parse(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn the_last_pages_token_tells_what_moved_up_since_the_first_one() {
-        let overlap_ms = SYNC_OVERLAP.as_millis() as u64;
-        let token = SyncToken { since_ms: 1000, told: HashSet::new() };
-        let first = token.next(1_000_000 + overlap_ms, 0);
-        assert_eq!(first.since_ms, 1_000_000);
-        assert_eq!(token.next(9_000_000, first.since_ms).since_ms, 1_000_000);
-        assert_eq!(token.next(9_000_000, 1).since_ms, 1000, "nobody goes back behind what was told");
-    }
-
-    #[test]
-    fn a_sync_token_comes_back_as_it_was() {
-        let mut token = SyncToken { since_ms: 500, told: HashSet::new() };
-        token.tell((7, 600, 3));
-        token.tell((8, 700, 0));
-        token.tell((9, 400, 1));
-        assert_eq!(token.told.len(), 2, "what lies before the token's time is not found again");
-        assert_eq!(SyncToken::parse(&token.to_string()).ok(), Some(token));
-        for wrong in ["x", "5;1.2", "5;1.x.3", "-1"] {
-            assert!(SyncToken::parse(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -7,6 +7,7 @@ pub mod conversations;
 pub mod gate;
 mod history;
 pub mod indexer;
+mod json_size;
 pub mod life;
 pub mod lines;
 mod marks;
@@ -19,6 +20,8 @@ pub mod retention;
 pub mod rooms;
 pub mod sayings;
 pub mod search;
+mod sync;
+mod sync_token;
 #[cfg(test)]
 mod tests;
 pub mod timers;

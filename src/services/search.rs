@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::indexer::{Step, searchable, step};
-use super::messages::{FRAME_MARGIN_BYTES, Messages, json_bytes, takes};
+use super::json_size::{FRAME_MARGIN_BYTES, json_bytes, takes};
+use super::messages::Messages;
 use crate::domain::search_terms::{QUERY_CHARS_MAX, Query};
 use crate::domain::{Error, Result};
 use crate::protocol::v1::Message;

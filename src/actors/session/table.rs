@@ -8,6 +8,9 @@ use super::Session;
 use crate::actors::frame::{InLog, SharedFrame};
 use crate::protocol::codec::Format;
 
+/// Of more users than this, those who are here are looked for, if they are fewer.
+const MANY: usize = 512;
+
 /// See the module's header.
 #[derive(Default)]
 pub struct SessionTable {
@@ -70,18 +73,26 @@ impl SessionTable {
 
     /// Hands an event to every session of the users that is here: a push into each outbox, no mailbox between.
     pub fn deliver(&self, user_ids: &[u64], except_session_id: u64, frame: &SharedFrame) {
+        let here: Vec<u64>;
+        let mut user_ids = user_ids;
         // Of a large room's members, when an event goes to every node, few may be here.
-        if user_ids.len() > self.by_user.len() && user_ids.is_sorted() {
-            for user in self.by_user.iter().filter(|user| user_ids.binary_search(user.key()).is_ok()) {
-                give(*user.key(), user.value(), except_session_id, frame);
-            }
-            return;
+        if user_ids.len() > MANY && user_ids.len() > self.by_user.len() && user_ids.is_sorted() {
+            here = self.of_these(user_ids);
+            user_ids = &here;
         }
         for user_id in user_ids {
             if let Some(sessions) = self.by_user.get(user_id) {
                 give(*user_id, &sessions, except_session_id, frame);
             }
         }
+    }
+
+    /// Those of these users who have sessions here, in order, as the users are.
+    fn of_these(&self, user_ids: &[u64]) -> Vec<u64> {
+        let users = self.by_user.iter().map(|user| *user.key());
+        let mut here: Vec<u64> = users.filter(|user_id| user_ids.binary_search(user_id).is_ok()).collect();
+        here.sort_unstable();
+        here
     }
 }
 

@@ -325,11 +325,15 @@ impl Accounts {
         check_password(new, self.config.password_min)
             .map_err(|error| Error { field: "new_password".into(), ..error })?;
         let user = self.store.user(caller.user_id).await?.ok_or_else(no_user)?;
-        if !self.passwords.verify(bounded(old), Some(user.password_hash)).await? {
-            return Err(Error::denied("old_password is not the account's password; nothing was changed"));
+        let refused = || Error::denied("old_password is not the account's password; nothing was changed");
+        if !self.passwords.verify(bounded(old), Some(user.password_hash.clone())).await? {
+            return Err(refused());
         }
         let hash = self.passwords.hash(new.to_owned()).await?;
-        self.store.set_password(caller.user_id, &hash).await?;
+        // Another device may have changed it meanwhile.
+        if !self.store.set_password(caller.user_id, &user.password_hash, &hash).await? {
+            return Err(refused());
+        }
         let devices = self.store.devices(caller.user_id).await?;
         let others = devices.iter().map(|device| device.id).filter(|id| *id != caller.device_id);
         self.end_devices(caller.user_id, &others.collect::<Vec<_>>(), SIGNED_OUT).await?;

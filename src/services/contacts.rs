@@ -12,7 +12,7 @@ use crate::domain::{Error, Result};
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ContactState, v1};
 use crate::storage::{
-    AccountStore, BlockRecord, ContactRecord, ContactStore, PeopleStore, PrivacyRecord, Stores,
+    AccountStore, BlockRecord, ContactRecord, ContactStore, PeopleStore, PrivacyChange, PrivacyRecord, Stores,
 };
 
 /// Contacts and blocks, for every edge. Cheap to clone.
@@ -25,17 +25,6 @@ pub struct Contacts {
     accounts: Arc<dyn AccountStore>,
     gate: Gate,
     events: Events,
-}
-
-/// Changes of a user's privacy; `None` leaves a setting.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct PrivacyChange {
-    /// See [`PrivacyRecord::who_may_write`].
-    pub who_may_write: Option<Audience>,
-    /// See [`PrivacyRecord::who_may_add`].
-    pub who_may_add: Option<Audience>,
-    /// See [`PrivacyRecord::who_sees_last_seen`].
-    pub who_sees_last_seen: Option<Audience>,
 }
 
 impl Contacts {
@@ -78,10 +67,13 @@ impl Contacts {
     pub async fn accept(&self, by: u64, other: u64) -> Result<ContactRecord> {
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
-            Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
-            _ => Err(Error::not_found(
-                "this user has not asked to be your contact; POST /api/v1/contacts asks",
-            )),
+            Some(row) if row.state == ContactState::Invited => {
+                let accepted = self.store.accept_contacts(by, other, now_ms()).await;
+                self.gate.relation_changed(by, other, &accepted).await;
+                // The request may have been taken back meanwhile.
+                if accepted? { self.tell_of(by, other).await } else { Err(has_not_asked()) }
+            }
+            _ => Err(has_not_asked()),
         }
     }
 
@@ -104,14 +96,16 @@ impl Contacts {
     }
 
     /// Makes both friends without asking `other`, as the line protocol's `ADDFRIEND` does. Not where `other` wants to be
-    /// asked.
+    /// asked, or where to be a friend allows more than to be anybody.
     pub async fn befriend(&self, by: u64, other: u64) -> Result<ContactRecord> {
         self.check_other(by, other).await?;
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
             Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
             row => {
-                if self.privacy(other).await?.who_may_add != Audience::Everyone {
+                let privacy = self.privacy(other).await?;
+                let audiences = [privacy.who_may_add, privacy.who_may_write, privacy.who_sees_last_seen];
+                if audiences.iter().any(|audience| *audience != Audience::Everyone) {
                     return Err(Error::denied("this user wants to be asked first; send a contact request"));
                 }
                 if row.is_none() {
@@ -177,17 +171,10 @@ impl Contacts {
 
     /// Changes a user's own settings. When this returns, they hold on all nodes.
     pub async fn change_privacy(&self, user_id: u64, change: PrivacyChange) -> Result<PrivacyRecord> {
-        let old = self.privacy(user_id).await?;
-        let new = PrivacyRecord {
-            user_id,
-            who_may_write: change.who_may_write.unwrap_or(old.who_may_write),
-            who_may_add: change.who_may_add.unwrap_or(old.who_may_add),
-            who_sees_last_seen: change.who_sees_last_seen.unwrap_or(old.who_sees_last_seen),
-        };
-        let stored = self.people.set_privacy(new).await;
+        let stored = self.people.change_privacy(user_id, change).await;
         self.gate.privacy_changed(user_id, &stored).await;
         stored?;
-        Ok(new)
+        self.privacy(user_id).await
     }
 
     /// The row of `by` about `other`, unless one of them has blocked the other.
@@ -260,6 +247,11 @@ impl Contacts {
         let stored = self.store.put_contacts(&rows).await;
         self.gate.relation_changed(by, other, &stored).await;
         stored?;
+        self.tell_of(by, other).await
+    }
+
+    /// Tells both of what there is between them now; the row of `by`.
+    async fn tell_of(&self, by: u64, other: u64) -> Result<ContactRecord> {
         // A block that was stored meanwhile has ended a contact that was not there yet. This one is not told of.
         if let Err(refusal) = check_blocks(self.relation(by, other).await?) {
             let deleted = self.store.delete_contacts(by, other).await;
@@ -267,11 +259,15 @@ impl Contacts {
             deleted?;
             return Err(refusal);
         }
-        for row in &rows {
-            self.tell(row.user_id, row.contact_id, row.state, &row.message);
+        // Another request may have crossed this one.
+        for (user_id, contact_id) in [(other, by), (by, other)] {
+            let Some(row) = self.store.contact(user_id, contact_id).await? else { continue };
+            self.tell(user_id, contact_id, row.state, &row.message);
+            if user_id == by {
+                return Ok(row);
+            }
         }
-        let [own, _] = rows;
-        Ok(own)
+        Err(Error::not_found("this contact has ended meanwhile"))
     }
 
     async fn drop_both(&self, by: u64, other: u64) -> Result<()> {
@@ -287,6 +283,10 @@ impl Contacts {
         let event = v1::ContactEvent { user_id: about, state: state as i32, message: message.to_owned() };
         self.events.publish(vec![to], Body::Contact(event), 0);
     }
+}
+
+fn has_not_asked() -> Error {
+    Error::not_found("this user has not asked to be your contact; POST /api/v1/contacts asks")
 }
 
 fn check_blocks(relation: Relation) -> Result<()> {

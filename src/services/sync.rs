@@ -10,6 +10,7 @@ use crate::clock;
 use crate::domain::limits::SYNC_CURSORS_MAX;
 use crate::domain::{Error, Result};
 use crate::protocol::v1::{Conversation, Message, SyncPage, SyncRequest};
+use crate::storage::ListRow;
 
 /// What a page of the list is asked for.
 struct List<'a> {
@@ -39,7 +40,7 @@ impl Messages {
             0 => self.sync_page,
             limit => limit.min(self.sync_page),
         };
-        let (messages, more) = self.messages_after(by, &request, limit as usize, &mut room).await?;
+        let (messages, more, left) = self.messages_after(by, &request, limit as usize, &mut room).await?;
         let mut page = SyncPage { messages, more, ..SyncPage::default() };
         self.veil(by, page.messages.iter_mut().collect()).await?;
         // While messages remain the client asks again anyway: the list comes with the last of them.
@@ -47,10 +48,20 @@ impl Messages {
             if request.page.is_empty() && token.since_ms != 0 {
                 self.add_hidden(by, token.since_ms, &mut page, &mut next.since_ms, &mut room).await?;
             }
+            let mut ended = Vec::new();
+            // The list of one who has no token is of those that the user is in.
+            if token.since_ms == 0 && request.page.is_empty() {
+                for id in left {
+                    let row = self.stores.conversations.conversation_of(by, id).await?;
+                    let conversations = row.map(Conversation::from).into_iter();
+                    ended.extend(conversations.filter(|row| takes(&mut room, conversation_bytes(row))));
+                }
+            }
             let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
             let list = List { by, token: &token, limit: self.list_page_max, except: &named };
             let (conversations, next_page) = self.list(list, &request.page, room, &mut next).await?;
             (page.conversations, page.next_page) = (conversations, next_page);
+            page.conversations.extend(ended);
         }
         page.sync_token = next.to_string();
         Ok(page)
@@ -65,16 +76,22 @@ impl Messages {
     ) -> Result<(Vec<Conversation>, String)> {
         let limit = if limit == 0 { self.list_page_max } else { limit.min(self.list_page_max) };
         let list = List { by, token: &SyncToken::default(), limit, except: &HashSet::new() };
-        self.list(list, cursor, usize::MAX, &mut SyncToken::default()).await
+        let listed = self.list(list, cursor, usize::MAX, &mut SyncToken::default()).await;
+        listed.map_err(|error| match &*error.field {
+            // What sync calls so.
+            "page" => Error { field: "cursor".into(), ..error },
+            _ => error,
+        })
     }
 
+    /// What is behind the cursors, whether there is more, and which of the conversations named the user has left.
     async fn messages_after(
         &self,
         by: u64,
         request: &SyncRequest,
         limit: usize,
         room: &mut usize,
-    ) -> Result<(Vec<Message>, bool)> {
+    ) -> Result<(Vec<Message>, bool, Vec<u64>)> {
         let mut places: Vec<(u64, u64)> = Vec::with_capacity(request.cursors.len());
         let mut named: HashMap<u64, usize> = HashMap::with_capacity(request.cursors.len());
         for cursor in &request.cursors {
@@ -93,18 +110,21 @@ impl Messages {
             let members = self.stores.conversations.memberships(by, &ids).await?;
             found.extend(members.into_iter().map(|member| (member.conversation_id, member)));
         }
-        let mut tails = Vec::with_capacity(places.len());
+        let (mut tails, mut left) = (Vec::with_capacity(places.len()), Vec::new());
         for (id, seq) in places {
             let first_seq = match found.get(&id) {
                 Some(member) if member.removed_at_ms == 0 => member.first_seq,
-                // One who has left learns so from the list, and gets nothing more.
-                Some(_) => continue,
+                // One who has left learns so, and gets nothing more.
+                Some(_) => {
+                    left.push(id);
+                    continue;
+                }
                 None => self.member(by, id).await?.first_seq,
             };
             tails.push((id, seq.max(first_seq.saturating_sub(1))));
         }
         if tails.is_empty() {
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), false, left));
         }
         let mut messages = self.stores.messages.tails(&tails, limit as u32 + 1).await?;
         // The first message always fits: a frame holds the longest one.
@@ -115,7 +135,7 @@ impl Messages {
             .count();
         let more = fitting < messages.len();
         messages.truncate(fitting);
-        Ok((messages, more))
+        Ok((messages, more, left))
     }
 
     async fn list(
@@ -127,7 +147,7 @@ impl Messages {
     ) -> Result<(Vec<Conversation>, String)> {
         let List { by, token, limit, except } = list;
         let before = Page::parse(page)?.map(|page| (page.activity_ms, page.id));
-        let store = &self.stores.conversations;
+        let (store, now_ms) = (&self.stores.conversations, clock::now_ms());
         let rows = store.list_sparing(by, token.since_ms, before, limit + 1, except).await?;
         let mut conversations = Vec::new();
         let mut last: Option<(u64, u64)> = None;
@@ -135,16 +155,24 @@ impl Messages {
         for (at, row) in rows.into_iter().enumerate() {
             let place = row.place();
             let state = (place.conversation_id, place.changed_ms, place.last_seq);
-            // What the client knows takes no room.
-            let conversation =
-                if token.told.contains(&state) { None } else { row.whole().map(Conversation::from) };
+            let row = match row {
+                // What the client knows takes no room.
+                _ if token.told.contains(&state) => None,
+                ListRow::Whole(row) => Some(*row),
+                // Its messages come by its cursor, and nothing else would say what else has changed.
+                ListRow::Place(place) if token.is_news(place.conversation_id, place.set_ms) => {
+                    store.conversation_of(by, place.conversation_id).await?
+                }
+                ListRow::Place(_) => None,
+            };
+            let conversation = row.map(Conversation::from);
             let bytes = conversation.as_ref().map_or(0, conversation_bytes);
             if at == limit as usize || (!takes(&mut room, bytes) && last.is_some()) {
                 more = true;
                 break;
             }
             last = Some((place.activity_ms, place.conversation_id));
-            next_token.tell(state);
+            next_token.tell(state, now_ms);
             conversations.extend(conversation);
         }
         let previews = conversations.iter_mut().filter_map(|row| row.last_message.as_mut());

@@ -49,9 +49,16 @@ impl SyncToken {
         Self { since_ms: from_ms.max(self.since_ms), told: HashSet::new() }
     }
 
-    /// Notes that the client is told of a conversation's state, if the next sync would find it again.
-    pub(super) fn tell(&mut self, state: (u64, u64, u64)) {
-        if state.1 >= self.since_ms && self.told.len() < SYNC_TOLD_MAX {
+    /// Whether the client does not know yet what changed in a conversation at `set_ms`; of one without a token, nobody asks.
+    pub(super) fn is_news(&self, conversation_id: u64, set_ms: u64) -> bool {
+        let told = self.told.iter().find(|(id, _, _)| *id == conversation_id);
+        self.since_ms != 0 && set_ms >= self.since_ms && told.is_none_or(|(_, told_ms, _)| set_ms > *told_ms)
+    }
+
+    /// Notes that the client is told of a conversation's state at `now_ms`, if the next sync would find it again. One that
+    /// lies ahead may still change: times of reading are rounded up.
+    pub(super) fn tell(&mut self, state: (u64, u64, u64), now_ms: u64) {
+        if (self.since_ms..=now_ms).contains(&state.1) && self.told.len() < SYNC_TOLD_MAX {
             self.told.insert(state);
         }
     }
@@ -120,12 +127,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_set_is_news_until_it_is_told() {
+        let mut token = SyncToken { since_ms: 500, told: HashSet::new() };
+        token.tell((7, 600, 3), 1000);
+        assert!(!token.is_news(7, 550) && !token.is_news(7, 600) && token.is_news(7, 601));
+        assert!(token.is_news(8, 500) && !token.is_news(8, 499));
+        assert!(!SyncToken::default().is_news(8, 500));
+    }
+
+    #[test]
     fn a_sync_token_comes_back_as_it_was() {
         let mut token = SyncToken { since_ms: 500, told: HashSet::new() };
-        token.tell((7, 600, 3));
-        token.tell((8, 700, 0));
-        token.tell((9, 400, 1));
-        assert_eq!(token.told.len(), 2, "what lies before the token's time is not found again");
+        token.tell((7, 600, 3), 1000);
+        token.tell((8, 700, 0), 1000);
+        token.tell((9, 400, 1), 1000);
+        token.tell((9, 1001, 1), 1000);
+        assert_eq!(
+            token.told.len(),
+            2,
+            "what lies before the token's time is not found again, and what lies ahead may change"
+        );
         assert_eq!(SyncToken::parse(&token.to_string()).ok(), Some(token));
         for wrong in ["x", "5;1.2", "5;1.x.3", "-1"] {
             assert!(SyncToken::parse(wrong).is_err(), "{wrong}");

@@ -102,8 +102,8 @@ pub trait AccountStore: Send + Sync {
     async fn search_users(&self, query: &str, after_id: u64, limit: u32) -> StoreResult<Vec<UserRecord>>;
     /// Changes a profile; `None`: no such user.
     async fn change_profile(&self, user_id: u64, change: ProfileChange) -> StoreResult<Option<UserRecord>>;
-    /// Replaces the password's hash.
-    async fn set_password(&self, user_id: u64, password_hash: &str) -> StoreResult<()>;
+    /// Replaces the password's hash if it is still the old one; whether it was.
+    async fn set_password(&self, user_id: u64, old_hash: &str, new_hash: &str) -> StoreResult<bool>;
     /// Disables or enables sign-in.
     async fn set_disabled(&self, user_id: u64, disabled: bool) -> StoreResult<()>;
     /// Stores a device (its `id` is ignored) under the hash of its token and returns it with its id.
@@ -146,8 +146,11 @@ pub trait ContactStore: Send + Sync {
     async fn contact(&self, user_id: u64, contact_id: u64) -> StoreResult<Option<ContactRecord>>;
     /// The rows of a user by contact id above `after_id`.
     async fn contacts(&self, user_id: u64, after_id: u64, limit: u32) -> StoreResult<Vec<ContactRecord>>;
-    /// Writes both sides, replacing what was there.
+    /// Writes both sides, replacing what was there; but where the one who is asked has asked too, or both are friends, a
+    /// request makes friends: of two that cross, the later one.
     async fn put_contacts(&self, rows: &[ContactRecord; 2]) -> StoreResult<()>;
+    /// Makes friends of two who are or of whom one has asked the other; whether they are. Otherwise nothing is written.
+    async fn accept_contacts(&self, user_id: u64, contact_id: u64, now_ms: u64) -> StoreResult<bool>;
     /// Removes both sides; whether there was one.
     async fn delete_contacts(&self, user_id: u64, contact_id: u64) -> StoreResult<bool>;
 }

@@ -62,6 +62,18 @@ pub struct MemberRecord {
     pub updated_at_ms: u64,
     /// May not write before this, Unix milliseconds. Kept when the user leaves and comes back.
     pub silenced_until_ms: u64,
+    /// When what the user's lists show of cursors last changed by reading: the user's own, or those of the other side of a
+    /// direct conversation; see [`cursors_ms`].
+    pub cursors_ms: u64,
+}
+
+/// How exactly a membership says when it was read in, milliseconds: rounded up, so that an index that lists are read by changes
+/// no more often, however often somebody reads. A list may show a conversation once more than it need.
+pub const CURSORS_GRAIN_MS: u64 = 10_000;
+
+/// What [`MemberRecord::cursors_ms`] becomes where something is read at `now_ms` (Unix milliseconds).
+pub fn cursors_ms(now_ms: u64) -> u64 {
+    (now_ms / CURSORS_GRAIN_MS + 1) * CURSORS_GRAIN_MS
 }
 
 /// A group to create.
@@ -116,9 +128,22 @@ impl ConversationRow {
         self.newest.1.max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
     }
 
-    /// When anything in it last changed, the asker's own preferences included.
+    /// When anything in it last changed, what was read and the asker's own preferences included.
     pub fn changed_ms(&self) -> u64 {
-        self.activity_ms().max(self.preferences.changed_at_ms)
+        self.activity_ms().max(self.shown_ms())
+    }
+
+    /// The same but for its log.
+    pub fn set_ms(&self) -> u64 {
+        if self.member.removed_at_ms != 0 {
+            return self.changed_ms();
+        }
+        self.shown_ms().max(self.conversation.updated_at_ms).max(self.member.updated_at_ms)
+    }
+
+    /// When what only the asker's list shows last changed.
+    fn shown_ms(&self) -> u64 {
+        self.preferences.changed_at_ms.max(self.member.cursors_ms)
     }
 }
 
@@ -131,6 +156,8 @@ pub struct ListPlace {
     pub activity_ms: u64,
     /// See [`ConversationRow::changed_ms`].
     pub changed_ms: u64,
+    /// See [`ConversationRow::set_ms`].
+    pub set_ms: u64,
     /// The newest entry that the user may see; 0: none.
     pub last_seq: u64,
 }
@@ -153,6 +180,7 @@ impl ListRow {
                 conversation_id: row.conversation.id,
                 activity_ms: row.activity_ms(),
                 changed_ms: row.changed_ms(),
+                set_ms: row.set_ms(),
                 last_seq: if row.member.removed_at_ms == 0 { row.newest.0 } else { 0 },
             },
         }
@@ -178,6 +206,8 @@ pub struct CursorAdvance {
     pub delivered_seq: u64,
     /// New lower bound of `read_seq`.
     pub read_seq: u64,
+    /// Something that the user's lists show has changed by reading, and not by a message that they show anyway.
+    pub is_news: bool,
 }
 
 /// Conversations and their members.
@@ -270,7 +300,8 @@ pub trait ConversationStore: Send + Sync {
         }
         Ok(found)
     }
-    /// Moves cursors forward; a cursor behind the stored one changes nothing.
+    /// Moves cursors forward; a cursor behind the stored one changes nothing, but that [`MemberRecord::cursors_ms`] says that
+    /// there is news.
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()>;
     /// The conversations of a user (those left too, where `changed_since_ms` is not 0) that changed at or after
     /// `changed_since_ms`, by newest activity first; `before`: only those behind this (activity, id).

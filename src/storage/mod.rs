@@ -26,14 +26,14 @@ pub use self::accounts::{
     AccountStore, ContactRecord, ContactStore, DeviceRecord, ProfileChange, TokenOwner, UserRecord,
 };
 pub use self::conversations::{
-    ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, ListPlace, ListRow, MemberRecord,
-    NewGroup, ROSTER_MAX,
+    CURSORS_GRAIN_MS, ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, ListPlace,
+    ListRow, MemberRecord, NewGroup, ROSTER_MAX, cursors_ms,
 };
 pub use self::marks::{MarkStore, PinRecord, ScheduledRecord};
 pub use self::messages::{ClientKey, MessageStore, PREVIEW_BACK};
 pub use self::people::{
     BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord,
-    PrivacyRecord,
+    PrivacyChange, PrivacyRecord,
 };
 pub use self::retention::RetentionStore;
 pub use self::rooms::{

@@ -20,6 +20,37 @@ pub struct PrivacyRecord {
     pub who_sees_last_seen: Audience,
 }
 
+/// Changes of a user's privacy; `None` leaves a setting.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PrivacyChange {
+    /// See [`PrivacyRecord::who_may_write`].
+    pub who_may_write: Option<Audience>,
+    /// See [`PrivacyRecord::who_may_add`].
+    pub who_may_add: Option<Audience>,
+    /// See [`PrivacyRecord::who_sees_last_seen`].
+    pub who_sees_last_seen: Option<Audience>,
+}
+
+impl From<PrivacyRecord> for PrivacyChange {
+    /// To all of these settings.
+    fn from(record: PrivacyRecord) -> Self {
+        Self {
+            who_may_write: Some(record.who_may_write),
+            who_may_add: Some(record.who_may_add),
+            who_sees_last_seen: Some(record.who_sees_last_seen),
+        }
+    }
+}
+
+impl PrivacyChange {
+    /// What becomes of a record.
+    pub fn apply(self, record: &mut PrivacyRecord) {
+        record.who_may_write = self.who_may_write.unwrap_or(record.who_may_write);
+        record.who_may_add = self.who_may_add.unwrap_or(record.who_may_add);
+        record.who_sees_last_seen = self.who_sees_last_seen.unwrap_or(record.who_sees_last_seen);
+    }
+}
+
 /// What a user has said of being there. A user without a record is `online` while connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceRecord {
@@ -107,8 +138,8 @@ pub struct LateErasure {
 pub trait PeopleStore: Send + Sync {
     /// The settings of those of the users who have any, in any order.
     async fn privacies(&self, user_ids: &[u64]) -> StoreResult<Vec<PrivacyRecord>>;
-    /// Replaces a user's settings.
-    async fn set_privacy(&self, privacy: PrivacyRecord) -> StoreResult<()>;
+    /// Changes a user's settings.
+    async fn change_privacy(&self, user_id: u64, change: PrivacyChange) -> StoreResult<()>;
     /// What those of the users who have said anything said, in any order.
     async fn presences(&self, user_ids: &[u64]) -> StoreResult<Vec<PresenceRecord>>;
     /// Replaces a user's status and text. The user was seen at `now_ms`, unless it was invisible and stays so.

@@ -106,6 +106,20 @@ async fn lines_are_blocked_too() {
 }
 
 #[tokio::test]
+async fn nobody_makes_himself_a_friend_of_one_to_whom_friends_are_more_than_others() {
+    let world = World::shared();
+    let ada = world.person("ada").await;
+    let mut line = world.registers("bob").await;
+    for setting in ["who_may_add", "who_may_write", "who_sees_last_seen"] {
+        ada.patches("/users/me/privacy", json!({(setting): "contacts"})).await.succeeds();
+        let said = line.asks(&format!("ADDFRIEND {}", ada.id)).await;
+        assert!(said.starts_with("-ERR ") && said.contains("contact request"), "{setting}: {said}");
+        ada.patches("/users/me/privacy", json!({(setting): "everyone"})).await.succeeds();
+    }
+    assert_eq!(line.asks(&format!("ADDFRIEND {}", ada.id)).await, "+OK friend added");
+}
+
+#[tokio::test]
 async fn a_refused_first_message_makes_no_conversation() {
     let (ada, bob) = World::shared().two("ada", "bob").await;
     ada.blocks(&bob).await;

@@ -62,6 +62,34 @@ async fn answers_and_events_have_the_names_and_forms_of_the_protocol() {
 }
 
 #[tokio::test]
+async fn what_can_not_be_taken_is_named_with_what_can() {
+    let mut socket = World::shared().person("ada").await.opens_raw().await;
+    for (request, field, hint) in [
+        (json!({"set_presence": {"status": "bogus"}}), "status", "away"),
+        (json!({"set_presence": {"status": 7.5}}), "status", "away"),
+        (json!({"send": {"conversation_id": "x"}}), "conversation_id", "whole number"),
+        (json!({"send": {"attachments": [{"size": []}]}}), "size", "whole number"),
+        (json!({"send": 7}), "send", "expected"),
+        (json!({"read": {}}), "conversation_id", "conversation_id"),
+        (json!({"history": {"conversation_id": 0}}), "conversation_id", "conversation_id"),
+    ] {
+        let mut frame = request.clone();
+        frame["id"] = json!(5);
+        let answer = socket.asks(frame).await;
+        let error = &answer["error"];
+        assert_eq!(
+            (&error["code"], &error["field"]),
+            (&json!("invalid_argument"), &json!(field)),
+            "{request}: {answer}"
+        );
+        assert!(
+            error["message"].as_str().is_some_and(|message| message.contains(hint)),
+            "{request}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn numbers_may_be_strings_null_is_the_default_and_unknown_fields_are_ignored() {
     let (ada, bob) = World::shared().two("ada", "bob").await;
     let mut socket = ada.opens_raw().await;

@@ -58,13 +58,11 @@ async fn what_one_hides_is_gone_on_all_its_devices_and_for_nobody_else() {
         );
         // A device that was away is told so, and that the conversation has changed, whichever it names.
         for named in [Vec::new(), vec![Cursor { conversation_id: id, seq: three }]] {
-            let request =
-                SyncRequest { since: token.clone(), cursors: named.clone(), ..SyncRequest::default() };
+            let request = SyncRequest { since: token.clone(), cursors: named, ..SyncRequest::default() };
             let page = elsewhere.syncs(request).await;
-            assert_eq!(
+            assert!(
                 page.conversations.iter().any(|row| row.conversation_id == id),
-                named.is_empty(),
-                "what is named is not listed"
+                "its unread count may differ"
             );
             let told: Vec<&u64> = page.hidden.iter().flat_map(|hidden| &hidden.seqs).collect();
             assert!([one, two, three].iter().all(|seq| told.contains(&seq)), "{:?}", page.hidden);

@@ -159,6 +159,12 @@ async fn messages_that_can_not_be_are_refused_by_field() {
         (with("text", json!("x".repeat(64 * 1024 + 1))), "text"),
         (with("client_id", json!("")), "client_id"),
         (with("client_id", json!("x".repeat(65))), "client_id"),
+        (with("client_id", json!("system-created")), "client_id"),
+        (with("client_id", json!(["x"])), "client_id"),
+        (with("reply_to_seq", json!("many")), "reply_to_seq"),
+        (with("attachments", json!([{"size": -1}])), "size"),
+        (with("kind", json!("bogus")), "kind"),
+        (with("kind", json!([])), "kind"),
         (json!({"text": "x"}), "client_id"),
         (with("kind", json!("system")), "kind"),
     ] {
@@ -190,7 +196,10 @@ async fn ids_in_paths_are_whole_numbers() {
         answer.is_refused(404, "not_found");
     }
     for query in ["limit=-1", "limit=x", "limit=99999999999999999999"] {
-        ada.gets(&format!("/conversations?{query}")).await.is_refused(400, "invalid_argument");
+        ada.gets(&format!("/conversations?{query}"))
+            .await
+            .is_refused(400, "invalid_argument")
+            .naming("limit");
     }
     // Too high a limit is cut, or refused; never served.
     let answer = ada.gets("/conversations?limit=1000000").await;

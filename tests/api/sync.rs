@@ -263,6 +263,78 @@ async fn with_an_earlier_sync_token_everything_that_changed_since_is_listed() {
 }
 
 #[tokio::test]
+async fn what_was_read_elsewhere_is_listed_with_an_earlier_token() {
+    for kind in ["direct", "group"] {
+        let (ada, bob) = World::shared().two("ada", "bob").await;
+        let id = match kind {
+            "direct" => ada.direct_with(&bob).await,
+            _ => ada.founds_a_group("club", &[&bob]).await,
+        };
+        let ada_live = ada.opens(Transport::WebSocketJson).await;
+        let seq = ada_live.says(id, "news").await.seq;
+        let (live, elsewhere) = (bob.opens(Transport::Tcp).await, bob.on_another_device().await);
+        let first = live.syncs(SyncRequest::default()).await;
+        assert!(first.conversations[0].unread >= 1, "{kind}: {first:?}");
+        let ada_token = ada_live.syncs(SyncRequest::default()).await.sync_token;
+        elsewhere.opens(Transport::WebSocketProto).await.has_read(id, seq).await;
+        // Also if the other conversation is named, whose messages come by its cursor.
+        for named in [vec![], vec![Cursor { conversation_id: id, seq }]] {
+            let since =
+                SyncRequest { since: first.sync_token.clone(), cursors: named, ..SyncRequest::default() };
+            let page = live.syncs(since).await;
+            let row =
+                page.conversations.iter().find(|row| row.conversation_id == id).expect("it has changed");
+            assert_eq!((row.unread, row.read_seq), (0, seq), "{kind}");
+        }
+        let since = SyncRequest { since: ada_token, ..SyncRequest::default() };
+        let page = ada_live.syncs(since).await;
+        let row = page.conversations.iter().find(|row| row.conversation_id == id);
+        match kind {
+            "direct" => assert_eq!(row.map(|row| row.peer_read_seq), Some(seq), "the ticks of a direct one"),
+            _ => assert!(row.is_none(), "{row:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_named_is_listed_where_more_than_its_messages_changed() {
+    let (ada, bob) = World::shared().two("ada", "bob").await;
+    let mut rooms = Vec::new();
+    for name in ["written to", "renamed", "lost", "pinned", "ended"] {
+        rooms.push(ada.founds_a_group(name, &[&bob]).await);
+    }
+    let [written, renamed, lost, pinned, ended] = rooms[..] else { panic!("{rooms:?}") };
+    let live = bob.opens(Transport::WebSocketJson).await;
+    // Behind the changes that made them.
+    let token = crate::world::eventually("a token that lists nothing", async || {
+        let token = live.syncs(SyncRequest::default()).await.sync_token;
+        let since = SyncRequest { since: token.clone(), ..SyncRequest::default() };
+        live.syncs(since).await.conversations.is_empty().then_some(token)
+    })
+    .await;
+    let text = ada.opens(Transport::Tcp).await.says(written, "news").await.seq;
+    ada.changes_room(renamed, serde_json::json!({"name": "new"})).await.is(200);
+    ada.deletes(&format!("/conversations/{lost}/members/{}", bob.id)).await.is(204);
+    bob.puts(&format!("/conversations/{pinned}/preferences"), serde_json::json!({"pinned": true}))
+        .await
+        .succeeds();
+    ada.deletes(&format!("/conversations/{ended}")).await.is(204);
+    let cursors = |ids: &[u64]| ids.iter().map(|&id| Cursor { conversation_id: id, seq: 0 }).collect();
+    let since = SyncRequest { since: token, cursors: cursors(&rooms), ..SyncRequest::default() };
+    let page = live.syncs(since).await;
+    assert!(page.messages.iter().any(|message| (message.conversation_id, message.seq) == (written, text)));
+    let row = |id| page.conversations.iter().find(|row| row.conversation_id == id);
+    assert_eq!(row(written), None, "all that is new comes by its cursor");
+    assert_eq!(row(renamed).map(|row| row.name.as_str()), Some("new"));
+    assert!(row(pinned).is_some_and(|row| row.pinned));
+    assert!(row(lost).is_some_and(|row| row.removed) && row(ended).is_some_and(|row| row.removed));
+    // Who has no token learns it too.
+    let page = live.syncs(SyncRequest { cursors: cursors(&rooms), ..SyncRequest::default() }).await;
+    let listed: BTreeSet<u64> = page.conversations.iter().map(|row| row.conversation_id).collect();
+    assert_eq!(listed, BTreeSet::from([lost, ended]), "of those that it names, what it has lost");
+}
+
+#[tokio::test]
 async fn an_old_sync_token_lists_nothing_that_has_not_changed() {
     let world = World::shared();
     let (ada, bob) = world.two("ada", "bob").await;

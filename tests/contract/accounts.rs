@@ -77,7 +77,10 @@ pub async fn a_profile_changes_where_told_to(stores: &Stores) {
 
 pub async fn passwords_and_sign_in_can_be_changed(stores: &Stores) {
     let ada = stores.accounts.create_user(user("ada", "Ada")).await.expect("the name is free");
-    stores.accounts.set_password(ada.id, "$argon2id$other").await.expect("it is set");
+    let set = async |old, new| stores.accounts.set_password(ada.id, old, new).await.expect("it is compared");
+    assert!(set(&ada.password_hash, "$argon2id$other").await);
+    assert!(!set(&ada.password_hash, "$argon2id$third").await, "another was set meanwhile");
+    assert!(set(&ada.password_hash, "$argon2id$other").await, "it is so already");
     stores.accounts.set_disabled(ada.id, true).await.expect("it is set");
     let read = stores.accounts.user(ada.id).await.expect("it is read").expect("there");
     assert_eq!((read.password_hash.as_str(), read.disabled), ("$argon2id$other", true));

@@ -44,6 +44,35 @@ pub async fn contacts_are_paged_by_id(stores: &Stores) {
     assert_eq!(theirs[0].state, ContactState::Blocked);
 }
 
+pub async fn of_requests_that_cross_the_later_one_makes_friends(stores: &Stores) {
+    use ContactState::{Friend, Invited, Requested};
+    let states = async |a, b| {
+        let mine = stores.contacts.contact(a, b).await.expect("it is read").map(|row| row.state);
+        (mine, stores.contacts.contact(b, a).await.expect("it is read").map(|row| row.state))
+    };
+    let ask = async |a, b, at| {
+        let rows = pair(a, b, [Requested, Invited], at);
+        stores.contacts.put_contacts(&rows).await.expect("they are written");
+    };
+    for (a, b) in [(1, 2), (4, 3)] {
+        ask(a, b, 1).await;
+        ask(a, b, 2).await;
+        assert_eq!(states(a, b).await, (Some(Requested), Some(Invited)), "asking again changes nothing");
+        ask(b, a, 3).await;
+        assert_eq!(states(a, b).await, (Some(Friend), Some(Friend)));
+        ask(a, b, 4).await;
+        assert_eq!(states(a, b).await, (Some(Friend), Some(Friend)), "friends stay friends");
+    }
+    assert_eq!(stores.contacts.accept_contacts(5, 6, 9).await, Ok(false), "nobody has asked");
+    assert_eq!(states(5, 6).await, (None, None));
+    ask(5, 6, 8).await;
+    assert_eq!(stores.contacts.accept_contacts(6, 5, 9).await, Ok(true));
+    assert_eq!(states(5, 6).await, (Some(Friend), Some(Friend)));
+    let row = stores.contacts.contact(5, 6).await.expect("it is read").expect("there");
+    assert_eq!((row.message.as_str(), row.updated_at_ms), ("", 9));
+    assert_eq!(stores.contacts.accept_contacts(5, 6, 9).await, Ok(true), "again, at the same moment");
+}
+
 pub async fn crossing_requests_all_end(stores: &Stores) {
     let tasks: Vec<_> = (0..32u64)
         .map(|at| {

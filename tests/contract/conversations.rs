@@ -77,7 +77,8 @@ pub async fn concurrent_calls_get_the_same_direct_conversation(stores: &Stores) 
 
 pub async fn members_leave_and_come_back(stores: &Stores) {
     let rooks = group(stores, &[2, 3], 10).await;
-    let cursor = CursorAdvance { conversation_id: rooks.id, user_id: 2, delivered_seq: 8, read_seq: 6 };
+    let cursor =
+        CursorAdvance { conversation_id: rooks.id, user_id: 2, delivered_seq: 8, read_seq: 6, is_news: true };
     stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
     remove_member(stores, rooks.id, 2, 20).await;
     assert_eq!(user_ids(stores, rooks.id).await, [1, 3]);
@@ -98,7 +99,8 @@ pub async fn members_leave_and_come_back(stores: &Stores) {
 
 pub async fn some_members_and_the_roster_are_the_members(stores: &Stores) {
     let rooks = group(stores, &[2, 3, 4], 10).await;
-    let cursor = CursorAdvance { conversation_id: rooks.id, user_id: 2, delivered_seq: 8, read_seq: 6 };
+    let cursor =
+        CursorAdvance { conversation_id: rooks.id, user_id: 2, delivered_seq: 8, read_seq: 6, is_news: true };
     stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
     remove_member(stores, rooks.id, 3, 20).await;
     let among = async |ids: &[u64]| {
@@ -144,6 +146,7 @@ pub async fn cursors_never_move_back(stores: &Stores) {
         user_id,
         delivered_seq,
         read_seq,
+        is_news: true,
     };
     let seqs = async |user_id| {
         let row = row(stores, rooks.id, user_id).await;
@@ -164,8 +167,13 @@ pub async fn many_cursors_move_at_once(stores: &Stores) {
     let ids: Vec<u64> = (2..=300).collect();
     let rooks = group(stores, &ids, 10).await;
     let to = |seq: u64| -> Vec<CursorAdvance> {
-        let cursor =
-            |user_id| CursorAdvance { conversation_id: rooks.id, user_id, delivered_seq: seq, read_seq: seq };
+        let cursor = |user_id| CursorAdvance {
+            conversation_id: rooks.id,
+            user_id,
+            delivered_seq: seq,
+            read_seq: seq,
+            is_news: true,
+        };
         (1..=300).map(cursor).collect()
     };
     let tasks: Vec<_> = (1..=8u64)

@@ -38,7 +38,13 @@ pub async fn a_row_tells_all_of_a_conversation(stores: &Stores) {
     remove_member(stores, rooks.id, 4, 17).await;
     let sent: Vec<_> = (1..=3).map(|seq| message(direct.id, seq, 2, &format!("c{seq}"))).collect();
     stores.messages.append(&sent).await.expect("they are stored");
-    let cursor = CursorAdvance { conversation_id: direct.id, user_id: 2, delivered_seq: 3, read_seq: 3 };
+    let cursor = CursorAdvance {
+        conversation_id: direct.id,
+        user_id: 2,
+        delivered_seq: 3,
+        read_seq: 3,
+        is_news: true,
+    };
     stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
 
     let rows = list(stores, 1, 0, None, 9).await;
@@ -68,7 +74,8 @@ pub async fn unread_counts_others_messages_behind_the_cursor(stores: &Stores) {
         row.expect("there is a row").unread
     };
     assert_eq!(unread(1).await, 6);
-    let cursor = CursorAdvance { conversation_id: rooks, user_id: 1, delivered_seq: 9, read_seq: 7 };
+    let cursor =
+        CursorAdvance { conversation_id: rooks, user_id: 1, delivered_seq: 9, read_seq: 7, is_news: true };
     stores.conversations.advance_cursors(&[cursor]).await.expect("they move");
     assert_eq!(unread(1).await, 1, "seq 8 is another's, seq 9 their own");
     assert_eq!(unread(2).await, 6);
@@ -94,7 +101,8 @@ pub async fn what_is_taken_back_or_hidden_is_not_unread(stores: &Stores) {
     stores.marks.hide(2, rooks, &[1, 2, 3], 30).await.expect("hidden");
     stores.marks.hide(2, crows, &[1], 30).await.expect("hidden");
     assert_eq!((unread(2).await, unread(3).await), (vec![3, 1], vec![5]), "3 was taken back before");
-    let cursor = CursorAdvance { conversation_id: rooks, user_id: 2, delivered_seq: 4, read_seq: 1 };
+    let cursor =
+        CursorAdvance { conversation_id: rooks, user_id: 2, delivered_seq: 4, read_seq: 1, is_news: true };
     stores.conversations.advance_cursors(&[cursor]).await.expect("it moves");
     assert_eq!(unread(2).await, [3, 1]);
     stores.marks.hide(1, rooks, &[4], 30).await.expect("hidden");

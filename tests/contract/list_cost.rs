@@ -130,6 +130,7 @@ async fn lived(config: &StorageConfig, filled: &Stores, conversations: u64) -> S
                 user_id: member.user_id,
                 delivered_seq: member.delivered_seq,
                 read_seq: member.read_seq,
+                is_news: false,
             })
             .collect();
         stores.conversations.advance_cursors(&cursors).await.expect("they move");

@@ -8,7 +8,9 @@ use rookery::config::StorageConfig;
 use rookery::protocol::MessageKind;
 use rookery::protocol::v1::Message;
 use rookery::storage::sql::{Settler, SqlStores};
-use rookery::storage::{PreferenceChange, RoomWrite, SettingsChange, StoreError, Stores};
+use rookery::storage::{
+    CURSORS_GRAIN_MS, CursorAdvance, PreferenceChange, RoomWrite, SettingsChange, StoreError, Stores,
+};
 use sea_orm::ConnectionTrait as _;
 use sea_orm::sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tokio::sync::Barrier;
@@ -111,6 +113,28 @@ async fn what_is_settled_is_listed_like_everything_else(sql: SqlStores, elsewher
     let archived = PreferenceChange { archived: Some(true), ..Default::default() };
     assert_eq!(stores.people.set_preferences(ADA, d, archived, 3_000_000).await, Ok(true));
     assert_eq!(list(stores, 2_500_000, 100).await, [d]);
+    // What was read, in the list's order, with or without a place; not what only moved with a message.
+    let since_ms = rookery::clock::now_ms();
+    let cursor = |conversation_id, is_news| CursorAdvance {
+        conversation_id,
+        user_id: ADA,
+        delivered_seq: 1,
+        read_seq: 1,
+        is_news,
+    };
+    stores.conversations.advance_cursors(&[cursor(b, false)]).await.expect("they move");
+    assert!(list(stores, since_ms, 100).await.is_empty());
+    let read = [d, c, f, b].map(|id| cursor(id, true));
+    stores.conversations.advance_cursors(&read).await.expect("they move");
+    for limit in [100, 3, 2, 1] {
+        assert_eq!(list(stores, since_ms, limit).await, [c, b, f, d], "page by page of {limit}");
+    }
+    stores.messages.append(&[message(f, 2, 1, "news")]).await.expect("it is stored");
+    for limit in [100, 2, 1] {
+        assert_eq!(list(stores, since_ms, limit).await, [c, f, b, d], "one has no place any more");
+    }
+    assert_eq!(list(stores, 0, 2).await, [a, c, f, b, d], "reading moves nothing in the list");
+    assert!(list(stores, since_ms + 2 * CURSORS_GRAIN_MS, 100).await.is_empty());
 }
 
 /// Whatever happens in a settled conversation, lists show it at once.

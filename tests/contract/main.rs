@@ -72,6 +72,7 @@ macro_rules! contract {
             contacts {
                 both_sides_are_written_and_removed_together
                 contacts_are_paged_by_id
+                of_requests_that_cross_the_later_one_makes_friends
                 crossing_requests_all_end
             }
             conversations {

@@ -4,7 +4,7 @@ use rookery::domain::privacy::{Audience, Relation};
 use rookery::protocol::{ContactState, MessageKind, NotificationLevel, PresenceStatus};
 use rookery::storage::{
     BlockRecord, ContactRecord, DeviceRecord, Draft, LateErasure, PreferenceChange, PreferenceRecord,
-    PresenceRecord, PrivacyRecord, ScheduledRecord, StoreError, Stores,
+    PresenceRecord, PrivacyChange, PrivacyRecord, ScheduledRecord, StoreError, Stores,
 };
 
 use crate::fixture::{group, message, remove_member, user};
@@ -31,10 +31,12 @@ pub async fn privacy_is_replaced_and_absent_where_nothing_was_said(stores: &Stor
         who_may_add: Audience::Nobody,
         who_sees_last_seen: Audience::Everyone,
     };
-    stores.people.set_privacy(strict).await.expect("it is written");
+    stores.people.change_privacy(5, strict.into()).await.expect("it is written");
     assert_eq!(stores.people.privacies(&[4, 5, 5, 6]).await, Ok(vec![strict]));
     strict.who_may_write = Audience::Everyone;
-    stores.people.set_privacy(strict).await.expect("it is replaced");
+    let change = PrivacyChange { who_may_write: Some(Audience::Everyone), ..PrivacyChange::default() };
+    stores.people.change_privacy(5, change).await.expect("it is changed");
+    stores.people.change_privacy(5, PrivacyChange::default()).await.expect("nothing is changed");
     assert_eq!(stores.people.privacies(&[5]).await, Ok(vec![strict]));
     assert_eq!(stores.people.privacies(&[]).await, Ok(vec![]));
 }
@@ -214,7 +216,7 @@ pub async fn an_erased_user_leaves_a_name_and_nothing_else(stores: &Stores) {
     befriend(stores, bob, eve).await;
     stores.people.block(block(ada, eve, 1)).await.expect("blocked");
     stores.people.set_presence(ada, PresenceStatus::Away, "tea", 5).await.expect("said");
-    stores.people.set_privacy(PrivacyRecord { user_id: ada, ..Default::default() }).await.expect("set");
+    stores.people.change_privacy(ada, PrivacyRecord::default().into()).await.expect("set");
     stores.accounts.set_line_given(ada, &[(1, "1-2".to_owned())]).await.expect("noted");
 
     stores.marks.hide(ada, 7, &[1], 5).await.expect("hidden");

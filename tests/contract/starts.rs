@@ -152,7 +152,7 @@ pub async fn acquaintances_of_many_are_those_of_each(stores: &Stores) {
         who_may_add: Audience::Nobody,
         ..PrivacyRecord::default()
     };
-    stores.people.set_privacy(strict).await.expect("it is stored");
+    stores.people.change_privacy(3, strict.into()).await.expect("it is stored");
     let all = stores.people.acquaintances(&wanted).await.expect("they are read");
     for ((user, other), (relation, privacy)) in wanted.iter().zip(&all) {
         let alone = stores.people.relations(*user, &[*other]).await.expect("they are read");

@@ -16,8 +16,8 @@ use rookery::storage::{
     AccountStore, BanRecord, BlockRecord, ClientKey, ContactRecord, ContactStore, ConversationRecord,
     ConversationRow, ConversationStore, CursorAdvance, DeviceRecord, Draft, InviteRecord, JoinRequestRecord,
     LateErasure, MarkStore, MemberRecord, MessageStore, NewGroup, PeopleStore, PinRecord, PreferenceChange,
-    PresenceRecord, PrivacyRecord, ProfileChange, RoomChange, RoomStore, Saying, ScheduledRecord, StoreError,
-    StoreResult, Stores, Unmet, UserRecord,
+    PresenceRecord, PrivacyChange, PrivacyRecord, ProfileChange, RoomChange, RoomStore, Saying,
+    ScheduledRecord, StoreError, StoreResult, Stores, Unmet, UserRecord,
 };
 
 use crate::node::Life;
@@ -211,7 +211,7 @@ pass_on! { AccountStore:
     read user_by_name(username: &str) -> Option<UserRecord>;
     read search_users(query: &str, after_id: u64, limit: u32) -> Vec<UserRecord>;
     write change_profile(user_id: u64, change: ProfileChange) -> Option<UserRecord>;
-    write set_password(user_id: u64, password_hash: &str) -> ();
+    write set_password(user_id: u64, old_hash: &str, new_hash: &str) -> bool;
     write set_disabled(user_id: u64, disabled: bool) -> ();
     write create_device(device: DeviceRecord, token_hash: &str) -> DeviceRecord;
     read device_by_token(token_hash: &str) -> Option<DeviceRecord>;
@@ -226,12 +226,13 @@ pass_on! { ContactStore:
     read contact(user_id: u64, contact_id: u64) -> Option<ContactRecord>;
     read contacts(user_id: u64, after_id: u64, limit: u32) -> Vec<ContactRecord>;
     write put_contacts(rows: &[ContactRecord; 2]) -> ();
+    write accept_contacts(user_id: u64, contact_id: u64, now_ms: u64) -> bool;
     write delete_contacts(user_id: u64, contact_id: u64) -> bool;
 }
 
 pass_on! { PeopleStore:
     read privacies(user_ids: &[u64]) -> Vec<PrivacyRecord>;
-    write set_privacy(privacy: PrivacyRecord) -> ();
+    write change_privacy(user_id: u64, change: PrivacyChange) -> ();
     read presences(user_ids: &[u64]) -> Vec<PresenceRecord>;
     write set_presence(user_id: u64, status: PresenceStatus, text: &str, now_ms: u64) -> ();
     write note_seen(seen: &[(u64, u64)]) -> ();

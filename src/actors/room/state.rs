@@ -5,7 +5,7 @@
 //! the queue's order whatever storage does. A group that was not certainly stored, and not certainly not, puts the
 //! room into [`Phase::Unsettled`]: nothing gets a seq until [`Room::reload`] has brought the log's truth.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::changes::{ChangeRules, Targets, command_of};
@@ -13,7 +13,7 @@ use crate::domain::changes::{counts_as_read, is_change};
 use crate::domain::{Error, Result};
 use crate::protocol::cluster::room_request::Command;
 use crate::protocol::v1::{ForwardedFrom, Marks, Message, Send, Sent};
-use crate::protocol::{MemberRole, MessageKind};
+use crate::protocol::{ConversationKind, MemberRole, MessageKind};
 use crate::storage::{ClientKey, ConversationRecord, CursorAdvance, MemberRecord, Saying};
 
 /// Bounds of a room, from `cluster.toml`.
@@ -93,6 +93,8 @@ pub struct Room<W> {
     pub(super) recent: HashMap<(u64, String), (u64, u64)>,
     recent_order: VecDeque<(u64, String)>,
     dirty: BTreeMap<u64, u64>,
+    /// Of those with a cursor to store, whose moved by reading, which lists show.
+    read_by: BTreeSet<u64>,
     /// Messages that were changed lately.
     pub targets: Targets,
     pub(super) bounds: Bounds,
@@ -115,6 +117,7 @@ impl<W> Room<W> {
             recent: HashMap::new(),
             recent_order: VecDeque::new(),
             dirty: BTreeMap::new(),
+            read_by: BTreeSet::new(),
             targets: Targets::default(),
             bounds,
         };
@@ -477,9 +480,13 @@ impl<W> Room<W> {
         let read = read_seq.min(last_seq).max(member.read_seq);
         let delivered = delivered_seq.min(last_seq).max(read).max(member.delivered_seq);
         let moved = (read, delivered) != (member.read_seq, member.delivered_seq);
+        let has_read = read != member.read_seq;
         if moved {
             (member.read_seq, member.delivered_seq) = (read, delivered);
             self.dirty.insert(user_id, session_id);
+        }
+        if has_read {
+            self.read_by.insert(user_id);
         }
         Ok(moved)
     }
@@ -487,21 +494,32 @@ impl<W> Room<W> {
     /// The cursors to store now. They count as clean; [`Room::cursors_failed`] makes them dirty again.
     pub fn take_dirty(&mut self) -> Vec<CursorAdvance> {
         let dirty = std::mem::take(&mut self.dirty);
-        let advance = |(user_id, _): (u64, u64)| {
+        let read_by = std::mem::take(&mut self.read_by);
+        let mut moved: BTreeMap<u64, bool> =
+            dirty.into_keys().map(|user_id| (user_id, read_by.contains(&user_id))).collect();
+        if self.conversation.kind == ConversationKind::Direct && !read_by.is_empty() {
+            // Each sees in its list how far the other has read.
+            moved.extend(self.members.keys().map(|user_id| (*user_id, true)));
+        }
+        let advance = |(user_id, is_news): (u64, bool)| {
             self.members.get(&user_id).map(|member| CursorAdvance {
                 conversation_id: member.conversation_id,
                 user_id,
                 delivered_seq: member.delivered_seq,
                 read_seq: member.read_seq,
+                is_news,
             })
         };
-        dirty.into_iter().filter_map(advance).collect()
+        moved.into_iter().filter_map(advance).collect()
     }
 
     /// Cursors that storage did not take.
     pub fn cursors_failed(&mut self, cursors: &[CursorAdvance]) {
         for cursor in cursors {
             self.dirty.entry(cursor.user_id).or_insert(0);
+            if cursor.is_news {
+                self.read_by.insert(cursor.user_id);
+            }
         }
     }
 

@@ -10,8 +10,7 @@ use super::resource;
 use crate::domain::Error;
 use crate::domain::privacy::Audience;
 use crate::gateway::Edge;
-use crate::services::contacts::PrivacyChange;
-use crate::storage::PrivacyRecord;
+use crate::storage::{PrivacyChange, PrivacyRecord};
 
 /// The routes.
 pub fn routes(service: &mut ServiceConfig) {

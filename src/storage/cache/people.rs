@@ -9,8 +9,8 @@ use super::stores::{CachedStores, user_keys};
 use crate::domain::privacy::Relation;
 use crate::protocol::PresenceStatus;
 use crate::storage::{
-    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord,
-    StoreResult,
+    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PresenceRecord, PrivacyChange,
+    PrivacyRecord, StoreResult,
 };
 
 /// Contacts read at a time.
@@ -23,8 +23,8 @@ impl PeopleStore for CachedStores {
         self.plain.people.privacies(user_ids).await
     }
 
-    async fn set_privacy(&self, privacy: PrivacyRecord) -> StoreResult<()> {
-        self.plain.people.set_privacy(privacy).await
+    async fn change_privacy(&self, user_id: u64, change: PrivacyChange) -> StoreResult<()> {
+        self.plain.people.change_privacy(user_id, change).await
     }
 
     async fn presences(&self, user_ids: &[u64]) -> StoreResult<Vec<PresenceRecord>> {

@@ -236,9 +236,9 @@ impl AccountStore for CachedStores {
         self.write(async move { plain.change_profile(user_id, change).await }, touched).await
     }
 
-    async fn set_password(&self, user_id: u64, password_hash: &str) -> StoreResult<()> {
+    async fn set_password(&self, user_id: u64, old_hash: &str, new_hash: &str) -> StoreResult<bool> {
         // No hash is cached.
-        self.plain.accounts.set_password(user_id, password_hash).await
+        self.plain.accounts.set_password(user_id, old_hash, new_hash).await
     }
 
     async fn set_disabled(&self, user_id: u64, disabled: bool) -> StoreResult<()> {
@@ -320,6 +320,13 @@ impl ContactStore for CachedStores {
         let (plain, rows) = (self.plain.contacts.clone(), rows.clone());
         let touched = rows.each_ref().map(|row| keys::friends(row.user_id));
         self.write(async move { plain.put_contacts(&rows).await }, move |_| touched.into()).await
+    }
+
+    async fn accept_contacts(&self, user_id: u64, contact_id: u64, now_ms: u64) -> StoreResult<bool> {
+        let plain = self.plain.contacts.clone();
+        let touched = vec![keys::friends(user_id), keys::friends(contact_id)];
+        let accept = async move { plain.accept_contacts(user_id, contact_id, now_ms).await };
+        self.write(accept, move |_| touched).await
     }
 
     async fn delete_contacts(&self, user_id: u64, contact_id: u64) -> StoreResult<bool> {

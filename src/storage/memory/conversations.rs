@@ -4,12 +4,13 @@ use async_trait::async_trait;
 
 use super::MemoryStores;
 use super::state::State;
+use crate::clock::now_ms;
 use crate::domain::changes::is_change;
 use crate::protocol::{ConversationKind, MemberRole};
 use crate::storage::starts::new_direct;
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, MemberRecord, NewGroup,
-    PREVIEW_BACK, RoomRules, Saying, StoreError, StoreResult,
+    PREVIEW_BACK, RoomRules, Saying, StoreError, StoreResult, cursors_ms,
 };
 
 impl State {
@@ -148,11 +149,15 @@ impl ConversationStore for MemoryStores {
     }
 
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {
+        let news_ms = cursors_ms(now_ms());
         self.write(|state| {
             for cursor in cursors {
                 if let Some(member) = state.members.get_mut(&(cursor.conversation_id, cursor.user_id)) {
                     member.delivered_seq = member.delivered_seq.max(cursor.delivered_seq);
                     member.read_seq = member.read_seq.max(cursor.read_seq);
+                    if cursor.is_news {
+                        member.cursors_ms = member.cursors_ms.max(news_ms);
+                    }
                 }
             }
             Ok(())

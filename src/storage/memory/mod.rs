@@ -22,6 +22,7 @@ use super::{
     StoreError, StoreResult, Stores, UserRecord,
 };
 use crate::domain::limits::username_key;
+use crate::protocol::ContactState;
 use crate::protocol::v1::Message;
 
 /// How a call fails.
@@ -172,12 +173,11 @@ impl AccountStore for MemoryStores {
         })
     }
 
-    async fn set_password(&self, user_id: u64, password_hash: &str) -> StoreResult<()> {
+    async fn set_password(&self, user_id: u64, old_hash: &str, new_hash: &str) -> StoreResult<bool> {
         self.write(|state| {
-            if let Some(user) = state.users.get_mut(&user_id) {
-                user.password_hash = password_hash.to_owned();
-            }
-            Ok(())
+            let is_known = |hash: &str| hash == old_hash || hash == new_hash;
+            let user = state.users.get_mut(&user_id).filter(|user| is_known(&user.password_hash));
+            Ok(user.map(|user| user.password_hash = new_hash.to_owned()).is_some())
         })
     }
 
@@ -265,9 +265,34 @@ impl ContactStore for MemoryStores {
     async fn put_contacts(&self, rows: &[ContactRecord; 2]) -> StoreResult<()> {
         self.write(|state| {
             for row in rows {
-                state.contacts.insert((row.user_id, row.contact_id), row.clone());
+                let there = state.contacts.get(&(row.user_id, row.contact_id)).map(|old| old.state);
+                let makes_friends = matches!(
+                    (row.state, there),
+                    (ContactState::Requested, Some(ContactState::Invited | ContactState::Friend))
+                        | (ContactState::Invited, Some(ContactState::Requested | ContactState::Friend))
+                );
+                let mut row = row.clone();
+                if makes_friends {
+                    row.state = ContactState::Friend;
+                }
+                state.contacts.insert((row.user_id, row.contact_id), row);
             }
             Ok(())
+        })
+    }
+
+    async fn accept_contacts(&self, user_id: u64, contact_id: u64, now_ms: u64) -> StoreResult<bool> {
+        self.write(|state| {
+            let mut found = false;
+            for sides in [(user_id, contact_id), (contact_id, user_id)] {
+                if let Some(row) = state.contacts.get_mut(&sides)
+                    && row.state != ContactState::Blocked
+                {
+                    (row.state, row.updated_at_ms, found) = (ContactState::Friend, now_ms, true);
+                    row.message.clear();
+                }
+            }
+            Ok(found)
         })
     }
 

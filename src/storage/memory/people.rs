@@ -11,8 +11,8 @@ use crate::domain::limits::username_key;
 use crate::domain::privacy::Relation;
 use crate::protocol::{ContactState, MessageKind, PresenceStatus};
 use crate::storage::{
-    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PresenceRecord, PrivacyRecord,
-    StoreError, StoreResult, UserRecord,
+    BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PresenceRecord, PrivacyChange,
+    PrivacyRecord, StoreError, StoreResult, UserRecord,
 };
 
 impl State {
@@ -37,9 +37,10 @@ impl PeopleStore for MemoryStores {
         self.read(|state| ids.into_iter().filter_map(|id| state.privacies.get(id).copied()).collect())
     }
 
-    async fn set_privacy(&self, privacy: PrivacyRecord) -> StoreResult<()> {
+    async fn change_privacy(&self, user_id: u64, change: PrivacyChange) -> StoreResult<()> {
         self.write(|state| {
-            state.privacies.insert(privacy.user_id, privacy);
+            let new = PrivacyRecord { user_id, ..PrivacyRecord::default() };
+            change.apply(state.privacies.entry(user_id).or_insert(new));
             Ok(())
         })
     }

@@ -119,17 +119,23 @@ impl AccountStore for SqlStores {
         self.user(user_id).await
     }
 
-    async fn set_password(&self, user_id: u64, password_hash: &str) -> StoreResult<()> {
-        self.database
+    async fn set_password(&self, user_id: u64, old_hash: &str, new_hash: &str) -> StoreResult<bool> {
+        let changed = self
+            .database
             .write(|attempt| async move {
                 user::Entity::update_many()
-                    .col_expr(user::Column::PasswordHash, Expr::value(password_hash))
+                    .col_expr(user::Column::PasswordHash, Expr::value(new_hash))
                     .filter(user::Column::Id.eq(int(user_id)))
+                    .filter(user::Column::PasswordHash.eq(old_hash))
                     .exec(attempt.single())
                     .await
             })
             .await?;
-        Ok(())
+        if changed.rows_affected > 0 {
+            return Ok(true);
+        }
+        // An earlier attempt may have done it.
+        Ok(self.user(user_id).await?.is_some_and(|user| user.password_hash == new_hash))
     }
 
     async fn set_disabled(&self, user_id: u64, disabled: bool) -> StoreResult<()> {

@@ -1,7 +1,7 @@
 //! [`ContactStore`]: contact lists.
 
 use async_trait::async_trait;
-use sea_orm::sea_query::{ExprTrait as _, OnConflict};
+use sea_orm::sea_query::{CaseStatement, Expr, ExprTrait as _, OnConflict};
 use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
@@ -9,6 +9,7 @@ use sea_orm::{
 use super::SqlStores;
 use super::convert::{all, int, new_contact};
 use super::entity::contact::{Column, Entity};
+use crate::protocol::ContactState;
 use crate::storage::{ContactRecord, ContactStore, StoreResult};
 
 #[async_trait]
@@ -42,10 +43,12 @@ impl ContactStore for SqlStores {
         let mut sides: Vec<&ContactRecord> = rows.iter().collect();
         sides.sort_by_key(|side| side.user_id);
         let sides = &sides;
+        let merged = &merged(rows);
         self.database
             .write(|attempt| async move {
                 let replace = OnConflict::columns([Column::UserId, Column::ContactId])
-                    .update_columns([Column::State, Column::Message, Column::UpdatedAtMs])
+                    .value(Column::State, merged.clone())
+                    .update_columns([Column::Message, Column::UpdatedAtMs])
                     .to_owned();
                 Entity::insert_many(sides.iter().map(|side| new_contact(side)))
                     .on_conflict(replace)
@@ -56,9 +59,26 @@ impl ContactStore for SqlStores {
             .await
     }
 
+    async fn accept_contacts(&self, user_id: u64, contact_id: u64, now_ms: u64) -> StoreResult<bool> {
+        let both = &both(user_id, contact_id);
+        let asked = [ContactState::Requested, ContactState::Invited, ContactState::Friend];
+        self.database
+            .write(|attempt| async move {
+                let done = Entity::update_many()
+                    .col_expr(Column::State, Expr::value(ContactState::Friend as i16))
+                    .col_expr(Column::Message, Expr::value(""))
+                    .col_expr(Column::UpdatedAtMs, Expr::value(int(now_ms)))
+                    .filter(both.clone())
+                    .filter(Column::State.is_in(asked.map(|state| state as i16)))
+                    .exec(attempt.single())
+                    .await?;
+                Ok(done.rows_affected > 0)
+            })
+            .await
+    }
+
     async fn delete_contacts(&self, user_id: u64, contact_id: u64) -> StoreResult<bool> {
-        let side = |a: u64, b: u64| Column::UserId.eq(int(a)).and(Column::ContactId.eq(int(b)));
-        let both = &Condition::any().add(side(user_id, contact_id)).add(side(contact_id, user_id));
+        let both = &both(user_id, contact_id);
         self.database
             .write(|attempt| async move {
                 let gone = Entity::delete_many().filter(both.clone()).exec(attempt.single()).await?;
@@ -66,4 +86,30 @@ impl ContactStore for SqlStores {
             })
             .await
     }
+}
+
+/// Both sides of a relation.
+fn both(user_id: u64, contact_id: u64) -> Condition {
+    let side = |a: u64, b: u64| Column::UserId.eq(int(a)).and(Column::ContactId.eq(int(b)));
+    Condition::any().add(side(user_id, contact_id)).add(side(contact_id, user_id))
+}
+
+/// What a row's state becomes that is there already: see [`ContactStore::put_contacts`].
+fn merged(rows: &[ContactRecord; 2]) -> CaseStatement {
+    let friend = ContactState::Friend as i16;
+    let mut cases = CaseStatement::new();
+    for row in rows {
+        let is_row = || Expr::col(Column::UserId).eq(int(row.user_id));
+        let makes_friends = match row.state {
+            ContactState::Requested => Some([ContactState::Invited, ContactState::Friend]),
+            ContactState::Invited => Some([ContactState::Requested, ContactState::Friend]),
+            _ => None,
+        };
+        if let Some(states) = makes_friends {
+            let there = Expr::col(Column::State).is_in(states.map(|state| state as i16));
+            cases = cases.case(is_row().and(there), friend);
+        }
+        cases = cases.case(is_row(), row.state as i16);
+    }
+    cases
 }

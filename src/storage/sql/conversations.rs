@@ -18,11 +18,12 @@ use super::entity::{conversation, member};
 use super::entries;
 use super::ladder::{cut, padded};
 use super::sayings;
+use crate::clock::now_ms;
 use crate::protocol::{ConversationKind, MemberRole};
 use crate::storage::starts::{Opening, first_member, new_direct};
 use crate::storage::{
     ConversationRecord, ConversationRow, ConversationStore, CursorAdvance, ListRow, MemberRecord, NewGroup,
-    ROSTER_MAX, RoomRules, RoomStore as _, Saying, StoreError, StoreResult,
+    ROSTER_MAX, RoomRules, RoomStore as _, Saying, StoreError, StoreResult, cursors_ms,
 };
 
 #[async_trait]
@@ -168,15 +169,17 @@ impl ConversationStore for SqlStores {
 
     async fn advance_cursors(&self, cursors: &[CursorAdvance]) -> StoreResult<()> {
         // One entry a row, in the order of the primary key, in which all nodes take their locks.
-        let mut furthest: BTreeMap<(u64, u64), (u64, u64)> = BTreeMap::new();
+        let mut furthest: BTreeMap<(u64, u64), (u64, u64, u64)> = BTreeMap::new();
+        let news_ms = cursors_ms(now_ms());
         for cursor in cursors {
             let entry = furthest.entry((cursor.conversation_id, cursor.user_id)).or_default();
-            *entry = (entry.0.max(cursor.delivered_seq), entry.1.max(cursor.read_seq));
+            let at_ms = if cursor.is_news { news_ms } else { 0 };
+            *entry = (entry.0.max(cursor.delivered_seq), entry.1.max(cursor.read_seq), entry.2.max(at_ms));
         }
-        let rows: Vec<[i64; 4]> = furthest
+        let rows: Vec<[i64; 5]> = furthest
             .into_iter()
-            .map(|((conversation_id, user_id), (delivered, read))| {
-                [int(conversation_id), int(user_id), int(delivered), int(read)]
+            .map(|((conversation_id, user_id), (delivered, read, at_ms))| {
+                [int(conversation_id), int(user_id), int(delivered), int(read), int(at_ms)]
             })
             .collect();
         let runs = &cut(&rows, |_| 0);
@@ -309,21 +312,23 @@ fn group_key(owner_id: u64, client_id: &str) -> String {
 
 /// One UPDATE that moves the cursors of many rows. An UPDATE that joins a list of values has no common form in the
 /// two databases, and one statement a row would cost a round trip each.
-fn advance(backend: DbBackend, rows: &[[i64; 4]]) -> Statement {
+fn advance(backend: DbBackend, rows: &[[i64; 5]]) -> Statement {
     let sql = if backend == DbBackend::MySql {
         let list = format!(
-            "SELECT ? AS c, ? AS u, ? AS d, ? AS r{}",
-            " UNION ALL SELECT ?, ?, ?, ?".repeat(rows.len() - 1)
+            "SELECT ? AS c, ? AS u, ? AS d, ? AS r, ? AS n{}",
+            " UNION ALL SELECT ?, ?, ?, ?, ?".repeat(rows.len() - 1)
         );
         format!(
             "UPDATE members m JOIN ({list}) v ON m.conversation_id = v.c AND m.user_id = v.u \
-             SET m.delivered_seq = GREATEST(m.delivered_seq, v.d), m.read_seq = GREATEST(m.read_seq, v.r)"
+             SET m.delivered_seq = GREATEST(m.delivered_seq, v.d), m.read_seq = GREATEST(m.read_seq, v.r), \
+             m.cursors_ms = GREATEST(m.cursors_ms, v.n)"
         )
     } else {
-        let list = format!("(?, ?, ?, ?){}", ", (?, ?, ?, ?)".repeat(rows.len() - 1));
+        let list = format!("(?, ?, ?, ?, ?){}", ", (?, ?, ?, ?, ?)".repeat(rows.len() - 1));
         format!(
-            "WITH v(c, u, d, r) AS (VALUES {list}) UPDATE members \
-             SET delivered_seq = MAX(delivered_seq, v.d), read_seq = MAX(read_seq, v.r) \
+            "WITH v(c, u, d, r, n) AS (VALUES {list}) UPDATE members \
+             SET delivered_seq = MAX(delivered_seq, v.d), read_seq = MAX(read_seq, v.r), \
+             cursors_ms = MAX(cursors_ms, v.n) \
              FROM v WHERE members.conversation_id = v.c AND members.user_id = v.u"
         )
     };

@@ -159,6 +159,7 @@ pub fn new_member(record: &MemberRecord) -> member::ActiveModel {
         pinned: Set(record.pinned),
         updated_at_ms: Set(int(record.updated_at_ms)),
         silenced_until_ms: Set(int(record.silenced_until_ms)),
+        cursors_ms: Set(int(record.cursors_ms)),
     }
 }
 
@@ -178,6 +179,7 @@ impl TryFrom<member::Model> for MemberRecord {
             pinned: row.pinned,
             updated_at_ms: uint(row.updated_at_ms),
             silenced_until_ms: uint(row.silenced_until_ms),
+            cursors_ms: uint(row.cursors_ms),
         })
     }
 }

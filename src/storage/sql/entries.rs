@@ -11,7 +11,7 @@ use super::rows::{self, message as message_at};
 use crate::protocol::ConversationKind;
 
 /// A membership's columns beside conversation and user, in the order of [`member_at`].
-const MEMBER: [&str; 10] = [
+const MEMBER: [&str; 11] = [
     "role",
     "first_seq",
     "delivered_seq",
@@ -22,6 +22,7 @@ const MEMBER: [&str; 10] = [
     "pinned",
     "updated_at_ms",
     "silenced_until_ms",
+    "cursors_ms",
 ];
 /// A conversation's columns beside id and key, in the order of [`conversation_at`].
 const CONVERSATION: [&str; 17] = [
@@ -86,7 +87,10 @@ impl Entry {
             removed_at_ms: self.member.removed_at_ms,
             updated_at_ms: Ord::max(self.conversation.updated_at_ms, self.member.updated_at_ms),
             own_ms: self.member.updated_at_ms,
-            preferred_ms: self.preferences.as_ref().map_or(0, |own| own.changed_at_ms),
+            shown_ms: Ord::max(
+                self.preferences.as_ref().map_or(0, |own| own.changed_at_ms),
+                self.member.cursors_ms,
+            ),
             newest: self.newest.as_ref().map(|newest| (newest.seq, newest.created_at_ms)),
         }
     }
@@ -102,8 +106,8 @@ pub struct Place {
     updated_at_ms: i64,
     /// When the membership did.
     own_ms: i64,
-    /// When the user's preferences did; 0: there are none.
-    preferred_ms: i64,
+    /// When what only the user's list shows of it did, preferences and cursors; 0: never.
+    shown_ms: i64,
     /// Seq and time of the newest entry of the log that the user may see.
     pub newest: Option<(i64, i64)>,
 }
@@ -119,7 +123,15 @@ impl Place {
 
     /// As [`crate::storage::ConversationRow::changed_ms`].
     pub fn changed_ms(&self) -> i64 {
-        Ord::max(self.preferred_ms, self.activity_ms())
+        Ord::max(self.shown_ms, self.activity_ms())
+    }
+
+    /// As [`crate::storage::ConversationRow::set_ms`].
+    pub fn set_ms(&self) -> i64 {
+        if self.removed_at_ms != 0 {
+            return self.changed_ms();
+        }
+        Ord::max(self.shown_ms, self.updated_at_ms)
     }
 
     /// In the list's order.
@@ -165,7 +177,7 @@ pub async fn places(reads: &mut Reads, user_id: i64, ids: &[i64]) -> Result<Vec<
         let sql = PLACES.of(values.len(), |keys| {
             format!(
                 "SELECT m.conversation_id, m.removed_at_ms, c.updated_at_ms, m.updated_at_ms, p.changed_at_ms, \
-                 n.seq, n.created_at_ms FROM {JOINED} WHERE {}",
+                 n.seq, n.created_at_ms, m.cursors_ms FROM {JOINED} WHERE {}",
                 condition(keys)
             )
         });
@@ -181,7 +193,7 @@ pub async fn places(reads: &mut Reads, user_id: i64, ids: &[i64]) -> Result<Vec<
                 removed_at_ms,
                 updated_at_ms: Ord::max(row.int(2)?, own_ms),
                 own_ms,
-                preferred_ms: row.maybe_int(4)?.unwrap_or(0),
+                shown_ms: Ord::max(row.maybe_int(4)?.unwrap_or(0), row.int(7)?),
                 newest,
             })
         };
@@ -260,6 +272,7 @@ fn member_at(
         pinned: row.flag(from + 7)?,
         updated_at_ms: row.int(from + 8)?,
         silenced_until_ms: row.int(from + 9)?,
+        cursors_ms: row.int(from + 10)?,
     })
 }
 

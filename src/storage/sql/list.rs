@@ -96,6 +96,7 @@ impl SqlStores {
                 conversation_id: uint(place.conversation_id),
                 activity_ms: uint(place.activity_ms()),
                 changed_ms: uint(place.changed_ms()),
+                set_ms: uint(place.set_ms()),
                 last_seq: place.newest.map_or(0, |(seq, _)| uint(seq)),
             })),
         });

@@ -266,7 +266,8 @@ async fn mark_unknown(transaction: &DatabaseTransaction, list: &[i64]) -> Result
 }
 
 /// Those that may be on a page: all whose place is unknown, and as many of the others as the page has, in one statement, so
-/// that none that settles meanwhile is missed. With `changed_since_ms`, those left and those whose preferences changed too.
+/// that none that settles meanwhile is missed. With `changed_since_ms`, those left and those whose preferences changed too, and
+/// as many as the page has of those where something was read: they may be all that the user has.
 pub async fn candidates(reads: &mut Reads, wanted: &Wanted) -> Result<Candidates, DbErr> {
     let Wanted { user_id, changed_since_ms, before, limit } = *wanted;
     let mut sql = format!(
@@ -275,17 +276,28 @@ pub async fn candidates(reads: &mut Reads, wanted: &Wanted) -> Result<Candidates
          AND removed_at_ms = 0 AND listed_ms < {UNKNOWN}"
     );
     let mut values = vec![user_id, user_id];
+    let page = |sql: &mut String, values: &mut Vec<i64>| {
+        if let Some((at_ms, id)) = before {
+            sql.push_str(" AND listed_ms <= ? AND (listed_ms < ? OR conversation_id < ?)");
+            values.extend([at_ms, at_ms, id]);
+        }
+        sql.push_str(" ORDER BY listed_ms DESC, conversation_id DESC LIMIT ?");
+        values.push(i64::from(limit));
+    };
     if changed_since_ms > 0 {
         sql.push_str(" AND listed_ms >= ?");
         values.push(changed_since_ms);
     }
-    if let Some((at_ms, id)) = before {
-        sql.push_str(" AND listed_ms <= ? AND (listed_ms < ? OR conversation_id < ?)");
-        values.extend([at_ms, at_ms, id]);
-    }
-    sql.push_str(" ORDER BY listed_ms DESC, conversation_id DESC LIMIT ?) AS settled");
-    values.push(i64::from(limit));
+    page(&mut sql, &mut values);
+    sql.push_str(") AS settled");
     if changed_since_ms > 0 {
+        sql.push_str(
+            " UNION ALL SELECT conversation_id, 3 FROM (SELECT conversation_id FROM members WHERE user_id = ? \
+             AND cursors_ms >= ? AND removed_at_ms = 0 AND listed_ms < ?",
+        );
+        values.extend([user_id, changed_since_ms, changed_since_ms]);
+        page(&mut sql, &mut values);
+        sql.push_str(") AS was_read");
         sql.push_str(
             " UNION ALL SELECT conversation_id, 2 FROM members WHERE user_id = ? AND removed_at_ms >= ? \
              UNION ALL SELECT conversation_id, 2 FROM preferences WHERE user_id = ? AND changed_at_ms >= ?",
@@ -294,15 +306,16 @@ pub async fn candidates(reads: &mut Reads, wanted: &Wanted) -> Result<Candidates
     }
     let mut unknown = BTreeSet::new();
     let mut known = BTreeSet::new();
-    let mut settled = 0;
+    let (mut settled, mut was_read) = (0, 0);
     for (id, which) in reads.rows(AssertSqlSafe(sql), &values, |row| Ok((row.int(0)?, row.int(1)?))).await? {
         if which == 1 { &mut unknown } else { &mut known }.insert(id);
         settled += u32::from(which == 0);
+        was_read += u32::from(which == 3);
     }
     Ok(Candidates {
         unknown: unknown.into_iter().collect(),
         known: known.into_iter().collect(),
-        is_cut: settled >= limit,
+        is_cut: settled >= limit || was_read >= limit,
     })
 }
 

@@ -22,7 +22,7 @@ use crate::domain::privacy::{Audience, Relation};
 use crate::protocol::{ContactState, MessageKind, NotificationLevel, PresenceStatus};
 use crate::storage::{
     BlockRecord, Draft, LateErasure, PeopleStore, PreferenceChange, PreferenceRecord, PresenceRecord,
-    PrivacyRecord, StoreResult,
+    PrivacyChange, PrivacyRecord, StoreResult,
 };
 
 impl From<privacy::Model> for PrivacyRecord {
@@ -106,7 +106,20 @@ impl PeopleStore for SqlStores {
         Ok(found)
     }
 
-    async fn set_privacy(&self, privacy: PrivacyRecord) -> StoreResult<()> {
+    async fn change_privacy(&self, user_id: u64, change: PrivacyChange) -> StoreResult<()> {
+        let mut privacy = PrivacyRecord { user_id, ..PrivacyRecord::default() };
+        change.apply(&mut privacy);
+        let settings = [
+            (change.who_may_write, privacy::Column::WhoMayWrite),
+            (change.who_may_add, privacy::Column::WhoMayAdd),
+            (change.who_sees_last_seen, privacy::Column::WhoSeesLastSeen),
+        ];
+        // Only those, so that none takes back what another device changes at this moment.
+        let columns: Vec<_> = settings.into_iter().filter_map(|(to, column)| to.map(|_| column)).collect();
+        if columns.is_empty() {
+            return Ok(());
+        }
+        let columns = &columns;
         let row = &privacy::ActiveModel {
             user_id: Set(int(privacy.user_id)),
             who_may_write: Set(privacy.who_may_write as i16),
@@ -116,11 +129,7 @@ impl PeopleStore for SqlStores {
         self.database
             .write(|attempt| async move {
                 let replace = OnConflict::column(privacy::Column::UserId)
-                    .update_columns([
-                        privacy::Column::WhoMayWrite,
-                        privacy::Column::WhoMayAdd,
-                        privacy::Column::WhoSeesLastSeen,
-                    ])
+                    .update_columns(columns.iter().copied())
                     .to_owned();
                 privacy::Entity::insert(row.clone())
                     .on_conflict(replace)

@@ -331,7 +331,7 @@ fn openings_query(backend: DbBackend, ids: &[i64]) -> Statement {
          c.created_at_ms, c.updated_at_ms, c.announcement, c.read_only, c.slow_mode_seconds, c.silence_all, \
          c.history_open, c.dissolved_at_ms, c.retention_seconds, c.floor_seq, c.member_count, \
          m.user_id, m.role, m.first_seq, m.delivered_seq, m.read_seq, m.joined_at_ms, m.removed_at_ms, \
-         m.muted_until_ms, m.pinned, m.updated_at_ms, m.silenced_until_ms \
+         m.muted_until_ms, m.pinned, m.updated_at_ms, m.silenced_until_ms, m.cursors_ms \
          FROM conversations c LEFT JOIN members m \
          ON m.conversation_id = CASE WHEN c.member_count <= {MEMBERS_JOINED} THEN c.id ELSE 0 END \
          AND m.removed_at_ms = 0 WHERE c.id IN ({})",
@@ -376,6 +376,7 @@ fn opening_of(row: &QueryResult) -> Result<(ConversationRecord, i64, Option<Memb
             pinned: row.try_get_by_index(27)?,
             updated_at_ms: row.try_get_by_index(28)?,
             silenced_until_ms: row.try_get_by_index(29)?,
+            cursors_ms: row.try_get_by_index(30)?,
         })?),
         None => None,
     };

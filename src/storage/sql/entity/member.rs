@@ -32,6 +32,8 @@ pub struct Model {
     pub updated_at_ms: i64,
     /// 0, or until when the member may not write.
     pub silenced_until_ms: i64,
+    /// When what lists show of cursors last changed by reading, rounded up.
+    pub cursors_ms: i64,
 }
 
 /// None that SeaORM need know.

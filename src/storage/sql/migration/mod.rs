@@ -14,6 +14,7 @@ mod m0006_listing;
 mod m0007_life;
 mod m0008_member_count;
 mod m0009_gaps;
+mod m0010_cursors;
 mod tables;
 
 use std::collections::BTreeSet;
@@ -52,6 +53,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_life::Migration),
             Box::new(m0008_member_count::Migration),
             Box::new(m0009_gaps::Migration),
+            Box::new(m0010_cursors::Migration),
         ]
     }
 }

@@ -1,5 +1,8 @@
 //! What names, passwords and texts may be. Lengths are in characters unless the name says bytes.
 
+use unicode_segmentation::UnicodeSegmentation as _;
+use unicode_width::UnicodeWidthStr as _;
+
 use super::{Error, Result};
 
 /// Longest `username`.
@@ -87,8 +90,19 @@ pub fn check_password(password: &str, min: usize) -> Result<()> {
     Ok(())
 }
 
-/// Checks a `client_id`.
+/// How the names begin under which groups tell of their changes, in the name of who changed them.
+pub const SYSTEM_PREFIX: &str = "system-";
+
+/// Checks a `client_id` that a client has chosen.
 pub fn check_client_id(client_id: &str) -> Result<()> {
+    if client_id.starts_with(SYSTEM_PREFIX) {
+        return Err(Error::invalid(
+            "client_id",
+            format!(
+                "client_id begins with {SYSTEM_PREFIX}, as the server's own do; begin with something else"
+            ),
+        ));
+    }
     let length = client_id.chars().count();
     if length == 0 || length > CLIENT_ID_MAX {
         return Err(Error::invalid(
@@ -101,15 +115,20 @@ pub fn check_client_id(client_id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Checks the emoji of a reaction: 1 to [`EMOJI_BYTES_MAX`] bytes without spaces and control characters, not of ASCII
-/// alone, and without letters, so that no words are said by reactions. Which emoji there are changes every year, so nothing
-/// more is asked.
+/// Checks the emoji of a reaction: one character as people count them, of at most [`EMOJI_BYTES_MAX`] bytes, which takes up
+/// room, is not of ASCII alone, and has no letters, so that no words are said by reactions. Which emoji there are changes
+/// every year, so nothing more is asked.
 pub fn check_emoji(emoji: &str) -> Result<()> {
     // Letters by Unicode that emoji are made of: ℹ, Ⓜ and the squared ones.
     let is_emoji = |c: char| matches!(c, '\u{2139}' | '\u{24c2}' | '\u{1f130}'..='\u{1f189}');
     // Digits and signs are part of keycaps, and letters of nothing.
-    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && (!c.is_alphabetic() || is_emoji(c));
-    if !emoji.is_ascii() && emoji.len() <= EMOJI_BYTES_MAX && emoji.chars().all(is_plain) {
+    let is_plain = |c: char| {
+        // What stands for bytes that were no UTF-8.
+        let is_broken = c == char::REPLACEMENT_CHARACTER;
+        !c.is_whitespace() && !c.is_control() && !is_broken && (!c.is_alphabetic() || is_emoji(c))
+    };
+    let is_one = emoji.graphemes(true).count() == 1 && emoji.width() > 0;
+    if is_one && !emoji.is_ascii() && emoji.len() <= EMOJI_BYTES_MAX && emoji.chars().all(is_plain) {
         return Ok(());
     }
     let rule =
@@ -142,9 +161,24 @@ mod tests {
         {
             assert!(check_emoji(emoji).is_ok(), "{emoji}");
         }
-        for word in
-            ["", "+1", "ok", "12", ":smile:", "да", "好", "👍ok", "👍 👍", "é", "👍\n", &"👍".repeat(17)]
-        {
+        for word in [
+            "",
+            "+1",
+            "ok",
+            "12",
+            ":smile:",
+            "да",
+            "好",
+            "👍ok",
+            "👍 👍",
+            "é",
+            "👍\n",
+            &"👍".repeat(3),
+            "——",
+            "\u{200b}",
+            "\u{fffd}",
+            "\u{fe0f}",
+        ] {
             assert!(check_emoji(word).is_err(), "{word}");
         }
     }

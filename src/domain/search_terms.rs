@@ -134,6 +134,14 @@ impl Lookup {
     }
 }
 
+/// A part of a query without the marks of a sentence around it, which are seldom meant.
+fn bare(part: &str) -> &str {
+    part.trim_matches(|mark: char| {
+        matches!(mark, '.' | ',' | ';' | ':' | '!' | '?' | '"' | '\'' | '(' | ')' | '[' | ']' | '{' | '}' | '¿' | '¡' | '«' | '»')
+            || matches!(u32::from(mark), 0x2010..=0x2027 | 0x2039 | 0x203A | 0x3001..=0x3003 | 0x3008..=0x3011 | 0x3014..=0x301F)
+    })
+}
+
 /// What is searched for: parts between spaces, all of which a text must have, in any order. A part in words is found at
 /// the beginning of a word, one with signs anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +154,8 @@ impl Query {
     /// `None`: there is nothing to look for in it.
     pub fn parse(text: &str) -> Option<Self> {
         let text = normal(text);
-        let parts: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+        let parts: Vec<String> =
+            text.split_whitespace().map(bare).filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let mut lookups: Vec<Lookup> = parts.iter().flat_map(|part| lookups_of(part)).collect();
         lookups.sort_unstable();
         lookups.dedup();
@@ -236,6 +245,10 @@ mod tests {
             ("don't", "I don't know"),
             ("a.b", "see a.bc"),
             ("@ada", "ask @Ada"),
+            ("hello?", "Well, HELLO there"),
+            ("“hello” (there)!", "Well, HELLO there"),
+            ("北京？", "我们明天去北京开会"),
+            ("c++", "in C++ and C#"),
             ("οδος", "ΟΔΟΣ"),
             ("😀", "well done 😀😀"),
             ("straße", "Straßenbahn"),

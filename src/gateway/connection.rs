@@ -145,18 +145,19 @@ impl SignIn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadFrame {
     salvaged: Salvaged,
+    field: String,
     why: String,
 }
 
 impl BadFrame {
     /// These bytes could not be decoded.
     pub fn undecodable(bytes: &[u8], format: Format, error: &DecodeError) -> Self {
-        Self { salvaged: salvage_id(bytes, format), why: error.to_string() }
+        Self { salvaged: salvage_id(bytes, format), field: error.field().to_owned(), why: error.to_string() }
     }
 
     /// It was not even looked at.
     pub fn of_the_wrong_sort(why: &str) -> Self {
-        Self { salvaged: Salvaged::Nothing, why: why.to_owned() }
+        Self { salvaged: Salvaged::Nothing, field: String::new(), why: why.to_owned() }
     }
 }
 
@@ -182,7 +183,7 @@ impl BadFrames {
     /// answer, as any other; bytes without one get an error without `reply_to`.
     pub fn bad(&mut self, bad: BadFrame) -> (Option<ServerFrame>, Option<Closing>) {
         self.in_a_row += 1;
-        let error = Error::invalid("", bad.why);
+        let error = Error::invalid(bad.field, bad.why);
         let frame = match bad.salvaged {
             Salvaged::Id(id) => answer(id, error),
             Salvaged::Nothing => Some(ServerFrame { reply_to: 0, body: Some(Body::Error(error.into())) }),

@@ -129,10 +129,30 @@ fn answer_to(session: &Session, id: u64, conversation_id: u64) -> ReplyTo<Sent> 
     })
 }
 
+/// Whether it is about a conversation that it does not name. A send may name a user instead.
+fn names_no_conversation(request: &Request) -> bool {
+    let named = match request {
+        Request::Edit(edit) => edit.conversation_id,
+        Request::Recall(recall) => recall.conversation_id,
+        Request::React(react) => react.conversation_id,
+        Request::Delivered(cursor) | Request::Read(cursor) => cursor.conversation_id,
+        Request::Typing(typing) => typing.conversation_id,
+        Request::History(history) => history.conversation_id,
+        _ => return false,
+    };
+    named == 0
+}
+
 #[async_trait]
 impl Handler for Dispatch {
     fn handle_now(&self, session: &Session, frame: ClientFrame) -> Option<ClientFrame> {
         let id = frame.id;
+        if frame.request.as_ref().is_some_and(names_no_conversation) {
+            let error =
+                Error::invalid("conversation_id", "the frame names no conversation; add its conversation_id");
+            session.answer(id, Body::Error(error.into()));
+            return None;
+        }
         match frame.request {
             Some(Request::Send(send)) => {
                 let left = self.send_now(session, id, send)?;

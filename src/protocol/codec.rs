@@ -24,10 +24,20 @@ pub enum Format {
 pub enum DecodeError {
     /// Not JSON, or not a frame's JSON.
     #[error("the frame is not valid JSON for this protocol: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] super::json::Unreadable),
     /// Not protobuf of the frame's type.
     #[error("the frame is not valid protobuf for this protocol: {0}")]
     Proto(#[from] prost::DecodeError),
+}
+
+impl DecodeError {
+    /// The name of the field that can't be taken; empty: not known, or the frame itself.
+    pub fn field(&self) -> &str {
+        match self {
+            Self::Json(unreadable) => &unreadable.field,
+            Self::Proto(_) => "",
+        }
+    }
 }
 
 /// The bytes of the length prefix of [`Format::ProtoPrefixed`].

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use serde::de::{self, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
+use serde_path_to_error::Segment;
 
 use super::v1;
 use super::v1::{client_frame::Request, server_frame::Body};
@@ -139,13 +140,18 @@ pub mod words {
                     #[derive(Deserialize)]
                     #[serde(untagged)]
                     enum Word { Name(String), Number(i32) }
-                    match Option::<Word>::deserialize(deserializer)? {
+                    let words = || {
+                        let all = (0..32).filter_map(|number| <$word>::try_from(number).ok());
+                        all.map(|word| word.as_str_name()).collect::<Vec<_>>().join(", ")
+                    };
+                    let read = Option::<Word>::deserialize(deserializer);
+                    match read.map_err(|_| de::Error::custom(format!("take one of {}", words())))? {
                         None => Ok(0),
                         Some(Word::Number(number)) => Ok(number),
                         Some(Word::Name(name)) => <$word>::from_str_name(&name)
                             .map(|word| word as i32)
                             .ok_or_else(|| de::Error::custom(format!(
-                                "\"{name}\" is not a value of {}", stringify!($module)))),
+                                "there is no \"{name}\" here; take one of {}", words()))),
                     }
                 }
             })*
@@ -231,7 +237,32 @@ frame!(v1::ServerFrame, reply_to, body: Body {
     Scheduled = "scheduled", Hidden = "hidden",
 });
 
-/// Reads one JSON document; the error says where and why.
-pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_slice(bytes)
+/// What is wrong with a JSON document, where and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Unreadable {
+    /// The name of the field that can't be taken; empty: it is the whole document.
+    pub field: String,
+    error: serde_json::Error,
+}
+
+/// Reads one JSON document.
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Unreadable> {
+    serde_json::from_slice(bytes).map_err(|error| Unreadable { field: field_of::<T>(bytes), error })
+}
+
+/// The innermost field that can't be taken. Reads it all once more, which only those pay who send what is wrong.
+fn field_of<T: DeserializeOwned>(bytes: &[u8]) -> String {
+    let mut document = serde_json::Deserializer::from_slice(bytes);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut document) else { return String::new() };
+    if !error.inner().is_data() {
+        return String::new();
+    }
+    let mut name = String::new();
+    for segment in error.path() {
+        if let Segment::Map { key } = segment {
+            name.clone_from(key);
+        }
+    }
+    name
 }

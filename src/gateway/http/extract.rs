@@ -110,8 +110,10 @@ pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
             "the body is not a JSON object; send one such as {\"name\": \"value\"}",
         ));
     }
-    from_slice(bytes)
-        .map_err(|error| Error::invalid("", format!("the body is not valid JSON for this request: {error}")))
+    from_slice(bytes).map_err(|error| {
+        let why = format!("the body is not valid JSON for this request: {error}");
+        Error::invalid(error.field, why)
+    })
 }
 
 /// The signed-in caller, by `Authorization: Bearer`.
@@ -190,10 +192,25 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let parsed = actix_web::web::Query::<T>::from_query(request.query_string());
-        ready(parsed.map(|query| Self(query.into_inner())).map_err(|error| {
-            ApiError::from(Error::invalid("", format!("the query string can't be read: {error}")))
-        }))
+        ready(
+            parsed
+                .map(|query| Self(query.into_inner()))
+                .map_err(|error| ApiError::from(unreadable::<T>(request.query_string(), &error.to_string()))),
+        )
     }
+}
+
+/// Which parameter of a query string can't be taken, and why.
+fn unreadable<T: DeserializeOwned>(query: &str, why: &str) -> Error {
+    let why = why.strip_prefix("Query deserialize error: ").unwrap_or(why);
+    // The reader does not say which: the one that can't be read alone either.
+    let wrong = query.split('&').find(|pair| actix_web::web::Query::<T>::from_query(pair).is_err());
+    let (name, value) = wrong.and_then(|pair| pair.split_once('=')).unwrap_or_default();
+    let message = match name {
+        "" => format!("the query string can't be read: {why}"),
+        name => format!("the query parameter {name} can't be '{value}': {why}"),
+    };
+    Error::invalid(name.to_owned(), message)
 }
 
 /// One number of the path.

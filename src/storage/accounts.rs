@@ -85,7 +85,7 @@ pub struct ContactRecord {
 /// Users and their devices.
 #[async_trait]
 pub trait AccountStore: Send + Sync {
-    /// Stores a user (its `id` is ignored) and returns it with its id. [`StoreError::Exists`]: the name is taken.
+    /// Stores a user (its `id` is ignored) and returns it with its id. [`Exists`](super::StoreError::Exists): the name is taken.
     async fn create_user(&self, user: UserRecord) -> StoreResult<UserRecord>;
     /// By id.
     async fn user(&self, user_id: u64) -> StoreResult<Option<UserRecord>>;

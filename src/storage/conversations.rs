@@ -213,7 +213,7 @@ pub struct CursorAdvance {
 /// Conversations and their members.
 #[async_trait]
 pub trait ConversationStore: Send + Sync {
-    /// Stores a group and its members in one transaction. [`StoreError::Exists`]: its owner has created one under this
+    /// Stores a group and its members in one transaction. [`Exists`](super::StoreError::Exists): its owner has created one under this
     /// `client_id`.
     async fn create_group(&self, group: NewGroup) -> StoreResult<ConversationRecord>;
     /// The group that a user has created under a `client_id`.
@@ -271,7 +271,7 @@ pub trait ConversationStore: Send + Sync {
     async fn members(&self, conversation_id: u64) -> StoreResult<Vec<MemberRecord>>;
     /// Who has not left, by user id: [`ConversationStore::members`] without what moves with every message, so that it
     /// can be cached. Cursors, `silenced_until_ms` and `updated_at_ms` are 0. Only the first [`ROSTER_MAX`] + 1: more
-    /// than [`ROSTER_MAX`] rows mean that it is not whole, and to be read by [`RoomStore::members_page`].
+    /// than [`ROSTER_MAX`] rows mean that it is not whole, and to be read by [`members_page`](super::RoomStore::members_page).
     async fn roster(&self, conversation_id: u64) -> StoreResult<Arc<Vec<MemberRecord>>> {
         let members = self.members(conversation_id).await?;
         let bare = |member: MemberRecord| MemberRecord {

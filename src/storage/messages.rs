@@ -25,7 +25,7 @@ pub struct ClientKey {
 #[async_trait]
 pub trait MessageStore: Send + Sync {
     /// Appends messages of any conversations in one transaction: all or none.
-    /// [`StoreError::Exists`]: a (conversation, seq) or a (conversation, sender, client_id) is taken; nothing stored.
+    /// [`Exists`](super::StoreError::Exists): a (conversation, seq) or a (conversation, sender, client_id) is taken; nothing stored.
     async fn append(&self, messages: &[Message]) -> StoreResult<()>;
     /// How many of `waiting` messages are best appended at once, the rest being soon to follow: 1 to `waiting`.
     fn append_size(&self, waiting: usize) -> usize {

@@ -118,8 +118,8 @@ impl Directory {
 
     /// Takes up a new view: opens the slots that are ours now, drops those that are not, forgets sessions of nodes
     /// that are gone. A node that is new in the view, or reached for the first time, may bring sessions for any slot, so
-    /// all of them are incomplete again. Returns the shards whose place changed, or whose owner has become reachable or ceased to be: it may have
-    /// forgotten us meanwhile.
+    /// all of them are incomplete again. Returns the shards whose place changed, or whose owner has become reachable or
+    /// ceased to be: it may have forgotten us meanwhile.
     pub fn take_view(&self, view: &View, own_name: &str) -> Vec<u64> {
         let live: BTreeSet<(String, u64, bool)> = view
             .nodes

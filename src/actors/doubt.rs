@@ -76,9 +76,9 @@ impl Doubt {
         }
         self.in_doubt = self.in_doubt.filter(|(_, until_ms)| now_ms < *until_ms);
         found.in_doubt_since_ms = self.in_doubt.map(|(since, _)| since);
-        let not_for_ms = now_ms.saturating_sub(self.pushed_at_ms);
-        if (self.push_since_ms.is_some() && not_for_ms >= PUSH_EVERY_MS)
-            || (self.push_for_others_since_ms.is_some() && not_for_ms >= PUSH_FOR_OTHERS_EVERY_MS)
+        let quiet_ms = now_ms.saturating_sub(self.pushed_at_ms);
+        if (self.push_since_ms.is_some() && quiet_ms >= PUSH_EVERY_MS)
+            || (self.push_for_others_since_ms.is_some() && quiet_ms >= PUSH_FOR_OTHERS_EVERY_MS)
         {
             self.pushed_at_ms = now_ms;
             let both = [self.push_since_ms.take(), self.push_for_others_since_ms.take()];
@@ -89,13 +89,14 @@ impl Doubt {
 
     /// Takes up other links than before; whether some of this node's own are among those that changed.
     fn compare(&mut self, ways: Ways, now_ms: u64, window: Duration) -> bool {
-        let before = |at_ms: u64| at_ms.saturating_sub(window.as_millis() as u64);
         let reaches = |name: &String| ways.contains_key(&(String::new(), name.clone()));
-        let (mut since, mut for_others_since): (Option<u64>, Option<u64>) = (None, None);
-        let mut changed = false;
+        let (mut changed, mut earliest) = (false, None);
         let mut push = |way: &(String, String), at_ms: u64| {
-            let since = if is_own(way) { &mut since } else { &mut for_others_since };
-            *since = earlier(*since, before(at_ms));
+            let at_ms = at_ms.saturating_sub(window.as_millis() as u64);
+            let since =
+                if is_own(way) { &mut self.push_since_ms } else { &mut self.push_for_others_since_ms };
+            *since = earlier(*since, at_ms);
+            earliest = earlier(earliest, at_ms);
         };
         for (way, number) in &self.ways {
             let (of, to) = way;
@@ -116,13 +117,10 @@ impl Doubt {
             }
         }
         self.ways = ways;
-        if let Some(since) = since.into_iter().chain(for_others_since).min() {
+        if let Some(since) = earliest {
             let so_far = self.in_doubt.map(|(since, _)| since);
             self.in_doubt = earlier(so_far, since).map(|since| (since, now_ms + DOUBT_MS));
         }
-        self.push_since_ms = since.into_iter().chain(self.push_since_ms).min();
-        self.push_for_others_since_ms =
-            for_others_since.into_iter().chain(self.push_for_others_since_ms).min();
         changed
     }
 }

@@ -343,9 +343,9 @@ impl Actors {
         let tell = |node: &str, command| {
             self.cluster().tell_node_keyed(node, order_key, NodeRequest { command: Some(command) });
         };
-        let detours = inner.directory.detours();
+        let detours = (!routes.shards.is_empty()).then(|| inner.directory.detours());
         for (node, user_ids) in routes.shards {
-            for unreached in detours.get(&*node).into_iter().flatten() {
+            for unreached in detours.iter().filter_map(|detours| detours.get(&*node)).flatten() {
                 routes.nodes.entry(unreached.clone()).or_default().extend(&user_ids);
             }
             tell(&node, node_request::Command::Route(event.deliver(user_ids, except_session_id)));

@@ -51,11 +51,9 @@ impl Messages {
             let mut ended = Vec::new();
             // The list of one who has no token is of those that the user is in.
             if token.since_ms == 0 && request.page.is_empty() {
-                for id in left {
-                    let row = self.stores.conversations.conversation_of(by, id).await?;
-                    let conversations = row.map(Conversation::from).into_iter();
-                    ended.extend(conversations.filter(|row| takes(&mut room, conversation_bytes(row))));
-                }
+                let rows = self.stores.conversations.these_conversations_of(by, &left).await?;
+                let rows = rows.into_iter().map(Conversation::from);
+                ended.extend(rows.filter(|row| takes(&mut room, conversation_bytes(row))));
             }
             let named: HashSet<u64> = request.cursors.iter().map(|cursor| cursor.conversation_id).collect();
             let list = List { by, token: &token, limit: self.list_page_max, except: &named };
@@ -149,6 +147,18 @@ impl Messages {
         let before = Page::parse(page)?.map(|page| (page.activity_ms, page.id));
         let (store, now_ms) = (&self.stores.conversations, clock::now_ms());
         let rows = store.list_sparing(by, token.since_ms, before, limit + 1, except).await?;
+        // The messages of those named come by their cursors, and nothing else would say what else has changed.
+        let is_news = |row: &ListRow| match row {
+            ListRow::Place(place) => token.is_news(place.conversation_id, place.set_ms),
+            ListRow::Whole(_) => false,
+        };
+        let news: Vec<u64> =
+            rows.iter().filter(|row| is_news(row)).map(|row| row.place().conversation_id).collect();
+        let mut changed = HashMap::new();
+        if !news.is_empty() {
+            let rows = store.these_conversations_of(by, &news).await?;
+            changed.extend(rows.into_iter().map(|row| (row.conversation.id, row)));
+        }
         let mut conversations = Vec::new();
         let mut last: Option<(u64, u64)> = None;
         let mut more = false;
@@ -159,11 +169,7 @@ impl Messages {
                 // What the client knows takes no room.
                 _ if token.told.contains(&state) => None,
                 ListRow::Whole(row) => Some(*row),
-                // Its messages come by its cursor, and nothing else would say what else has changed.
-                ListRow::Place(place) if token.is_news(place.conversation_id, place.set_ms) => {
-                    store.conversation_of(by, place.conversation_id).await?
-                }
-                ListRow::Place(_) => None,
+                ListRow::Place(place) => changed.remove(&place.conversation_id),
             };
             let conversation = row.map(Conversation::from);
             let bytes = conversation.as_ref().map_or(0, conversation_bytes);

@@ -339,6 +339,14 @@ pub trait ConversationStore: Send + Sync {
         user_id: u64,
         conversation_id: u64,
     ) -> StoreResult<Option<ConversationRow>>;
+    /// Some rows of that list, those left too, in any order.
+    async fn these_conversations_of(&self, user_id: u64, ids: &[u64]) -> StoreResult<Vec<ConversationRow>> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for id in ids {
+            rows.extend(self.conversation_of(user_id, *id).await?);
+        }
+        Ok(rows)
+    }
 }
 
 /// Rows of a roster that are cached.

@@ -143,6 +143,12 @@ pub async fn pages_follow_each_other_without_gap(stores: &Stores) {
     }
     assert_eq!(seen, wanted);
     let all = list(stores, 2, 0, None, 200).await;
+    let mut named: Vec<u64> = wanted.iter().step_by(3).copied().collect();
+    let rows: Vec<_> = all.iter().step_by(3).cloned().collect();
+    named.push(u64::MAX >> 11);
+    let mut these = stores.conversations.these_conversations_of(2, &named).await.expect("they are read");
+    these.sort_by_key(|row| std::cmp::Reverse((row.activity_ms(), row.conversation.id)));
+    assert_eq!(these, rows);
     assert!(all.iter().all(|row| row.member_count == 2));
     assert_eq!(ids(&all), wanted);
 }

@@ -474,6 +474,11 @@ impl ConversationStore for CachedStores {
         self.count_plain();
         self.plain.conversations.conversation_of(user_id, conversation_id).await
     }
+
+    async fn these_conversations_of(&self, user_id: u64, ids: &[u64]) -> StoreResult<Vec<ConversationRow>> {
+        self.count_plain();
+        self.plain.conversations.these_conversations_of(user_id, ids).await
+    }
 }
 
 /// Counts what services read; nothing of it is cached.

@@ -235,7 +235,11 @@ impl ConversationStore for SqlStores {
         user_id: u64,
         conversation_id: u64,
     ) -> StoreResult<Option<ConversationRow>> {
-        self.list_one(user_id, conversation_id).await
+        Ok(self.list_these(user_id, &[conversation_id]).await?.pop())
+    }
+
+    async fn these_conversations_of(&self, user_id: u64, ids: &[u64]) -> StoreResult<Vec<ConversationRow>> {
+        self.list_these(user_id, ids).await
     }
 }
 

@@ -154,21 +154,21 @@ impl SqlStores {
         Ok(order)
     }
 
-    /// See [`crate::storage::ConversationStore::conversation_of`].
-    pub(super) async fn list_one(
-        &self,
-        user_id: u64,
-        conversation_id: u64,
-    ) -> StoreResult<Option<ConversationRow>> {
-        let ids = &[int(conversation_id)];
-        let entries = self
-            .database
-            .read_on(|mut reads| async move {
-                let entries = entries::whole(&mut reads, int(user_id), ids).await?;
-                Ok((reads, entries))
-            })
-            .await?;
-        Ok(self.shown(user_id, &entries.iter().collect::<Vec<_>>()).await?.pop())
+    /// See [`crate::storage::ConversationStore::these_conversations_of`].
+    pub(super) async fn list_these(&self, user_id: u64, ids: &[u64]) -> StoreResult<Vec<ConversationRow>> {
+        let mut rows = Vec::with_capacity(ids.len());
+        for some in ids.chunks(READ_AT_ONCE) {
+            let some = &some.iter().map(|id| int(*id)).collect::<Vec<_>>();
+            let entries = self
+                .database
+                .read_on(|mut reads| async move {
+                    let entries = entries::whole(&mut reads, int(user_id), some).await?;
+                    Ok((reads, entries))
+                })
+                .await?;
+            rows.extend(self.shown(user_id, &entries.iter().collect::<Vec<_>>()).await?);
+        }
+        Ok(rows)
     }
 
     /// Where these conversations, none of which the user has left, stand in the list now: (activity, conversation).

@@ -129,12 +129,9 @@ fn answer_to(session: &Session, id: u64, conversation_id: u64) -> ReplyTo<Sent> 
     })
 }
 
-/// Whether it is about a conversation that it does not name. A send may name a user instead.
+/// Whether it is about a conversation that it does not name. Sends and changes of messages say so themselves.
 fn names_no_conversation(request: &Request) -> bool {
     let named = match request {
-        Request::Edit(edit) => edit.conversation_id,
-        Request::Recall(recall) => recall.conversation_id,
-        Request::React(react) => react.conversation_id,
         Request::Delivered(cursor) | Request::Read(cursor) => cursor.conversation_id,
         Request::Typing(typing) => typing.conversation_id,
         Request::History(history) => history.conversation_id,

@@ -51,9 +51,11 @@ impl Contacts {
         self.check_other(by, other).await?;
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
-            Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
             row => {
-                self.may_ask(other).await?;
+                // One who has asked is answered by this, whatever it takes from others; if it is taken back meanwhile, this asks.
+                if row.as_ref().is_none_or(|row| row.state != ContactState::Invited) {
+                    self.may_ask(other).await?;
+                }
                 if row.is_none() {
                     self.check_room(by, other).await?;
                 }
@@ -101,7 +103,7 @@ impl Contacts {
         self.check_other(by, other).await?;
         match self.state(by, other).await? {
             Some(row) if row.state == ContactState::Friend => Ok(row),
-            Some(row) if row.state == ContactState::Invited => self.make_friends(by, other).await,
+            Some(row) if row.state == ContactState::Invited => self.accept(by, other).await,
             row => {
                 let privacy = self.privacy(other).await?;
                 let audiences = [privacy.who_may_add, privacy.who_may_write, privacy.who_sees_last_seen];

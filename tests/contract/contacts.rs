@@ -62,6 +62,10 @@ pub async fn of_requests_that_cross_the_later_one_makes_friends(stores: &Stores)
         assert_eq!(states(a, b).await, (Some(Friend), Some(Friend)));
         ask(a, b, 4).await;
         assert_eq!(states(a, b).await, (Some(Friend), Some(Friend)), "friends stay friends");
+        for (user_id, contact_id) in [(a, b), (b, a)] {
+            let row = stores.contacts.contact(user_id, contact_id).await.expect("it is read").expect("there");
+            assert_eq!((row.message.as_str(), row.updated_at_ms), ("", 4), "what was asked is answered");
+        }
     }
     assert_eq!(stores.contacts.accept_contacts(5, 6, 9).await, Ok(false), "nobody has asked");
     assert_eq!(states(5, 6).await, (None, None));

@@ -392,6 +392,10 @@ pub async fn what_a_room_has_to_say_is_kept_until_its_log_has_it(stores: &Stores
         (created[0].client_id.as_str(), created[0].by, &created[0].about),
         (SAYS_CREATED, 1, &vec![2])
     );
+    assert!(
+        SAYS_CREATED.starts_with(rookery::domain::limits::SYSTEM_PREFIX),
+        "no client may name a message so"
+    );
     let saying = |name: &str, created_at_ms| Saying {
         client_id: name.to_owned(),
         by: 1,

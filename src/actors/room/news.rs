@@ -13,6 +13,7 @@ use super::actor::{RoomMessage, RoomState};
 use super::members::{Changed, done, refused};
 use super::state::Room;
 use crate::domain::Result;
+use crate::domain::limits::SYSTEM_PREFIX;
 use crate::protocol::v1::ServerFrame;
 use crate::protocol::v1::server_frame::Body;
 use crate::protocol::{ConversationKind, MemberRole};
@@ -199,7 +200,7 @@ impl RoomState {
         self.said = self.said.wrapping_add(1);
         let (order, name, created_at_ms) = (self.said, chance::bits(), clock::now_ms());
         let saying = |(at, text): (usize, &String)| Saying {
-            client_id: format!("system-{order:08x}-{at:02}-{name:016x}"),
+            client_id: format!("{SYSTEM_PREFIX}{order:08x}-{at:02}-{name:016x}"),
             by: news.by,
             text: text.clone(),
             about: news.about.clone(),

@@ -207,8 +207,8 @@ fn unreadable<T: DeserializeOwned>(query: &str, why: &str) -> Error {
     let wrong = query.split('&').find(|pair| actix_web::web::Query::<T>::from_query(pair).is_err());
     let (name, value) = wrong.and_then(|pair| pair.split_once('=')).unwrap_or_default();
     let message = match name {
-        "" => format!("the query string can't be read: {why}"),
-        name => format!("the query parameter {name} can't be '{value}': {why}"),
+        "" => format!("the query string can't be read: {why}; /api/docs says what it takes"),
+        name => format!("the query parameter {name} can't be '{value}': {why}; /api/docs says what it takes"),
     };
     Error::invalid(name.to_owned(), message)
 }

@@ -274,6 +274,7 @@ impl ContactStore for MemoryStores {
                 let mut row = row.clone();
                 if makes_friends {
                     row.state = ContactState::Friend;
+                    row.message.clear();
                 }
                 state.contacts.insert((row.user_id, row.contact_id), row);
             }

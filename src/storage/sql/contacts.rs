@@ -43,12 +43,13 @@ impl ContactStore for SqlStores {
         let mut sides: Vec<&ContactRecord> = rows.iter().collect();
         sides.sort_by_key(|side| side.user_id);
         let sides = &sides;
-        let merged = &merged(rows);
+        let (state, message) = &merged(rows);
         self.database
             .write(|attempt| async move {
                 let replace = OnConflict::columns([Column::UserId, Column::ContactId])
-                    .value(Column::State, merged.clone())
-                    .update_columns([Column::Message, Column::UpdatedAtMs])
+                    .value(Column::State, state.clone())
+                    .value(Column::Message, message.clone())
+                    .update_column(Column::UpdatedAtMs)
                     .to_owned();
                 Entity::insert_many(sides.iter().map(|side| new_contact(side)))
                     .on_conflict(replace)
@@ -94,10 +95,10 @@ fn both(user_id: u64, contact_id: u64) -> Condition {
     Condition::any().add(side(user_id, contact_id)).add(side(contact_id, user_id))
 }
 
-/// What a row's state becomes that is there already: see [`ContactStore::put_contacts`].
-fn merged(rows: &[ContactRecord; 2]) -> CaseStatement {
-    let friend = ContactState::Friend as i16;
-    let mut cases = CaseStatement::new();
+/// What state and message of a row become that is there already: see [`ContactStore::put_contacts`]. MySQL looks at the
+/// new state for the message, SQLite at the old one; whichever it is, it says whether they are friends.
+fn merged(rows: &[ContactRecord; 2]) -> (CaseStatement, CaseStatement) {
+    let (mut states, mut messages) = (CaseStatement::new(), CaseStatement::new());
     for row in rows {
         let is_row = || Expr::col(Column::UserId).eq(int(row.user_id));
         let makes_friends = match row.state {
@@ -105,11 +106,14 @@ fn merged(rows: &[ContactRecord; 2]) -> CaseStatement {
             ContactState::Invited => Some([ContactState::Requested, ContactState::Friend]),
             _ => None,
         };
-        if let Some(states) = makes_friends {
-            let there = Expr::col(Column::State).is_in(states.map(|state| state as i16));
-            cases = cases.case(is_row().and(there), friend);
+        if let Some(there) = makes_friends {
+            let are_friends =
+                || is_row().and(Expr::col(Column::State).is_in(there.map(|state| state as i16)));
+            states = states.case(are_friends(), ContactState::Friend as i16);
+            messages = messages.case(are_friends(), "");
         }
-        cases = cases.case(is_row(), row.state as i16);
+        states = states.case(is_row(), row.state as i16);
+        messages = messages.case(is_row(), row.message.as_str());
     }
-    cases
+    (states, messages)
 }
